@@ -1,0 +1,247 @@
+"""What every part of the configuration is made of: `Settings`, and the values people write with a unit.
+
+The values are plain at run time (seconds, bytes, fractions), so that no policy has to know how they were written:
+
+    class RetrySettings(Settings):
+        wait: Duration = 0.05       # retry: {wait: 50ms}
+        budget: Percent = 0.2       # retry: {budget: 20%}
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler, PlainSerializer, WithJsonSchema
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+
+class Settings(BaseModel):
+    """One section of the configuration: fixed once loaded, and without room for keys that nobody reads.
+
+    A docstring below a field is its description in the JSON Schema, and so in editors.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+def malformed(expected: str) -> PydanticCustomError:
+    """The error for a value written wrongly: `expected` completes "must be ..."; whoever reports it adds the value."""
+    return PydanticCustomError("malformed", "must be {expected}", {"expected": expected})
+
+
+_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|d)")
+_LONGEST = 3650 * 86400
+
+
+def _seconds(value: object) -> float:
+    if isinstance(value, str) and (match := _DURATION.fullmatch(value)):
+        value = float(match[1]) * _SECONDS[match[2]]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LONGEST:
+        raise malformed("a duration such as 250ms, 2s, 5m, 1h or 1d")
+    return float(value)
+
+
+def _duration(seconds: float) -> str:
+    """The shortest way to write it that reads back as the same number."""
+    texts = (f"{round(seconds / each, 9):.9f}".rstrip("0").rstrip(".") + unit for unit, each in _SECONDS.items())
+    return min((text for text in texts if _seconds(text) == seconds), key=len, default=f"{seconds}s")
+
+
+Duration = Annotated[
+    float,
+    BeforeValidator(_seconds),
+    PlainSerializer(_duration, return_type=str, when_used="json"),
+    WithJsonSchema(
+        {
+            "type": ["string", "number"],
+            "pattern": f"^{_DURATION.pattern}$",
+            "minimum": 0,
+            "maximum": _LONGEST,
+            "examples": ["250ms", "2s", "5m", "1h", "1d"],
+        }
+    ),
+]
+"""Seconds, written as `250ms`, `2s`, `5m`, `1h`, `1d` or a number of seconds; at most ten years."""
+
+
+_BYTES = {"B": 1, "KB": 1024, "MB": 1024**2, "GB": 1024**3}
+_SIZE = re.compile(r"([0-9]{1,12})(B|KB|MB|GB)")
+_LARGEST = 1024**5
+
+
+def _bytes(value: object) -> int:
+    if isinstance(value, str) and (match := _SIZE.fullmatch(value)):
+        value = int(match[1]) * _BYTES[match[2]]
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _LARGEST:
+        raise malformed("a size such as 512B, 64KB, 2MB or 1GB (1KB is 1024 bytes)")
+    return value
+
+
+def _size(amount: int) -> str:
+    unit, each = max((item for item in _BYTES.items() if amount % item[1] == 0), key=lambda item: item[1])
+    return f"{amount // each}{unit}" if amount else "0B"
+
+
+Size = Annotated[
+    int,
+    BeforeValidator(_bytes),
+    PlainSerializer(_size, return_type=str, when_used="json"),
+    WithJsonSchema(
+        {
+            "type": ["string", "integer"],
+            "pattern": f"^{_SIZE.pattern}$",
+            "minimum": 0,
+            "maximum": _LARGEST,
+            "examples": ["64KB", "2MB"],
+        }
+    ),
+]
+"""Bytes, written as `512B`, `64KB`, `2MB`, `1GB` (1KB is 1024 bytes) or a number of bytes; at most 1024 TB."""
+
+
+_PERCENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)%")
+
+
+def _fraction(value: object) -> float:
+    if isinstance(value, str) and (match := _PERCENT.fullmatch(value)):
+        value = float(match[1]) / 100
+    # A bare 1 may be meant as one percent or as all of it: whoever writes it has to say.
+    if not isinstance(value, float) or not 0 <= value <= 1:
+        raise malformed("a percentage from 0% to 100%")
+    return value
+
+
+def _percentage(fraction: float) -> str:
+    return f"{round(fraction * 100, 6):.6f}".rstrip("0").rstrip(".") + "%"
+
+
+Percent = Annotated[
+    float,
+    BeforeValidator(_fraction),
+    PlainSerializer(_percentage, return_type=str, when_used="json"),
+    WithJsonSchema(
+        {
+            "type": ["string", "number"],
+            "pattern": f"^{_PERCENT.pattern}$",
+            "minimum": 0,
+            "maximum": 1,
+            "examples": ["20%", "0.5%"],
+        }
+    ),
+]
+"""A fraction from 0.0 to 1.0, written as `20%` or as a decimal such as `0.2`."""
+
+
+_PERIODS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
+_RATE = re.compile(r"([1-9][0-9]{0,11})/(second|minute|hour|day)")
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """So much in so long, written as `100/minute`, `20/second`, `5000/hour` or `100000/day`.
+
+    Attributes:
+        amount: how many, at least 1.
+        per: in how many seconds.
+    """
+
+    amount: int
+    per: int
+
+    def __str__(self) -> str:
+        return f"{self.amount}/{next(name for name, seconds in _PERIODS.items() if seconds == self.per)}"
+
+    @classmethod
+    def parse(cls, value: object) -> Rate:
+        if isinstance(value, Rate):
+            return value
+        match = _RATE.fullmatch(value) if isinstance(value, str) else None
+        if not match:
+            raise malformed("a rate such as 20/second, 100/minute, 5000/hour or 100000/day")
+        return cls(int(match[1]), _PERIODS[match[2]])
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(
+            cls.parse,
+            core_schema.is_instance_schema(cls),
+            serialization=core_schema.to_string_ser_schema(when_used="json"),
+            metadata={"pydantic_js_functions": [_rate_json_schema]},
+        )
+
+
+def _rate_json_schema(_schema: CoreSchema, _handler: object) -> dict[str, Any]:
+    return {"type": "string", "pattern": f"^{_RATE.pattern}$", "examples": ["20/second", "100/minute", "100000/day"]}
+
+
+class Secret:
+    """Text that no log, error, repr or dump ever shows; `reveal` is the one way to it, and easy to search for."""
+
+    __slots__ = ("_text",)
+
+    SHOWN: Final = "******"
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        return f"Secret({self.SHOWN})"
+
+    def __str__(self) -> str:
+        return self.SHOWN
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        text = core_schema.no_info_after_validator_function(cls, core_schema.str_schema(min_length=1))
+        return core_schema.json_or_python_schema(
+            json_schema=text,
+            python_schema=core_schema.union_schema([core_schema.is_instance_schema(cls), text]),
+            serialization=core_schema.to_string_ser_schema(when_used="json"),
+        )
+
+
+_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252})|[0-9A-Fa-f:.]{2,45}")
+_A_URL = "an absolute URL such as http://users.internal:8080"
+_URL = re.compile(r"https?://[!-~]{1,2000}", re.IGNORECASE)
+
+
+def _base_url(value: object) -> str:
+    if not isinstance(value, str) or not _URL.fullmatch(value):
+        raise malformed(_A_URL)
+    try:
+        url = urlsplit(value)
+        host, port = url.hostname or "", url.port
+    except ValueError:  # a port or an IPv6 address that is none
+        raise malformed(_A_URL) from None
+    if "@" in url.netloc or any(each in value for each in "?#\\"):
+        raise malformed("a URL without user, password, query or fragment, such as http://users.internal:8080")
+    if not _HOST.fullmatch(host) or port == 0:
+        raise malformed(_A_URL)
+    return value.rstrip("/")
+
+
+Url = Annotated[
+    str,
+    BeforeValidator(_base_url),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[^/?#@\\\\\\s]+[^?#\\\\\\s]*$",
+            "examples": ["http://users.internal:8080"],
+        }
+    ),
+]
+"""An http or https address that paths are added to, without user, password, query or fragment; a last `/` is dropped."""
