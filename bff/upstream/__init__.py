@@ -1,0 +1,1 @@
+"""What every call to a service crosses, from either front."""

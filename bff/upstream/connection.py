@@ -1,0 +1,348 @@
+"""One HTTP/1.1 connection to a service: sends a request, receives its answer, within bounds of memory and time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from math import inf
+from typing import Final, NamedTuple, cast
+
+import httptools
+import httpx
+
+from bff.upstream.phases import Phase, failed
+from bff.upstream.wire import Outgoing
+
+# The timer of a loop may ring this much early: uvloop counts in milliseconds.
+_TICK: Final = 0.001
+
+
+class Limits(NamedTuple):
+    """How long each phase of one call may take, in seconds, and when (by the loop's clock) all of it must be over."""
+
+    connect: float
+    pool: float
+    write: float
+    read: float
+    deadline: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    head: int
+    """Bytes of an answer's status line and headers, interim answers included; and of its trailers."""
+    buffered: int
+    """Bytes waiting to be read, or to be sent, beyond which the other side is made to wait. One read of the socket
+    may come on top."""
+
+
+class NonsenseError(Exception):
+    """The answer is no HTTP that can be relied on. Raised in callbacks to stop the parser."""
+
+
+class Connection(asyncio.Protocol):
+    """Carries one exchange at a time; whoever took it from the pool calls, in this order,
+    `send`, `head`, `read` until it is empty, `finish`.
+
+    While nothing is under way, and after all of an answer has come, `complete` is true: any more bytes are
+    nobody's answer, so they close the connection.
+    """
+
+    def __init__(self, bounds: Bounds, on_close: Callable[[Connection], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._bounds = bounds
+        self._on_close = on_close
+        self._transport: asyncio.Transport
+        self._parser = httptools.HttpResponseParser(self)
+        self._waiter: asyncio.Future[None] | None = None
+        self._writer: asyncio.Future[None] | None = None
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at = self._expires = inf
+        self._upload: asyncio.Task[None] | None = None
+        self._congested = False
+        self.closed = False
+        self.reused = False
+        self.keep_alive = True
+        self.complete = True
+        self.opened_at = self.idle_since = self._loop.time()
+
+    # What the owner does.
+
+    def send(self, request: httpx.Request, outgoing: Outgoing, limits: Limits) -> None:
+        """Start an exchange; a body that is not in the head follows on its own, side by side with the answer."""
+        self._request, self._limits = request, limits
+        self._head_only = outgoing.head_only
+        self.status, self.headers, self.version = 0, cast("list[tuple[bytes, bytes]]", []), b"HTTP/1.1"
+        self.error: Exception | None = None
+        self.heard = self.complete = False
+        self._until_end = True
+        self._head_size = self._trailer_size = 0
+        self._chunks: list[bytes] = []
+        self._buffered = 0
+        self._patient = self._paused = False
+        self._transport.write(outgoing.head)
+        if outgoing.frames is None:
+            self._sent()
+        else:
+            self._phase = Phase.SEND
+            self._expire_at(limits.deadline)
+            self._upload = self._loop.create_task(self._send_frames(outgoing.frames))
+        if not self.keep_alive:
+            self._ended(None)
+
+    async def head(self, *, whole: bool) -> None:
+        """Wait for status and headers; with `whole`, for the body too, unless it is more than may be buffered."""
+        self._patient = whole
+        while not self.status or (whole and not self.complete and not self._paused):
+            if self.error is not None:
+                raise self.error
+            await self._wait()
+        self._patient = False
+        self._expires = self._limits.deadline
+
+    async def read(self) -> bytes:
+        """What has come of the body since the last call, or else what comes next; empty at its end."""
+        while not self._chunks:
+            if self.complete:
+                return b""
+            if self.error is not None:
+                raise self.error
+            self._expire_in(self._limits.read)
+            await self._wait()
+            # However slowly this is read, the deadline stands.
+            self._expires = self._limits.deadline
+        return self.take()
+
+    def take(self) -> bytes:
+        """What of the body is here."""
+        chunks = self._chunks
+        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        chunks.clear()
+        self._buffered = 0
+        if self._paused:
+            self._paused = False
+            self._transport.resume_reading()
+        return data
+
+    def finish(self) -> bool:
+        """End the exchange, wherever it is; true if the connection can carry another one, otherwise it is closed."""
+        clean = self.complete and self.keep_alive
+        if self._upload is not None:
+            clean = clean and self._upload.done()
+            self._upload.cancel()
+            self._upload = None
+        self._expires = inf
+        self.complete = self.reused = True
+        if not clean or self._transport.get_write_buffer_size():
+            self.abort()
+            return False
+        self.take()
+        if self._head_only:
+            # The parser still waits for the body that the headers speak of.
+            self._parser = httptools.HttpResponseParser(self)
+        return True
+
+    def fail(self, error: Exception) -> None:
+        """End the exchange with this error, unless all of the answer is here, and close."""
+        if not self.complete and self.error is None:
+            self.error = error
+        self.abort()
+        self._wake()
+        self._wake_writer()
+
+    def close(self, why: str) -> None:
+        """Close now, whatever is under way."""
+        if self.complete:
+            self.abort()
+        else:
+            self._fail(httpx.ReadError, why)
+
+    def abort(self) -> None:
+        self.keep_alive = False
+        self._expires = inf
+        self._transport.abort()
+
+    # What the network does.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=self._bounds.buffered)
+
+    def data_received(self, data: bytes) -> None:
+        if self.complete:
+            self.abort()
+            return
+        self.heard = True
+        if not self.status:
+            self._head_size += len(data)
+        try:
+            self._parser.feed_data(data)
+            if not self.status and self._head_size > self._bounds.head:
+                raise NonsenseError("its head is too large")  # noqa: TRY301 - one place says what follows
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade, NonsenseError) as error:
+            self._misunderstood(error)
+            return
+        if self._buffered > self._bounds.buffered and not self.complete and not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
+        if not self._patient or self.complete or self._paused:
+            self._wake()
+
+    def eof_received(self) -> None:
+        self._ended(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = True
+        self._ended(exc)
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._wake_writer()
+        self._on_close(self)
+
+    def pause_writing(self) -> None:
+        self._congested = True
+
+    def resume_writing(self) -> None:
+        self._congested = False
+        self._wake_writer()
+
+    # What the parser finds.
+
+    def on_message_begin(self) -> None:
+        if self.complete:
+            raise NonsenseError("it goes on after its end")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self.status:
+            self._trailer_size += len(name) + len(value)
+            if self._trailer_size > self._bounds.head:
+                raise NonsenseError("its trailers are too large")
+            return
+        size = len(name)
+        if size == 14 and name.lower() == b"content-length":
+            self._until_end = False
+        elif size == 17 and name.lower() == b"transfer-encoding":
+            # Whoever reads on would see a coded body as the content.
+            if value.strip().lower() != b"chunked" or not self._until_end:
+                raise NonsenseError("its transfer-encoding is not chunked, once")
+            self._until_end = False
+        self.headers.append((name, value.rstrip(b" \t")))
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        version = self._parser.get_http_version()
+        if version == "1.0":
+            self.version = b"HTTP/1.0"
+        elif version != "1.1":
+            raise NonsenseError(f"its version is {version}")
+        if not 100 <= status <= 599 or status == 101:
+            raise NonsenseError(f"its status is {status}")
+        if status < 200:
+            self.headers.clear()
+            self._until_end = True
+            return
+        if self._head_size > self._bounds.head:
+            # The reads up to here had a part of the body in them, perhaps.
+            self._head_size = sum(len(name) + len(value) + 4 for name, value in self.headers)
+            if self._head_size > self._bounds.head:
+                raise NonsenseError("its head is too large")
+        self.keep_alive = self.keep_alive and self._parser.should_keep_alive()
+        self.status = status
+        self.complete = self._head_only
+        self._phase = Phase.BODY
+
+    def on_body(self, body: bytes) -> None:
+        if self.complete:
+            raise NonsenseError("it goes on after its end")
+        self._chunks.append(body)
+        self._buffered += len(body)
+
+    def on_message_complete(self) -> None:
+        if self.status:
+            self.complete = True
+
+    # How both meet.
+
+    async def _send_frames(self, frames: AsyncIterator[bytes]) -> None:
+        try:
+            async for frame in frames:
+                if self.closed:
+                    return
+                self._transport.write(frame)
+                if self._congested:
+                    await self._drained()
+        except Exception as error:  # noqa: BLE001 - the caller's own stream may raise anything: it gets it back
+            self.fail(error)
+        else:
+            if not self.status:
+                self._sent()
+
+    async def _drained(self) -> None:
+        while self._congested and not self.closed:
+            if not self.status:
+                self._expire_in(self._limits.write)
+            self._writer = self._loop.create_future()
+            await self._writer
+        if not self.status:
+            self._expires = self._limits.deadline
+
+    def _sent(self) -> None:
+        self._phase = Phase.FIRST_BYTE
+        self._expire_in(self._limits.read)
+
+    def _ended(self, exc: Exception | None) -> None:
+        self.keep_alive = False
+        if self.complete or self.error is not None:
+            return
+        if exc is None and self.status and self._until_end:
+            self.complete = True
+            self._wake()
+        elif exc is None and self.heard:
+            self._fail(httpx.RemoteProtocolError, "the answer ended in the middle")
+        elif self._phase is Phase.SEND:
+            self._fail(httpx.WriteError, f"the connection died while the request was sent: {exc or 'closed'}")
+        else:
+            self._fail(httpx.ReadError, f"the connection died after the request was sent: {exc or 'closed'}")
+
+    def _misunderstood(self, error: Exception) -> None:
+        why = error.__context__ if isinstance(error.__context__, NonsenseError) else error
+        self._fail(httpx.RemoteProtocolError, f"not a valid answer: {why}")
+
+    def _fail(self, kind: type[httpx.TransportError], message: str) -> None:
+        self.fail(failed(kind, message, self._request, self._phase))
+
+    async def _wait(self) -> None:
+        self._waiter = self._loop.create_future()
+        await self._waiter
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _wake_writer(self) -> None:
+        if self._writer is not None and not self._writer.done():
+            self._writer.set_result(None)
+
+    # One timer for the life of the connection, set again only when it rings or has to ring earlier: most exchanges
+    # are over long before, and so never touch the loop's timers.
+
+    def _expire_in(self, seconds: float) -> None:
+        self._expire_at(min(self._loop.time() + seconds, self._limits.deadline))
+
+    def _expire_at(self, when: float) -> None:
+        self._expires = when
+        if when < self._alarm_at:
+            if self._alarm is not None:
+                self._alarm.cancel()
+            self._alarm_at = when
+            self._alarm = self._loop.call_at(when, self._ring)
+
+    def _ring(self) -> None:
+        self._alarm, self._alarm_at = None, inf
+        if self._expires > self._loop.time() + _TICK:
+            self._expire_at(self._expires)
+        elif self._phase is Phase.SEND:
+            self._fail(httpx.WriteTimeout, "the request could not be sent in time")
+        else:
+            self._fail(httpx.ReadTimeout, "the answer did not come in time")

@@ -1,0 +1,209 @@
+"""The connections to one origin: how many, for how long, and who gets the next one."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import ssl
+from collections import deque
+from math import inf
+from typing import Final, NamedTuple
+
+import httpx
+from aiohappyeyeballs import start_connection
+
+from bff.upstream.connection import Bounds, Connection, Limits
+from bff.upstream.phases import Phase, failed
+
+# RFC 8305 recommends a quarter of a second before the next address is tried beside the first.
+_NEXT_ADDRESS_AFTER: Final = 0.25
+
+
+class Origin(NamedTuple):
+    scheme: bytes
+    host: bytes
+    port: int
+
+
+class Room(NamedTuple):
+    """How many connections and waiting callers there may be, and how long connections live, in seconds."""
+
+    connections: int
+    idle: int
+    waiting: int
+    idle_for: float
+    age: float
+
+
+class Pool:
+    """A place is taken from the attempt to connect until the socket is closed, so `room` is about sockets."""
+
+    def __init__(self, origin: Origin, room: Room, bounds: Bounds, tls: ssl.SSLContext | None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._origin, self._room, self._bounds, self._tls = origin, room, bounds, tls
+        self._open: set[Connection] = set()
+        self._opening = 0
+        self._idle: deque[Connection] = deque()  # the one that rested longest is first, the warmest is last
+        self._waiting: deque[asyncio.Future[Connection | None]] = deque()
+        self._sweep: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    def take(self) -> Connection | None:
+        """An idle connection, if there is one."""
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.keep_alive:
+                return connection
+        return None
+
+    async def acquire(self, request: httpx.Request, limits: Limits, *, fresh: bool = False) -> Connection:
+        """A connection, as soon as there is one; with `fresh`, not one of those that are idle now."""
+        if not fresh and (connection := self.take()):
+            return connection
+        if self._places():
+            self._opening += 1
+            return await self._connect(request, limits)
+        if self._idle:
+            self._idle.popleft().abort()
+        connection = await self._stand_in_line(request, limits)
+        if connection is None:
+            return await self._connect(request, limits)
+        return connection if connection.keep_alive else await self.acquire(request, limits)
+
+    def release(self, connection: Connection) -> None:
+        """Take a connection back, whatever state its exchange is in."""
+        if connection.finish():
+            self._offer(connection)
+
+    def close(self) -> None:
+        self._closed = True
+        if self._sweep is not None:
+            self._sweep.cancel()
+        for connection in list(self._open):
+            connection.close("the gateway closed its connections")
+        while waiter := self._next_in_line():
+            self._opening += 1
+            waiter.set_result(None)
+
+    def _places(self) -> bool:
+        return len(self._open) + self._opening < self._room.connections
+
+    def _offer(self, connection: Connection) -> None:
+        now = self._loop.time()
+        if self._closed or now - connection.opened_at > self._room.age:
+            connection.abort()
+        elif waiter := self._next_in_line():
+            waiter.set_result(connection)
+        elif len(self._idle) >= self._room.idle:
+            connection.abort()
+        else:
+            connection.idle_since = now
+            self._idle.append(connection)
+            if self._sweep is None:
+                self._sweep = self._loop.call_later(self._room.idle_for, self._close_rested)
+
+    def _offer_place(self) -> None:
+        if self._places() and (waiter := self._next_in_line()):
+            self._opening += 1
+            waiter.set_result(None)
+
+    def _next_in_line(self) -> asyncio.Future[Connection | None] | None:
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                return waiter
+        return None
+
+    async def _stand_in_line(self, request: httpx.Request, limits: Limits) -> Connection | None:
+        """Wait for one's turn: what comes is a connection, or else a place for a new one."""
+        if len(self._waiting) >= self._room.waiting:
+            raise failed(httpx.PoolTimeout, "too many calls wait for a connection", request, Phase.POOL)
+        waiter: asyncio.Future[Connection | None] = self._loop.create_future()
+        self._waiting.append(waiter)
+        try:
+            async with asyncio.timeout_at(self._when(limits.pool, limits)):
+                return await waiter
+        except BaseException as error:
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
+            elif waiter.done() and not waiter.cancelled():
+                # It came in the same moment as the end of the wait.
+                self._pass_on(waiter.result())
+            if isinstance(error, TimeoutError):
+                raise failed(httpx.PoolTimeout, "no connection was free in time", request, Phase.POOL) from None
+            raise
+
+    def _pass_on(self, handed: Connection | None) -> None:
+        if handed is not None:
+            self._offer(handed)
+        else:
+            self._opening -= 1
+            self._offer_place()
+
+    async def _connect(self, request: httpx.Request, limits: Limits) -> Connection:
+        """Fill a place that is counted in `_opening` already."""
+        phase = Phase.POOL
+        connection: Connection | None = None
+        try:
+            if self._closed:
+                raise failed(httpx.ConnectError, "the gateway closed its connections", request, phase)
+            async with asyncio.timeout_at(self._when(limits.connect, limits)):
+                phase = Phase.DNS
+                host, port = self._origin.host.decode("ascii"), self._origin.port
+                # Asked for every connection: a service that moves is found, and the system caches as it sees fit.
+                addresses = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+                phase = Phase.CONNECT
+                sock = await start_connection(addresses, happy_eyeballs_delay=_NEXT_ADDRESS_AFTER)
+                if self._tls is not None:
+                    phase = Phase.TLS
+                _, connection = await self._loop.create_connection(
+                    self._connection, sock=sock, ssl=self._tls, server_hostname=host if self._tls else None
+                )
+            if not connection.keep_alive:
+                raise failed(httpx.ConnectError, "closed before anything was sent", request, phase)
+        except TimeoutError as error:
+            raise failed(httpx.ConnectTimeout, "could not connect in time", request, phase) from error
+        except (OSError, UnicodeError, RuntimeError) as error:
+            raise failed(httpx.ConnectError, f"could not connect: {_reason(error)}", request, phase) from error
+        else:
+            self._open.add(connection)
+            return connection
+        finally:
+            self._opening -= 1
+            if connection is None or connection.closed:
+                self._offer_place()
+
+    def _connection(self) -> Connection:
+        return Connection(self._bounds, self._on_closed)
+
+    def _on_closed(self, connection: Connection) -> None:
+        self._open.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+        self._offer_place()
+
+    def _close_rested(self) -> None:
+        """Close what was idle for too long, and look again when the next one will have been."""
+        self._sweep = None
+        now = self._loop.time()
+        while self._idle and self._idle[0].idle_since + self._room.idle_for <= now:
+            self._idle.popleft().abort()
+        if self._idle:
+            self._sweep = self._loop.call_at(self._idle[0].idle_since + self._room.idle_for, self._close_rested)
+
+    def _when(self, seconds: float, limits: Limits) -> float | None:
+        when = min(self._loop.time() + seconds, limits.deadline)
+        return when if when < inf else None
+
+
+def _reason(error: Exception) -> str:
+    """Why, without the address that the system's own message has in it: this text may travel."""
+    match error:
+        case ssl.SSLError():
+            return str(error.reason or type(error).__name__)
+        case socket.gaierror():
+            return str(error.strerror)
+        case OSError(errno=int(number)):
+            return errno.errorcode.get(number, type(error).__name__)
+    return type(error).__name__

@@ -1,0 +1,191 @@
+"""The transport nearest the wire: every call to a service ends here, as one HTTP/1.1 exchange on a pooled connection.
+
+It sends what the request has and returns what came: no cookies, no redirects, no decoding, and no retry but of a call
+that found nobody (a connection that its service had closed while it was idle).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from math import inf
+from typing import Annotated, Any
+
+import httpx
+from pydantic import Field
+
+from bff.core.settings import Duration, Settings, Size
+from bff.upstream.connection import Bounds, Connection, Limits
+from bff.upstream.phases import Phase, failed
+from bff.upstream.pool import Origin, Pool, Room
+from bff.upstream.wire import Outgoing, encode
+
+Count = Annotated[int, Field(ge=1, le=100_000)]
+
+
+class ConnectionSettings(Settings):
+    connect_timeout: Duration = 1.0
+    """To resolve the service's name, connect and shake hands."""
+    pool_timeout: Duration = 1.0
+    """To wait for a connection while all are in use."""
+    write_timeout: Duration = 10.0
+    """For the service to take more of a request's body."""
+    read_timeout: Duration = 30.0
+    """For the service to begin its answer, once the request is sent, and between any two pieces of its body."""
+    max_connections: Count = 100
+    """Open at once, to each address of the service."""
+    max_idle: Count = 100
+    """Kept open while not in use."""
+    max_waiting: Count = 1000
+    """Calls that may wait for a connection; one more is refused at once."""
+    idle_timeout: Duration = 4.0
+    """After which an unused connection is closed: less than the 5 s after which many servers close theirs."""
+    max_age: Duration = 60.0
+    """After which a connection carries no further call, so that a service that moves is followed."""
+    max_head: Annotated[Size, Field(ge=1024)] = 64 * 1024
+    """Of an answer: its status line and headers, and again its trailers."""
+    max_buffered: Annotated[Size, Field(ge=1024)] = 256 * 1024
+    """Of each body under way, before the sender is made to wait."""
+
+
+class WholeBody(httpx.ByteStream):
+    """A body that came in full with its head: `content` is there without waiting, and the connection is free again."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        self.content = content
+
+
+class _Arriving(httpx.AsyncByteStream):
+    """A body that is still on its way: read to its end or closed, or else only its deadline frees the connection."""
+
+    def __init__(self, connection: Connection, pool: Pool) -> None:
+        self._connection: Connection | None = connection
+        self._pool = pool
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        if self._connection is None:
+            raise httpx.StreamClosed
+        try:
+            while data := await self._connection.read():
+                yield data
+        finally:
+            await self.aclose()
+
+    async def aclose(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._pool.release(connection)
+
+
+class Transport(httpx.AsyncBaseTransport):
+    """HTTP/1.1 to any number of origins, each with its own pool.
+
+        response = await transport.handle_async_request(httpx.Request("GET", url))
+
+    The request's extensions, all optional:
+
+    - `timeout`: httpx's, `{"connect", "pool", "write", "read"}` in seconds, None for no limit; what is missing is
+      from the settings.
+    - `deadline`: when by the loop's clock the whole of the answer must have come.
+    - `target`: bytes in place of the URL's path and query.
+    - `whole`: true to wait for the body as well, if it is not larger than `max_buffered`. `response.stream` is then
+      a `WholeBody`, as it also is without when all came at once; otherwise it is read as any httpx stream.
+
+    Errors are httpx's: ConnectError, ConnectTimeout and PoolTimeout mean that nothing was sent, LocalProtocolError
+    that the request cannot be sent; all others that the service may have seen it. `phase_of(error)` says where it was.
+    """
+
+    def __init__(self, settings: ConnectionSettings, *, ssl_context: ssl.SSLContext | None = None) -> None:
+        self._room = Room(
+            settings.max_connections, settings.max_idle, settings.max_waiting, settings.idle_timeout, settings.max_age
+        )
+        self._bounds = Bounds(settings.max_head, settings.max_buffered)
+        self._limits = Limits(
+            settings.connect_timeout, settings.pool_timeout, settings.write_timeout, settings.read_timeout, inf
+        )
+        self._ssl_context = ssl_context
+        self._pools: dict[Origin, Pool] = {}  # as many as the configuration has origins
+        self._closed = False
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        outgoing = encode(request)
+        limits = self._limits_of(request.extensions)
+        if limits.deadline < inf and limits.deadline <= asyncio.get_running_loop().time():
+            raise failed(httpx.PoolTimeout, "its deadline has passed", request, Phase.POOL)
+        pool = self._pool(request)
+        connection = pool.take() or await pool.acquire(request, limits)
+        if connection.reused and outgoing.replayable:
+            try:
+                return await _exchange(pool, connection, request, outgoing, limits)
+            except httpx.NetworkError:
+                # The service closed it just before this call came: nobody has read the request. Any byte of an
+                # answer would mean that somebody has.
+                if connection.heard:
+                    raise
+            connection = await pool.acquire(request, limits, fresh=True)
+        return await _exchange(pool, connection, request, outgoing, limits)
+
+    async def aclose(self) -> None:
+        """Close all connections, those in use as well; their calls end with ReadError, later ones with ConnectError."""
+        self._closed = True
+        for pool in list(self._pools.values()):
+            pool.close()
+        await asyncio.sleep(0)
+
+    def _pool(self, request: httpx.Request) -> Pool:
+        url = request.url
+        origin = Origin(url.raw_scheme, url.raw_host, url.port or (443 if url.scheme == "https" else 80))
+        pool = self._pools.get(origin)
+        if pool is None:
+            if self._closed:
+                raise failed(httpx.ConnectError, "the gateway closed its connections", request, Phase.POOL)
+            pool = self._pools[origin] = Pool(origin, self._room, self._bounds, self._tls(request))
+        return pool
+
+    def _tls(self, request: httpx.Request) -> ssl.SSLContext | None:
+        match request.url.scheme:
+            case "http":
+                return None
+            case "https":
+                if self._ssl_context is None:
+                    self._ssl_context = ssl.create_default_context()
+                return self._ssl_context
+        raise failed(httpx.UnsupportedProtocol, "only http and https are spoken here", request, Phase.POOL)
+
+    def _limits_of(self, extensions: dict[str, Any]) -> Limits:
+        timeout, deadline = extensions.get("timeout"), extensions.get("deadline", inf)
+        if not timeout:
+            return self._limits if deadline == inf else self._limits._replace(deadline=deadline)
+        ours = self._limits
+        return Limits(
+            _seconds(timeout.get("connect", ours.connect)),
+            _seconds(timeout.get("pool", ours.pool)),
+            _seconds(timeout.get("write", ours.write)),
+            _seconds(timeout.get("read", ours.read)),
+            deadline,
+        )
+
+
+async def _exchange(
+    pool: Pool, connection: Connection, request: httpx.Request, outgoing: Outgoing, limits: Limits
+) -> httpx.Response:
+    try:
+        connection.send(request, outgoing, limits)
+        await connection.head(whole=request.extensions.get("whole", False))
+    except BaseException:
+        pool.release(connection)
+        raise
+    status, headers, version = connection.status, connection.headers, connection.version
+    stream: httpx.AsyncByteStream
+    if connection.complete:
+        stream = WholeBody(connection.take())
+        pool.release(connection)
+    else:
+        stream = _Arriving(connection, pool)
+    return httpx.Response(status, headers=headers, stream=stream, request=request, extensions={"http_version": version})
+
+
+def _seconds(timeout: float | None) -> float:
+    return inf if timeout is None else timeout
