@@ -10,26 +10,44 @@ The values are plain at run time (seconds, bytes, fractions), so that no policy 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler, PlainSerializer, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    PlainSerializer,
+    WithJsonSchema,
+)
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+Key = str | int
+Complaint = tuple[tuple[Key, ...], str]
 
 
 class Settings(BaseModel):
     """One section of the configuration: fixed once loaded, and without room for keys that nobody reads.
 
-    A docstring below a field is its description in the JSON Schema, and so in editors.
+    A docstring below a field is its description in the JSON Schema, and so in editors. A value with a short and a long form is
+    a union (`Retry | int`): a model validator of mode "before" would have to do without the strict reading of lists and words.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
+    def problems(self) -> Iterable[Complaint]:
+        """What is wrong between values that are right each: (where, what), `where` the keys from this section down."""
+        return ()
 
-def malformed(expected: str) -> PydanticCustomError:
-    """The error for a value written wrongly: `expected` completes "must be ..."; whoever reports it adds the value."""
-    return PydanticCustomError("malformed", "must be {expected}", {"expected": expected})
+
+def malformed(expected: str, *, show: bool = True) -> PydanticCustomError:
+    """The error for a value written wrongly: `expected` completes "must be ..."; `show`: whether a report may quote it."""
+    return PydanticCustomError(
+        "malformed" if show else "malformed_secret", "must be {expected}", {"expected": expected}
+    )
 
 
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -206,9 +224,9 @@ class Secret:
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         text = core_schema.no_info_after_validator_function(cls, core_schema.str_schema(min_length=1))
-        return core_schema.json_or_python_schema(
-            json_schema=text,
-            python_schema=core_schema.union_schema([core_schema.is_instance_schema(cls), text]),
+        return core_schema.no_info_before_validator_function(
+            lambda value: value.reveal() if isinstance(value, cls) else value,
+            text,
             serialization=core_schema.to_string_ser_schema(when_used="json"),
         )
 
@@ -227,7 +245,7 @@ def _base_url(value: object) -> str:
     except ValueError:  # a port or an IPv6 address that is none
         raise malformed(_A_URL) from None
     if "@" in url.netloc or any(each in value for each in "?#\\"):
-        raise malformed("a URL without user, password, query or fragment, such as http://users.internal:8080")
+        raise malformed(f"{_A_URL}, without user, password, query or fragment", show=False)
     if not _HOST.fullmatch(host) or port == 0:
         raise malformed(_A_URL)
     return value.rstrip("/")
@@ -244,4 +262,4 @@ Url = Annotated[
         }
     ),
 ]
-"""An http or https address that paths are added to, without user, password, query or fragment; a last `/` is dropped."""
+"""An http(s) address that paths are added to, without user, password, query or fragment; a last `/` is dropped."""
