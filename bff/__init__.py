@@ -1,0 +1,1 @@
+"""An API gateway: one front door that serves GraphQL, REST and API keys over a company's own services."""

@@ -1,0 +1,1 @@
+"""Values that every stage shares; nothing in here imports another part of the gateway."""

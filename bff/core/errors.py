@@ -1,0 +1,266 @@
+"""Everything that the gateway can refuse or fail with.
+
+    GatewayError                       status  code
+    ├── ClientError                    the caller can mend it
+    │   ├── BadRequest                 400     BAD_REQUEST
+    │   │   ├── BadUserInput           400     BAD_USER_INPUT
+    │   │   ├── CsrfPrevented          400     CSRF_PREVENTION_FAILED
+    │   │   └── LimitExceeded          400     MAX_..._LIMIT, COST_LIMIT_EXCEEDED: a rule over documents
+    │   ├── Unauthenticated            401     UNAUTHENTICATED
+    │   ├── Forbidden                  403     FORBIDDEN
+    │   ├── NotFound                   404     NOT_FOUND
+    │   ├── MethodNotAllowed           405     METHOD_NOT_ALLOWED
+    │   ├── NotAcceptable              406     NOT_ACCEPTABLE
+    │   ├── Conflict                   409     CONFLICT
+    │   ├── PayloadTooLarge            413     PAYLOAD_TOO_LARGE
+    │   ├── UriTooLong                 414     URI_TOO_LONG
+    │   ├── UnsupportedMediaType       415     UNSUPPORTED_MEDIA_TYPE
+    │   ├── Unprocessable              422     UNPROCESSABLE
+    │   ├── RateLimited                429     RATE_LIMITED
+    │   └── HeadersTooLarge            431     HEADERS_TOO_LARGE
+    ├── Overloaded                     503     OVERLOADED
+    ├── ShuttingDown                   503     SHUTTING_DOWN
+    ├── DeadlineExceeded               504     DEADLINE_EXCEEDED
+    └── UpstreamError                  names the service that failed
+        ├── UpstreamFailed             502     UPSTREAM_ERROR: it answered with an error
+        ├── UpstreamBadResponse        502     UPSTREAM_BAD_RESPONSE: it answered with nonsense
+        ├── UpstreamUnavailable        503     UPSTREAM_UNAVAILABLE: nothing was sent
+        └── UpstreamTimeout            504     UPSTREAM_TIMEOUT
+
+Statuses and codes are read from here by `edge/errors.py` (REST: RFC 9457 problems) and `graphql/` (`extensions.code`);
+no other module makes up either. What a service refuses (its own 4xx) becomes the error of that status: `refusal`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, ClassVar
+
+
+class Code(StrEnum):
+    """The closed list of codes: a client may switch over it, a test checks that nothing else is sent."""
+
+    BAD_REQUEST = "BAD_REQUEST"
+    BAD_USER_INPUT = "BAD_USER_INPUT"
+    GRAPHQL_PARSE_FAILED = "GRAPHQL_PARSE_FAILED"
+    GRAPHQL_VALIDATION_FAILED = "GRAPHQL_VALIDATION_FAILED"
+    OPERATION_RESOLUTION_FAILURE = "OPERATION_RESOLUTION_FAILURE"
+    PERSISTED_QUERY_NOT_FOUND = "PERSISTED_QUERY_NOT_FOUND"
+    PERSISTED_QUERY_HASH_MISMATCH = "PERSISTED_QUERY_HASH_MISMATCH"
+    PERSISTED_QUERY_ID_REQUIRED = "PERSISTED_QUERY_ID_REQUIRED"
+    QUERY_NOT_IN_SAFELIST = "QUERY_NOT_IN_SAFELIST"
+    INTROSPECTION_DISABLED = "INTROSPECTION_DISABLED"
+    CSRF_PREVENTION_FAILED = "CSRF_PREVENTION_FAILED"
+    MAX_DEPTH_LIMIT = "MAX_DEPTH_LIMIT"
+    MAX_ALIASES_LIMIT = "MAX_ALIASES_LIMIT"
+    MAX_ROOT_FIELDS_LIMIT = "MAX_ROOT_FIELDS_LIMIT"
+    MAX_TOKENS_LIMIT = "MAX_TOKENS_LIMIT"
+    MAX_DIRECTIVES_LIMIT = "MAX_DIRECTIVES_LIMIT"
+    MAX_LIST_SIZE_LIMIT = "MAX_LIST_SIZE_LIMIT"
+    MAX_BATCH_LIMIT = "MAX_BATCH_LIMIT"
+    COST_LIMIT_EXCEEDED = "COST_LIMIT_EXCEEDED"
+    UNAUTHENTICATED = "UNAUTHENTICATED"
+    FORBIDDEN = "FORBIDDEN"
+    REQUEST_BLOCKED = "REQUEST_BLOCKED"
+    NOT_FOUND = "NOT_FOUND"
+    METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
+    NOT_ACCEPTABLE = "NOT_ACCEPTABLE"
+    CONFLICT = "CONFLICT"
+    PAYLOAD_TOO_LARGE = "PAYLOAD_TOO_LARGE"
+    URI_TOO_LONG = "URI_TOO_LONG"
+    UNSUPPORTED_MEDIA_TYPE = "UNSUPPORTED_MEDIA_TYPE"
+    UNPROCESSABLE = "UNPROCESSABLE"
+    RATE_LIMITED = "RATE_LIMITED"
+    HEADERS_TOO_LARGE = "HEADERS_TOO_LARGE"
+    INTERNAL_SERVER_ERROR = "INTERNAL_SERVER_ERROR"
+    UPSTREAM_ERROR = "UPSTREAM_ERROR"
+    UPSTREAM_BAD_RESPONSE = "UPSTREAM_BAD_RESPONSE"
+    UPSTREAM_UNAVAILABLE = "UPSTREAM_UNAVAILABLE"
+    OVERLOADED = "OVERLOADED"
+    SHUTTING_DOWN = "SHUTTING_DOWN"
+    UPSTREAM_TIMEOUT = "UPSTREAM_TIMEOUT"
+    DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
+
+
+class GatewayError(Exception):
+    """What goes wrong here, with the status and code that its class stands for.
+
+    Args:
+        detail: a sentence for the caller that says what to do; never an address, a stack or a secret.
+        retry_after: seconds after which it may work again; sent as `Retry-After` with 429 and 503.
+        headers: more headers for the answer, such as `Allow` or `WWW-Authenticate`.
+        members: more members of the problem (RFC 9457 §3.2) and of GraphQL's `extensions`.
+    """
+
+    status: ClassVar[int] = 500
+    code: Code = Code.INTERNAL_SERVER_ERROR
+    title: ClassVar[str] = "Internal server error"
+
+    def __init__(
+        self,
+        detail: str = "",
+        *,
+        retry_after: float | None = None,
+        headers: Mapping[str, str] | None = None,
+        members: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(detail or self.title)
+        self.detail = detail or self.title
+        self.retry_after = retry_after
+        self.headers = headers or {}
+        self.members = members or {}
+
+
+class ClientError(GatewayError):
+    status, code, title = 400, Code.BAD_REQUEST, "Bad request"
+
+
+class BadRequest(ClientError):
+    """The request is not well-formed HTTP, JSON or GraphQL over HTTP."""
+
+
+class BadUserInput(BadRequest):
+    """An argument has a value that cannot be served."""
+
+    code, title = Code.BAD_USER_INPUT, "Bad user input"
+
+
+class CsrfPrevented(BadRequest):
+    """A browser could have been made to send this without asking its user's leave."""
+
+    code, title = Code.CSRF_PREVENTION_FAILED, "Blocked as a possible cross-site request forgery"
+
+
+class LimitExceeded(BadRequest):
+    """A document is larger than the rules allow; the code says which rule."""
+
+    def __init__(self, code: Code, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+
+
+class Unauthenticated(ClientError):
+    status, code, title = 401, Code.UNAUTHENTICATED, "Authentication needed"
+
+
+class Forbidden(ClientError):
+    status, code, title = 403, Code.FORBIDDEN, "Not allowed"
+
+
+class NotFound(ClientError):
+    status, code, title = 404, Code.NOT_FOUND, "Not found"
+
+
+class MethodNotAllowed(ClientError):
+    status, code, title = 405, Code.METHOD_NOT_ALLOWED, "Method not allowed"
+
+
+class NotAcceptable(ClientError):
+    status, code, title = 406, Code.NOT_ACCEPTABLE, "Not acceptable"
+
+
+class Conflict(ClientError):
+    status, code, title = 409, Code.CONFLICT, "Conflict"
+
+
+class PayloadTooLarge(ClientError):
+    status, code, title = 413, Code.PAYLOAD_TOO_LARGE, "Payload too large"
+
+
+class UriTooLong(ClientError):
+    status, code, title = 414, Code.URI_TOO_LONG, "URI too long"
+
+
+class UnsupportedMediaType(ClientError):
+    status, code, title = 415, Code.UNSUPPORTED_MEDIA_TYPE, "Unsupported media type"
+
+
+class Unprocessable(ClientError):
+    status, code, title = 422, Code.UNPROCESSABLE, "Unprocessable"
+
+
+class RateLimited(ClientError):
+    status, code, title = 429, Code.RATE_LIMITED, "Too many requests"
+
+
+class HeadersTooLarge(ClientError):
+    status, code, title = 431, Code.HEADERS_TOO_LARGE, "Headers too large"
+
+
+class Overloaded(GatewayError):
+    status, code, title = 503, Code.OVERLOADED, "Overloaded"
+
+
+class ShuttingDown(GatewayError):
+    status, code, title = 503, Code.SHUTTING_DOWN, "Shutting down"
+
+
+class DeadlineExceeded(GatewayError):
+    status, code, title = 504, Code.DEADLINE_EXCEEDED, "Deadline exceeded"
+
+
+class UpstreamError(GatewayError):
+    """A service failed.
+
+    Args:
+        service: its name in the config; that much of the inside a caller may know.
+        detail: as for every `GatewayError`.
+        phase: where the call ended: dns, connect, tls, pool, send, first_byte, body.
+        retryable: whether asking again may help.
+    """
+
+    status, code, title = 502, Code.UPSTREAM_ERROR, "A service failed"
+    retryable: ClassVar[bool] = True
+
+    def __init__(
+        self, service: str, detail: str = "", *, phase: str | None = None, retry_after: float | None = None
+    ) -> None:
+        members: dict[str, Any] = {"service": service, "retryable": self.retryable}
+        if phase:
+            members["phase"] = phase
+        super().__init__(detail or f"{self.title}: {service}", retry_after=retry_after, members=members)
+        self.service = service
+        self.phase = phase
+
+
+class UpstreamFailed(UpstreamError):
+    """It answered with an error of its own (5xx)."""
+
+
+class UpstreamBadResponse(UpstreamError):
+    """It answered, but not with what its contract says."""
+
+    code, title = Code.UPSTREAM_BAD_RESPONSE, "A service gave an answer that makes no sense"
+    retryable = False
+
+
+class UpstreamUnavailable(UpstreamError):
+    """It could not be reached, and nothing was sent."""
+
+    status, code, title = 503, Code.UPSTREAM_UNAVAILABLE, "A service is unavailable"
+
+
+class UpstreamTimeout(UpstreamError):
+    """It took longer than one attempt may."""
+
+    status, code, title = 504, Code.UPSTREAM_TIMEOUT, "A service took too long"
+
+
+_REFUSALS: dict[int, type[ClientError]] = {
+    400: BadUserInput,
+    401: Unauthenticated,
+    403: Forbidden,
+    404: NotFound,
+    409: Conflict,
+    413: PayloadTooLarge,
+    415: UnsupportedMediaType,
+    422: Unprocessable,
+    429: RateLimited,
+}
+
+
+def refusal(service: str, status: int, detail: str, *, retry_after: float | None = None) -> ClientError:
+    """The error for a service's own 4xx: the caller can mend it, so the service's words go on to the caller."""
+    error = _REFUSALS.get(status, BadRequest)
+    return error(detail, retry_after=retry_after, members={"service": service})

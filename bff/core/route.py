@@ -1,0 +1,52 @@
+"""A route with every default already applied: the one thing from which each layer reads its own policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+READS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class Front(StrEnum):
+    """Which of the gateway's faces answers."""
+
+    GRAPHQL = "graphql"
+    REST = "rest"
+    OWN = "own"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One entry of `routes`, or the GraphQL endpoint, which is a route like the others.
+
+    Attributes:
+        name: what logs, metrics and spans call it.
+        path: its template, such as `/api/users/{rest*}`.
+        methods: those it answers; None: all that the gateway knows.
+        service: where it leads; None: the gateway answers by itself.
+        rewrite: the service's path as a template over what `path` captured.
+        public: whether a request without a credential is let through.
+        read_scopes, write_scopes: what a caller needs for GET, HEAD and OPTIONS, and for all else.
+        cost: units that a request takes from its caller's account.
+        max_body: bytes of request body.
+        timeout: seconds for the whole request.
+        relay_errors: whether a service's 5xx bodies go on to the client as they are.
+    """
+
+    name: str
+    path: str
+    front: Front = Front.REST
+    methods: frozenset[str] | None = None
+    service: str | None = None
+    rewrite: str | None = None
+    public: bool = False
+    read_scopes: frozenset[str] = field(default_factory=frozenset)
+    write_scopes: frozenset[str] = field(default_factory=frozenset)
+    cost: int = 1
+    max_body: int = 2 * 1024 * 1024
+    timeout: float = 30.0
+    relay_errors: bool = False
+
+    def scopes_for(self, method: str) -> frozenset[str]:
+        return self.read_scopes if method in READS else self.write_scopes

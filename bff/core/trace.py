@@ -1,0 +1,63 @@
+"""W3C Trace Context: where a request stands in its trace, cheap enough for requests that nobody records."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from random import Random
+
+# Version 00 has exactly four parts; a later version may have more, of which only the first four are ours (§3.2.2).
+_TRACEPARENT = re.compile(
+    rb"^(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?$", re.ASCII
+)
+_SAMPLED = 0x01
+_MAX_STATE = 512
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One span's place: its trace, its own id, its parent's (empty at the root), and whether it is recorded."""
+
+    trace_id: str
+    span_id: str
+    sampled: bool
+    state: bytes = b""
+    parent_id: str = ""
+
+    @cached_property
+    def traceparent(self) -> bytes:
+        return b"00-%b-%b-%02x" % (self.trace_id.encode(), self.span_id.encode(), _SAMPLED if self.sampled else 0)
+
+    @cached_property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """What services are sent, so that their spans hang below this one."""
+        headers = [(b"traceparent", self.traceparent)]
+        if self.state:
+            headers.append((b"tracestate", self.state))
+        return headers
+
+
+class Sampler:
+    """Continues the client's trace or starts one, and decides whether it is recorded: as the client did, else a share.
+
+    Args:
+        share: the part of new traces that is recorded, 0 to 1.
+        random: where new ids come from.
+    """
+
+    def __init__(self, share: float, random: Random) -> None:
+        self._bound = round(share * (1 << 64))
+        self._random = random
+
+    def trace(self, traceparent: bytes | None, tracestate: bytes | None) -> Trace:
+        span_id = self._id(64)
+        parent = traceparent and _TRACEPARENT.match(traceparent)
+        if not parent or (parent[1] == b"00" and parent[5]):
+            trace_id = self._id(128)
+            return Trace(trace_id, span_id, int(trace_id[16:], 16) < self._bound)
+        state = tracestate if tracestate and len(tracestate) <= _MAX_STATE else b""
+        return Trace(parent[2].decode(), span_id, bool(int(parent[4], 16) & _SAMPLED), state, parent[3].decode())
+
+    def _id(self, bits: int) -> str:
+        return f"{self._random.getrandbits(bits) or 1:0{bits // 4}x}"

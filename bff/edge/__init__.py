@@ -1,0 +1,1 @@
+"""The edge: ASGI layers that every request crosses, GraphQL and REST alike."""
