@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections import deque
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from math import inf
 from typing import Final, NamedTuple, cast
@@ -16,6 +18,7 @@ from bff.upstream.wire import Outgoing
 
 # The timer of a loop may ring this much early: uvloop counts in milliseconds.
 _TICK: Final = 0.001
+_LARGE: Final = 16 * 1024
 
 
 class Limits(NamedTuple):
@@ -77,8 +80,9 @@ class Connection(asyncio.Protocol):
         self.error: Exception | None = None
         self.heard = self.complete = False
         self._until_end = True
+        self._length = self._plain = 0
         self._head_size = self._trailer_size = 0
-        self._chunks: list[bytes] = []
+        self._chunks: deque[bytes] = deque()
         self._buffered = 0
         self._patient = self._paused = False
         self._transport.write(outgoing.head)
@@ -88,8 +92,6 @@ class Connection(asyncio.Protocol):
             self._phase = Phase.SEND
             self._expire_at(limits.deadline)
             self._upload = self._loop.create_task(self._send_frames(outgoing.frames))
-        if not self.keep_alive:
-            self._ended(None)
 
     async def head(self, *, whole: bool) -> None:
         """Wait for status and headers; with `whole`, for the body too, unless it is more than may be buffered."""
@@ -103,15 +105,19 @@ class Connection(asyncio.Protocol):
 
     async def read(self) -> bytes:
         """What has come of the body since the last call, or else what comes next; empty at its end."""
-        while not self._chunks:
-            if self.complete:
-                return b""
-            if self.error is not None:
-                raise self.error
+        if not self._chunks and not self.complete:
             self._expire_in(self._limits.read)
-            await self._wait()
+            while not (self._chunks or self.complete):
+                if self.error is not None:
+                    raise self.error
+                await self._wait()
             # However slowly this is read, the deadline stands.
             self._expires = self._limits.deadline
+        if len(self._chunks) > 1 and len(self._chunks[0]) >= _LARGE:
+            # To join it with others would be to copy it.
+            chunk = self._chunks.popleft()
+            self._buffered -= len(chunk)
+            return chunk
         return self.take()
 
     def take(self) -> bytes:
@@ -122,7 +128,8 @@ class Connection(asyncio.Protocol):
         self._buffered = 0
         if self._paused:
             self._paused = False
-            self._transport.resume_reading()
+            if not self.closed:
+                self._transport.resume_reading()
         return data
 
     def finish(self) -> bool:
@@ -138,8 +145,7 @@ class Connection(asyncio.Protocol):
             self.abort()
             return False
         self.take()
-        if self._head_only:
-            # The parser still waits for the body that the headers speak of.
+        if self._parser_strayed:
             self._parser = httptools.HttpResponseParser(self)
         return True
 
@@ -174,14 +180,9 @@ class Connection(asyncio.Protocol):
             self.abort()
             return
         self.heard = True
-        if not self.status:
-            self._head_size += len(data)
-        try:
-            self._parser.feed_data(data)
-            if not self.status and self._head_size > self._bounds.head:
-                raise NonsenseError("its head is too large")  # noqa: TRY301 - one place says what follows
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade, NonsenseError) as error:
-            self._misunderstood(error)
+        if self._plain:
+            self._take_plain(data)
+        elif not self._parse(data):
             return
         if self._buffered > self._bounds.buffered and not self.complete and not self._paused:
             self._paused = True
@@ -207,6 +208,30 @@ class Connection(asyncio.Protocol):
         self._congested = False
         self._wake_writer()
 
+    def _parse(self, data: bytes) -> bool:
+        if not self.status:
+            self._head_size += len(data)
+        try:
+            self._parser.feed_data(data)
+            if not self.status and self._head_size > self._bounds.head:
+                raise NonsenseError("its head is too large")  # noqa: TRY301 - one place says what follows
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade, NonsenseError) as error:
+            why = error.__context__ if isinstance(error.__context__, NonsenseError) else error
+            self._fail(httpx.RemoteProtocolError, f"not a valid answer: {why}")
+            return False
+        return True
+
+    def _take_plain(self, data: bytes) -> None:
+        surplus = len(data) > self._plain
+        if surplus:
+            data = data[: self._plain]
+        self._chunks.append(data)
+        self._buffered += len(data)
+        self._plain -= len(data)
+        self.complete = not self._plain
+        if surplus:
+            self.abort()
+
     # What the parser finds.
 
     def on_message_begin(self) -> None:
@@ -222,6 +247,7 @@ class Connection(asyncio.Protocol):
         size = len(name)
         if size == 14 and name.lower() == b"content-length":
             self._until_end = False
+            self._length = int(value)
         elif size == 17 and name.lower() == b"transfer-encoding":
             # Whoever reads on would see a coded body as the content.
             if value.strip().lower() != b"chunked" or not self._until_end:
@@ -240,7 +266,7 @@ class Connection(asyncio.Protocol):
             raise NonsenseError(f"its status is {status}")
         if status < 200:
             self.headers.clear()
-            self._until_end = True
+            self._until_end, self._length = True, 0
             return
         if self._head_size > self._bounds.head:
             # The reads up to here had a part of the body in them, perhaps.
@@ -249,7 +275,8 @@ class Connection(asyncio.Protocol):
                 raise NonsenseError("its head is too large")
         self.keep_alive = self.keep_alive and self._parser.should_keep_alive()
         self.status = status
-        self.complete = self._head_only
+        # Where there is no body, the parser still waits for the one that the headers speak of.
+        self.complete = self._parser_strayed = self._head_only
         self._phase = Phase.BODY
 
     def on_body(self, body: bytes) -> None:
@@ -257,6 +284,11 @@ class Connection(asyncio.Protocol):
             raise NonsenseError("it goes on after its end")
         self._chunks.append(body)
         self._buffered += len(body)
+        if self._length - self._buffered > _LARGE:
+            # What is left is plain bytes, and the parser would only copy them.
+            self._plain = self._length - self._buffered
+            self._parser_strayed = True
+        self._length = 0
 
     def on_message_complete(self) -> None:
         if self.status:
@@ -264,14 +296,16 @@ class Connection(asyncio.Protocol):
 
     # How both meet.
 
-    async def _send_frames(self, frames: AsyncIterator[bytes]) -> None:
+    async def _send_frames(self, frames: AsyncGenerator[bytes, None]) -> None:
         try:
-            async for frame in frames:
-                if self.closed:
-                    return
-                self._transport.write(frame)
-                if self._congested:
-                    await self._drained()
+            async with aclosing(frames):
+                async for frame in frames:
+                    # uvloop does not even forgive an attempt.
+                    if self.closed:
+                        return
+                    self._transport.write(frame)
+                    if self._congested:
+                        await self._drained()
         except Exception as error:  # noqa: BLE001 - the caller's own stream may raise anything: it gets it back
             self.fail(error)
         else:
@@ -305,10 +339,6 @@ class Connection(asyncio.Protocol):
         else:
             self._fail(httpx.ReadError, f"the connection died after the request was sent: {exc or 'closed'}")
 
-    def _misunderstood(self, error: Exception) -> None:
-        why = error.__context__ if isinstance(error.__context__, NonsenseError) else error
-        self._fail(httpx.RemoteProtocolError, f"not a valid answer: {why}")
-
     def _fail(self, kind: type[httpx.TransportError], message: str) -> None:
         self.fail(failed(kind, message, self._request, self._phase))
 
@@ -332,7 +362,7 @@ class Connection(asyncio.Protocol):
 
     def _expire_at(self, when: float) -> None:
         self._expires = when
-        if when < self._alarm_at:
+        if when < self._alarm_at and not self.closed:
             if self._alarm is not None:
                 self._alarm.cancel()
             self._alarm_at = when

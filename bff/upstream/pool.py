@@ -36,6 +36,15 @@ class Room(NamedTuple):
     age: float
 
 
+class Occupancy(NamedTuple):
+    open: int
+    """Connections, those that are being opened included."""
+    idle: int
+    """Of these, unused right now."""
+    waiting: int
+    """Calls in line for a connection."""
+
+
 class Pool:
     """A place is taken from the attempt to connect until the socket is closed, so `room` is about sockets."""
 
@@ -49,12 +58,17 @@ class Pool:
         self._sweep: asyncio.TimerHandle | None = None
         self._closed = False
 
+    @property
+    def occupancy(self) -> Occupancy:
+        return Occupancy(len(self._open) + self._opening, len(self._idle), len(self._waiting))
+
     def take(self) -> Connection | None:
         """An idle connection, if there is one."""
         while self._idle:
             connection = self._idle.pop()
-            if connection.keep_alive:
+            if self._serves(connection):
                 return connection
+            connection.abort()
         return None
 
     async def acquire(self, request: httpx.Request, limits: Limits, *, fresh: bool = False) -> Connection:
@@ -69,7 +83,7 @@ class Pool:
         connection = await self._stand_in_line(request, limits)
         if connection is None:
             return await self._connect(request, limits)
-        return connection if connection.keep_alive else await self.acquire(request, limits)
+        return connection if self._serves(connection) else await self.acquire(request, limits)
 
     def release(self, connection: Connection) -> None:
         """Take a connection back, whatever state its exchange is in."""
@@ -89,16 +103,19 @@ class Pool:
     def _places(self) -> bool:
         return len(self._open) + self._opening < self._room.connections
 
+    def _serves(self, connection: Connection) -> bool:
+        young = self._loop.time() - connection.opened_at <= self._room.age
+        return connection.keep_alive and young and not self._closed
+
     def _offer(self, connection: Connection) -> None:
-        now = self._loop.time()
-        if self._closed or now - connection.opened_at > self._room.age:
+        if not self._serves(connection):
             connection.abort()
         elif waiter := self._next_in_line():
             waiter.set_result(connection)
         elif len(self._idle) >= self._room.idle:
             connection.abort()
         else:
-            connection.idle_since = now
+            connection.idle_since = self._loop.time()
             self._idle.append(connection)
             if self._sweep is None:
                 self._sweep = self._loop.call_later(self._room.idle_for, self._close_rested)

@@ -18,7 +18,7 @@ from pydantic import Field
 from bff.core.settings import Duration, Settings, Size
 from bff.upstream.connection import Bounds, Connection, Limits
 from bff.upstream.phases import Phase, failed
-from bff.upstream.pool import Origin, Pool, Room
+from bff.upstream.pool import Occupancy, Origin, Pool, Room
 from bff.upstream.wire import Outgoing, encode
 
 Count = Annotated[int, Field(ge=1, le=100_000)]
@@ -124,8 +124,16 @@ class Transport(httpx.AsyncBaseTransport):
                 # answer would mean that somebody has.
                 if connection.heard:
                     raise
+            outgoing = encode(request)
             connection = await pool.acquire(request, limits, fresh=True)
         return await _exchange(pool, connection, request, outgoing, limits)
+
+    def occupancy(self) -> dict[str, Occupancy]:
+        """How full each origin's pool is, by `scheme://host:port`."""
+        return {
+            f"{origin.scheme.decode()}://{origin.host.decode()}:{origin.port}": pool.occupancy
+            for origin, pool in self._pools.items()
+        }
 
     async def aclose(self) -> None:
         """Close all connections, those in use as well; their calls end with ReadError, later ones with ConnectError."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from dataclasses import dataclass
 
 import httpx
@@ -19,7 +19,7 @@ _SLICE = 64 * 1024
 class Outgoing:
     head: bytes
     """Request line and headers; and the body too, where it is small and at hand."""
-    frames: AsyncIterator[bytes] | None
+    frames: AsyncGenerator[bytes, None] | None
     """The rest of the message as it goes on the wire."""
     replayable: bool
     """May be sent a second time if the first had no answer at all."""
@@ -35,7 +35,7 @@ def encode(request: httpx.Request) -> Outgoing:
     """
     head, length, chunked = _head(request)
     if isinstance(request.stream, httpx.ByteStream):
-        content = request.read()
+        content = b"".join(request.stream)
         if not chunked and len(content) != (length or 0):
             raise _refused(request, f"content-length is {length} and the body has {len(content)} bytes")
         if len(content) <= _SLICE:
@@ -92,7 +92,9 @@ def _framing(request: httpx.Request, headers: list[tuple[bytes, bytes]]) -> tupl
     return int(lengths[0]) if lengths else None, bool(codings)
 
 
-async def _frames(request: httpx.Request, body: AsyncIterable[bytes], length: int | None) -> AsyncIterator[bytes]:
+async def _frames(
+    request: httpx.Request, body: AsyncIterable[bytes], length: int | None
+) -> AsyncGenerator[bytes, None]:
     """The body as the wire has it, held to the length that was announced."""
     sent = 0
     async for data in body:
