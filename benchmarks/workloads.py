@@ -17,7 +17,7 @@ from benchmarks import load
 from benchmarks.identity import TOKEN
 
 VARIANTS = 50
-MEGABYTE_COPIES = 6  # of the catalogue
+MEGABYTE_COPIES = 8  # of the catalogue
 
 
 class Backends:
