@@ -141,7 +141,7 @@ class Connection(asyncio.Protocol):
             self._upload = None
         self._expires = inf
         self.complete = self.reused = True
-        if not clean or self._transport.get_write_buffer_size():
+        if not clean:
             self.abort()
             return False
         self.take()

@@ -78,8 +78,6 @@ class Pool:
         if self._places():
             self._opening += 1
             return await self._connect(request, limits)
-        if self._idle:
-            self._idle.popleft().abort()
         connection = await self._stand_in_line(request, limits)
         if connection is None:
             return await self._connect(request, limits)

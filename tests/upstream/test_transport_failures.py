@@ -67,6 +67,12 @@ async def test_refused(transport, nobody):
     assert "ECONNREFUSED" in str(error)
 
 
+async def test_a_failed_connect_hands_its_place_on(connect, nobody):
+    transport = connect(max_connections=1)
+    requests = [get(f"http://127.0.0.1:{nobody}") for _ in range(5)]
+    await asyncio.gather(*(fails(transport, each, httpx.ConnectError, Phase.CONNECT) for each in requests))
+
+
 async def test_errors_do_not_name_internal_addresses(transport, nobody):
     for host in ("127.0.0.1", "localhost"):
         error, _ = await fails(transport, get(f"http://{host}:{nobody}"), httpx.ConnectError, Phase.CONNECT)
@@ -276,6 +282,38 @@ async def test_the_deadline_holds_for_an_answer_that_nobody_reads(serve, transpo
         await response.aread()
 
 
+async def test_the_deadline_holds_for_a_reader_that_stops(serve, transport):
+    async def endless(peer):
+        await peer.answer(HEAD + b"transfer-encoding: chunked\r\n\r\n")
+        while True:
+            await peer.drip([b"3\r\nabc\r\n"], 0.01)
+
+    server = await serve(endless)
+    deadline = asyncio.get_running_loop().time() + 0.15
+    response = await transport.handle_async_request(get(server.url, deadline=deadline))
+    pieces = aiter(response.stream)
+    for _ in range(3):
+        await anext(pieces)
+    await eventually(lambda: server.ended == 1)
+    with pytest.raises(httpx.ReadTimeout):
+        assert [piece async for piece in pieces] == []
+
+
+async def test_a_slow_reader_is_not_a_slow_service(serve, transport):
+    async def steady(peer):
+        await peer.answer(HEAD + b"content-length: 30\r\n\r\n")
+        await peer.drip(b"x" * 30, 0.005)
+        await peer.hang()
+
+    server = await serve(steady)
+    response = await transport.handle_async_request(get(server.url, timeout={"read": 0.05}))
+    received = 0
+    async for piece in response.stream:
+        received += len(piece)
+        await asyncio.sleep(0.1)
+    assert received == 30
+
+
 async def test_a_service_that_does_not_take_the_body(serve, transport):
     async def not_reading(peer):
         await peer.head()
@@ -336,9 +374,23 @@ async def test_a_deadline_of_the_past_exchange_does_not_end_the_next_one(serve, 
         await peer.send(OK)
 
     server = await serve(slower)
-    now = asyncio.get_running_loop().time()
-    assert await read(transport, get(server.url, deadline=now + 0.1)) == b"ok"
-    assert await read(transport, post(server.url, deadline=now + 5)) == b"ok"
+    loop = asyncio.get_running_loop()
+    assert await read(transport, get(server.url, deadline=loop.time() + 0.1)) == b"ok"
+    assert await read(transport, post(server.url, deadline=loop.time() + 5)) == b"ok"
+    assert server.connections == 1
+
+
+async def test_a_longer_deadline_after_a_shorter_one_is_kept(serve, transport):
+    async def twice(peer):
+        await peer.answer()
+        await silent(peer)
+
+    server = await serve(twice)
+    loop = asyncio.get_running_loop()
+    assert await read(transport, get(server.url, deadline=loop.time() + 0.1)) == b"ok"
+    request = post(server.url, deadline=loop.time() + 0.3)
+    _, took = await fails(transport, request, httpx.ReadTimeout, Phase.FIRST_BYTE)
+    assert 0.25 < took < 0.5
     assert server.connections == 1
 
 
