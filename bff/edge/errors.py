@@ -1,0 +1,102 @@
+"""The one place where errors become answers: problems (RFC 9457) on REST, `errors` with a code on GraphQL."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from bff.core.errors import Code, GatewayError
+from bff.core.route import Front
+from bff.core.telemetry import Telemetry
+
+GRAPHQL_JSON = "application/graphql-response+json"
+
+
+class Errors:
+    """Below `observe`, so that what it answers is seen; above all that may raise."""
+
+    def __init__(self, app: ASGIApp, telemetry: Telemetry) -> None:
+        self.app = app
+        self.telemetry = telemetry
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watched)
+        except Exception as error:
+            failure = error if isinstance(error, GatewayError) else self._unexpected(scope, error)
+            if started:
+                # Half an answer is out: only a broken connection can still tell the client that it is not whole.
+                raise
+            scope["bff.code"] = failure.code
+            await answer(failure, scope, send)
+
+    def _unexpected(self, scope: Scope, error: Exception) -> GatewayError:
+        self.telemetry.log.error("unexpected", request_id=scope.get("bff.request_id"), exc_info=error)
+        return GatewayError("Something went wrong in the gateway; its log says more under this request id")
+
+
+async def answer(error: GatewayError, scope: Scope, send: Send) -> None:
+    """Send what `error` says, in the words of the front that was asked."""
+    route = scope.get("bff.route")
+    if route is not None and route.front is Front.GRAPHQL:
+        kind, body = _graphql(error, scope)
+    else:
+        kind, body = "application/problem+json", problem(error, scope["bff.request_id"])
+    headers = [
+        (b"content-type", kind.encode()),
+        (b"content-length", b"%d" % len(body)),
+        (b"cache-control", b"no-store"),
+        *((name.lower().encode(), value.encode("latin-1", "replace")) for name, value in headers_of(error).items()),
+    ]
+    await send({"type": "http.response.start", "status": error.status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+
+def headers_of(error: GatewayError) -> Mapping[str, str]:
+    """The error's own headers, and `Retry-After` with the two statuses that have it, in whole seconds rounded up."""
+    if error.retry_after is None or error.status not in {429, 503}:
+        return error.headers
+    return {**error.headers, "Retry-After": str(max(1, math.ceil(error.retry_after)))}
+
+
+def problem(error: GatewayError, request_id: str) -> bytes:
+    return orjson.dumps(
+        {
+            "type": "about:blank",
+            "title": HTTPStatus(error.status).phrase,
+            "status": error.status,
+            "detail": error.detail,
+            "code": error.code,
+            "request_id": request_id,
+            **error.members,
+        }
+    )
+
+
+def _graphql(error: GatewayError, scope: Scope) -> tuple[str, bytes]:
+    accept = next((value for name, value in scope["headers"] if name == b"accept"), b"")
+    kind = GRAPHQL_JSON if GRAPHQL_JSON.encode() in accept else "application/json"
+    return kind, orjson.dumps({"errors": [entry(error, scope["bff.request_id"])]})
+
+
+def entry(error: GatewayError, request_id: str) -> dict[str, Any]:
+    """One of GraphQL's `errors`, without a path."""
+    extensions: dict[str, Any] = {"code": error.code, **error.members}
+    if error.code == Code.INTERNAL_SERVER_ERROR:
+        extensions["request_id"] = request_id
+    return {"message": error.detail, "extensions": extensions}

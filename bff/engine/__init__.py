@@ -1,0 +1,5 @@
+"""How queries are resolved: whole levels at a time."""
+
+from bff.engine.authoring import Parents, batched
+
+__all__ = ["Parents", "batched"]

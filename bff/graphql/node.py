@@ -1,0 +1,105 @@
+"""Global identification: an id begins with a prefix that names its type, and so leads from `node` to its service."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar, dataclass_transform
+
+import strawberry
+
+from bff.core.errors import BadUserInput, GatewayError
+from bff.graphql.context import Context, Info, demand
+from bff.upstream.batch import Batch
+
+T = TypeVar("T", bound=type)
+
+MAX_IDS = 200
+
+
+@strawberry.interface(
+    description="Any object with an id that means the same thing everywhere: "
+    "in GraphQL, in the REST routes and in the services."
+)
+class Node:
+    id: strawberry.ID
+
+
+@dataclass(frozen=True)
+class Entity:
+    """A type whose objects have ids, and how they are read."""
+
+    prefix: str
+    read: Batch[Any, Any]
+    record: type
+    scopes: frozenset[str]
+
+
+@dataclass_transform(field_specifiers=(strawberry.field,))
+def entity(
+    prefix: str, *, read: Batch[Any, Any], record: type, scopes: Iterable[str] = (), description: str | None = None
+) -> Callable[[T], T]:
+    """A `strawberry.type` whose objects have ids that begin with `prefix_`, and are found by `node`.
+
+    Args:
+        prefix: `usr` for ids such as `usr_1`; no two types may share one.
+        read: the batched read of its records by id.
+        record: the class of these records, whose attributes are the type's plain fields.
+        scopes: what a caller needs for every field, anywhere, that gives such objects.
+        description: for the schema.
+
+        @entity("usr", read=user_by_id, record=users.User, scopes=["users:read"])
+        class User(Node):
+            name: str
+    """
+
+    def mark(cls: T) -> T:
+        cls.is_type_of = classmethod(lambda _cls, value, _info: isinstance(value, record))  # type: ignore[attr-defined]
+        marked = strawberry.type(cls, description=description)
+        marked.__entity__ = Entity(prefix, read, record, frozenset(scopes))  # type: ignore[attr-defined]
+        return marked
+
+    return mark
+
+
+def node_query(entities: Mapping[str, Entity]) -> type:
+    """The root fields `node` and `nodes` over the entities of one schema, by prefix."""
+
+    @strawberry.type(name="Query")
+    class NodeQuery:
+        @strawberry.field(graphql_type=Node | None)
+        async def node(self, info: Info, id: strawberry.ID) -> Any:
+            (found,) = await _read(info.context, entities, [id])
+            if isinstance(found, BaseException):
+                raise found
+            return found
+
+        @strawberry.field(graphql_type=list[Node | None])
+        async def nodes(self, info: Info, ids: list[strawberry.ID]) -> list[Any]:
+            if len(ids) > MAX_IDS:
+                raise BadUserInput(f"`ids` may have at most {MAX_IDS} entries")
+            return await _read(info.context, entities, ids)
+
+    return NodeQuery
+
+
+async def _read(context: Context, entities: Mapping[str, Entity], ids: Sequence[str]) -> list[Any]:
+    """What each id stands for: a record, None where there is none, an error where it may not be or could not be read."""
+    by_prefix: dict[str, list[str]] = {}
+    for id in ids:
+        by_prefix.setdefault(id.partition("_")[0], []).append(id)
+    known = [(entities[prefix], wanted) for prefix, wanted in by_prefix.items() if prefix in entities]
+    columns = await asyncio.gather(*(_of_one_type(context, entity, wanted) for entity, wanted in known))
+    found: dict[str, Any] = {}
+    for (_, wanted), values in zip(known, columns, strict=True):
+        found.update(zip(wanted, values, strict=True))
+    return [found.get(id) for id in ids]
+
+
+async def _of_one_type(context: Context, entity: Entity, ids: list[str]) -> list[Any]:
+    try:
+        demand(context.caller, entity.scopes)
+    except GatewayError as error:
+        return [error] * len(ids)
+    return await context.load_many(entity.read, ids)

@@ -1,0 +1,36 @@
+"""All that `services/` and `schema/` may import from the gateway: the surface that teams extend it with."""
+
+from bff.core.errors import BadUserInput, Conflict, Forbidden, NotFound, Unprocessable, UpstreamError
+from bff.engine import Parents, batched
+from bff.graphql.compose import extend, requires
+from bff.graphql.connections import Connection, Page, Slice, page_size
+from bff.graphql.context import Context, Info
+from bff.graphql.node import Node, entity
+from bff.upstream.batch import Batch, Column, batch, call
+from bff.upstream.client import Upstream
+
+__all__ = [
+    "BadUserInput",
+    "Batch",
+    "Column",
+    "Conflict",
+    "Connection",
+    "Context",
+    "Forbidden",
+    "Info",
+    "Node",
+    "NotFound",
+    "Page",
+    "Parents",
+    "Slice",
+    "Unprocessable",
+    "Upstream",
+    "UpstreamError",
+    "batch",
+    "batched",
+    "call",
+    "entity",
+    "extend",
+    "page_size",
+    "requires",
+]

@@ -1,0 +1,164 @@
+"""Batched reads: a function from keys to a mapping; order, misses, duplicates, batching and caching are done here.
+
+A level of a query loads its keys as one column. aiodataloader gathers the columns that are asked for in the same tick,
+so that fields side by side share a call; what one request has read already is not read again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
+
+from aiodataloader import DataLoader
+
+from bff.upstream.client import Upstream
+
+K = TypeVar("K", bound=str)
+V = TypeVar("V")
+T = TypeVar("T")
+P = ParamSpec("P")
+
+Column = list[V | BaseException | None]
+"""One value for each key or parent, in their order: None where there is none, an error where the read failed."""
+
+
+@dataclass(frozen=True)
+class Batch(Generic[K, V]):
+    """A batched read of one service, as `@batch` makes it."""
+
+    service: str
+    fetch: Callable[..., Awaitable[Mapping[K, V]]]
+    arguments: tuple[tuple[str, Any], ...] = ()
+
+    def where(self, **arguments: Any) -> Batch[K, V]:
+        """The same read with arguments that hold for all of its keys; None means not given.
+
+        await info.context.load_many(orders_by_user.where(limit=10), user_ids)
+        """
+        given = sorted((name, value) for name, value in arguments.items() if value is not None)
+        return replace(self, arguments=tuple(given))
+
+
+def batch(
+    service: str,
+) -> Callable[[Callable[Concatenate[Upstream, list[K], ...], Awaitable[Mapping[K, V]]]], Batch[K, V]]:
+    """Make a batched read of `service` out of a function from keys to a mapping; a key without a record is left out.
+
+        @batch("inventory")
+        async def availability_by_product(inventory: Upstream, ids: list[str]) -> dict[str, Availability]:
+            return {a.product_id: a for a in await inventory.get("/availability", list[Availability], ids=ids)}
+
+    It is given distinct keys, at most the service's `max_batch` at a time.
+    """
+    return lambda fetch: Batch(service, fetch)
+
+
+@dataclass(frozen=True)
+class Call(Generic[P, T]):
+    """Any other call of one service, as `@call` makes it."""
+
+    service: str
+    function: Callable[Concatenate[Upstream, P], Awaitable[T]]
+
+
+def call(service: str) -> Callable[[Callable[Concatenate[Upstream, P], Awaitable[T]]], Call[P, T]]:
+    """Make a call of `service`, such as a page or a write, out of a function.
+
+    @call("orders")
+    async def cancel_order(orders: Upstream, id: str) -> Order:
+        return await orders.post("/orders/{}/cancel", Order, id)
+    """
+    return lambda function: Call(service, function)
+
+
+class Columns(DataLoader[tuple[K, ...], Column[V]]):
+    """The loader of one batched read in one request; its keys are columns, so that a level costs one future."""
+
+    cache = False  # columns hardly ever come twice; their records are remembered one by one
+
+    def __init__(self, batch: Batch[K, V], upstream: Upstream) -> None:
+        super().__init__(loop=asyncio.get_running_loop())
+        self._batch = batch
+        self._upstream = upstream
+        self._arguments = dict(batch.arguments)
+        self._reads: dict[K, asyncio.Task[Mapping[K, V]]] = {}
+
+    async def batch_load_fn(self, columns: list[tuple[K, ...]]) -> list[Column[V]]:
+        self._read({key: None for column in columns for key in column if key not in self._reads})
+        reads = {self._reads[key] for column in columns for key in column}
+        if waiting := [read for read in reads if not read.done()]:
+            await asyncio.wait(waiting)
+        found = {read: _outcome(read) for read in reads}
+        return [[_value(found[self._reads[key]], key) for key in column] for column in columns]
+
+    def _read(self, missing: Iterable[K]) -> None:
+        keys = list(missing)
+        size = self._upstream.service.max_batch
+        for start in range(0, len(keys), size):
+            chunk = keys[start : start + size]
+            read = asyncio.ensure_future(self._fetch(chunk))
+            self._reads.update(dict.fromkeys(chunk, read))
+
+    async def _fetch(self, keys: list[K]) -> Mapping[K, V]:
+        return await self._batch.fetch(self._upstream, keys, **self._arguments)
+
+    def forget(self) -> None:
+        """Let the next load read anew."""
+        self._reads = {key: read for key, read in self._reads.items() if not read.done()}
+
+    def cancel(self) -> None:
+        """Nobody waits any more: end the calls under way."""
+        for read in self._reads.values():
+            read.cancel()
+
+
+def _outcome(read: asyncio.Task[Mapping[K, V]]) -> Mapping[K, V] | BaseException:
+    # A cancelled read becomes a value too: raised from a batch, it would leave the loader's waiters waiting for ever.
+    return asyncio.CancelledError() if read.cancelled() else read.exception() or read.result()
+
+
+def _value(found: Mapping[K, V] | BaseException, key: K) -> V | BaseException | None:
+    return found if isinstance(found, BaseException) else found.get(key)
+
+
+class Loads:
+    """All that one request reads and calls."""
+
+    def __init__(self, upstream: Callable[[str], Upstream]) -> None:
+        self._upstream = upstream
+        self._columns: dict[Batch[Any, Any], Columns[Any, Any]] = {}
+
+    async def load(self, batch: Batch[K, V], key: K) -> V | None:
+        """One record, or None if there is none.
+
+        Raises:
+            GatewayError: the read failed.
+        """
+        (value,) = await self._loader(batch).load((key,))
+        if isinstance(value, BaseException):
+            raise value
+        return value
+
+    async def load_many(self, batch: Batch[K, V], keys: Sequence[K]) -> Column[V]:
+        """The records of all keys."""
+        return await self._loader(batch).load(tuple(keys)) if keys else []
+
+    async def call(self, call: Call[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Make the call; whatever was read before is read anew after it, since it may have changed something."""
+        try:
+            return await call.function(self._upstream(call.service), *args, **kwargs)
+        finally:
+            for columns in self._columns.values():
+                columns.forget()
+
+    def cancel(self) -> None:
+        for columns in self._columns.values():
+            columns.cancel()
+
+    def _loader(self, batch: Batch[K, V]) -> Columns[K, V]:
+        columns = self._columns.get(batch)
+        if columns is None:
+            columns = self._columns[batch] = Columns(batch, self._upstream(batch.service))
+        return columns

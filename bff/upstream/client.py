@@ -1,0 +1,214 @@
+"""What a team's code holds of a service: typed calls, on behalf of one request, that fail only with a GatewayError."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import httpx
+import msgspec
+
+from bff.core.errors import (
+    GatewayError,
+    UpstreamBadResponse,
+    UpstreamFailed,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+    refusal,
+)
+from bff.core.identity import Caller
+from bff.core.trace import Trace
+from bff.upstream.phases import phase_of
+
+T = TypeVar("T")
+Headers = list[tuple[bytes, bytes]]
+Param = str | int | Sequence[str] | None
+
+_SAFE = "-._~:@$!*()"  # what a query value may hold as it is (RFC 3986 §3.4), less what separates parameters
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The request that services are called for: who asks, under which trace, and until when."""
+
+    caller: Caller
+    trace: Trace
+    request_id: str
+    deadline: float
+    """By the loop's clock, in seconds."""
+
+    @property
+    def headers(self) -> Headers:
+        return [*self.trace.headers, (b"x-request-id", self.request_id.encode())]
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service for as long as the gateway runs."""
+
+    name: str
+    base: httpx.URL
+    transport: httpx.AsyncBaseTransport
+    forwards_identity: bool = True
+    max_batch: int = 500
+    max_answer: int = 16 * 1024 * 1024
+
+    async def send(
+        self, method: str, target: bytes, headers: Headers, content: Any, origin: Origin, *, whole: bool = False
+    ) -> httpx.Response:
+        """One exchange. `target`: path and query below the service's address; `content`: bytes or an async iterable.
+
+        Raises:
+            UpstreamUnavailable, UpstreamTimeout, UpstreamBadResponse, DeadlineExceeded
+        """
+        headers = [(b"host", self.base.netloc), *headers, *origin.headers]
+        if self.forwards_identity:
+            headers += origin.caller.headers
+        extensions = {"target": self.base.raw_path.rstrip(b"/") + target, "deadline": origin.deadline, "whole": whole}
+        request = httpx.Request(method, self.base, headers=headers, content=content, extensions=extensions)
+        try:
+            return await self.transport.handle_async_request(request)
+        except httpx.TransportError as error:
+            raise failure(self.name, error) from error
+
+
+def failure(service: str, error: httpx.TransportError) -> GatewayError:
+    """The one place where the network's errors become ours."""
+    phase = phase_of(error)
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.UnsupportedProtocol):
+        return UpstreamUnavailable(service, phase=phase)
+    if isinstance(error, httpx.TimeoutException):
+        return UpstreamTimeout(service, phase=phase)
+    return UpstreamBadResponse(service, phase=phase)
+
+
+class Upstream:
+    """A service, called on behalf of one request: what batched reads and calls are given.
+
+    async def get_user(users: Upstream, id: str) -> User:
+        return await users.get("/users/{}", User, id)
+    """
+
+    __slots__ = ("origin", "service")
+
+    def __init__(self, service: Service, origin: Origin) -> None:
+        self.service = service
+        self.origin = origin
+
+    async def get(self, path: str, into: type[T], *segments: str, **query: Param) -> T:
+        """GET, decoded as `into`. Each `{}` of `path` takes one of `segments`; lists in `query` are joined by commas.
+
+        Raises:
+            ClientError: the service refused (4xx), with the code of that status and the service's own words.
+            UpstreamError: it failed.
+        """
+        return await self._exchange("GET", path, segments, query, into)
+
+    async def post(
+        self, path: str, into: type[T], *segments: str, json: Any = None, headers: Mapping[str, str] | None = None
+    ) -> T:
+        """POST `json`, decoded as `into`; raises what `get` raises. Never sent twice."""
+        return await self._exchange("POST", path, segments, {}, into, json, headers)
+
+    async def patch(self, path: str, into: type[T], *segments: str, json: Any = None) -> T:
+        """PATCH with `json`, decoded as `into`; raises what `get` raises. Never sent twice."""
+        return await self._exchange("PATCH", path, segments, {}, into, json)
+
+    async def _exchange(
+        self,
+        method: str,
+        path: str,
+        segments: Sequence[str],
+        query: Mapping[str, Param],
+        into: type[T],
+        json: Any = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> T:
+        sent: Headers = [(b"accept", b"application/json")]
+        content = None
+        if json is not None:
+            content = msgspec.json.encode(json)
+            sent.append((b"content-type", b"application/json"))
+            sent.append((b"content-length", b"%d" % len(content)))
+        if headers:
+            sent += [(name.lower().encode(), _header_value(value)) for name, value in headers.items()]
+        target = _target(path, segments, query)
+        response = await self.service.send(method, target, sent, content, self.origin, whole=True)
+        body = await self._body(response)
+        if response.status_code >= 400:
+            raise self._refused(response, body)
+        try:
+            value: T = _decoder(into).decode(body)
+        except msgspec.MsgspecError as error:
+            raise UpstreamBadResponse(self.service.name, phase="body") from error
+        return value
+
+    async def _body(self, response: httpx.Response) -> bytes:
+        stream = response.stream
+        whole: bytes | None = getattr(stream, "content", None)
+        if whole is not None:
+            return whole
+        chunks, size = [], 0
+        try:
+            async for chunk in response.aiter_raw():
+                size += len(chunk)
+                if size > self.service.max_answer:
+                    raise UpstreamBadResponse(self.service.name, "A service's answer is too large", phase="body")
+                chunks.append(chunk)
+        except httpx.TransportError as error:
+            raise failure(self.service.name, error) from error
+        finally:
+            await response.aclose()
+        return b"".join(chunks)
+
+    def _refused(self, response: httpx.Response, body: bytes) -> GatewayError:
+        if response.status_code >= 500:
+            return UpstreamFailed(self.service.name)
+        try:
+            problem = msgspec.json.decode(body, type=_Problem)
+            detail = problem.detail or problem.title
+        except msgspec.MsgspecError:
+            detail = ""
+        wait = response.headers.get("retry-after", "")
+        retry_after = float(wait) if wait.isascii() and wait.isdigit() else None
+        return refusal(self.service.name, response.status_code, detail, retry_after=retry_after)
+
+
+class _Problem(msgspec.Struct):
+    title: str = ""
+    detail: str = ""
+
+
+@cache
+def _decoder(into: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(into)
+
+
+def _header_value(value: str) -> bytes:
+    # A line break in a value would begin a header of the caller's own making; anything not ASCII is encoded as in a URL.
+    return value.encode() if value.isascii() and value.isprintable() else quote(value).encode()
+
+
+def _target(path: str, segments: Sequence[str], query: Mapping[str, Param]) -> bytes:
+    """Path and query, everything that comes from outside quoted: an id can never become a path or a parameter."""
+    if segments:
+        path = path.format(*(quote(segment, safe="") for segment in segments))
+    pairs = [f"{name}={_value(value)}" for name, value in query.items() if value is not None]
+    return f"{path}?{'&'.join(pairs)}".encode() if pairs else path.encode()
+
+
+def _value(value: Param) -> str:
+    if isinstance(value, str):
+        return quote(value, safe=_SAFE)
+    if isinstance(value, int):
+        return str(value)
+    joined = ",".join(value or ())
+    # Ids are nearly always plain, and quoting five hundred of them one by one costs more than asking first.
+    return (
+        joined
+        if joined.isascii() and joined.replace(",", "").replace("_", "").isalnum()
+        else quote(joined, safe=_SAFE + ",")
+    )

@@ -1,0 +1,1 @@
+"""One module per upstream service: its records, and its batched reads and calls."""

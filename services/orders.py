@@ -1,0 +1,81 @@
+"""Order service: orders and what was ordered."""
+
+from datetime import datetime
+from enum import Enum
+
+from msgspec import Struct
+
+from bff.sdk import Page, Upstream, batch, call
+from services.money import Money
+
+
+class OrderStatus(Enum):
+    PENDING = "pending"
+    PAID = "paid"
+    SHIPPED = "shipped"
+    DELIVERED = "delivered"
+    CANCELLED = "cancelled"
+
+
+class OrderItem(Struct, frozen=True):
+    product_id: str
+    quantity: int
+    unit_price: Money
+
+
+class Order(Struct, frozen=True):
+    id: str
+    user_id: str
+    status: OrderStatus
+    placed_at: datetime
+    items: list[OrderItem]
+    total: Money
+
+
+class OrdersOfUsers(Struct, frozen=True):
+    items: list[Order]
+    next_cursors: dict[str, str | None]
+
+
+class Line(Struct, frozen=True):
+    """What somebody wants to order."""
+
+    product_id: str
+    quantity: int
+
+
+@batch("orders")
+async def order_by_id(orders: Upstream, ids: list[str]) -> dict[str, Order]:
+    page = await orders.get("/orders", Page[Order], ids=ids)
+    return {order.id: order for order in page.items}
+
+
+@batch("orders")
+async def orders_by_user(
+    orders: Upstream, user_ids: list[str], *, limit: int, cursor: str | None = None, status: OrderStatus | None = None
+) -> dict[str, Page[Order]]:
+    """The newest `limit` orders of each user."""
+    word = status.value if status else None
+    found = await orders.get("/orders", OrdersOfUsers, user_ids=user_ids, limit=limit, cursor=cursor, status=word)
+    pages = {user_id: Page[Order]([], found.next_cursors.get(user_id)) for user_id in user_ids}
+    for order in found.items:
+        if order.user_id in pages:
+            pages[order.user_id].items.append(order)
+    return pages
+
+
+@call("orders")
+async def list_orders(orders: Upstream, limit: int, cursor: str | None, status: OrderStatus | None) -> Page[Order]:
+    return await orders.get("/orders", Page[Order], limit=limit, cursor=cursor, status=status.value if status else None)
+
+
+@call("orders")
+async def place_order(orders: Upstream, user_id: str, lines: list[Line], idempotency_key: str) -> Order:
+    return await orders.post(
+        "/orders", Order, json={"user_id": user_id, "items": lines}, headers={"Idempotency-Key": idempotency_key}
+    )
+
+
+@call("orders")
+async def cancel_order(orders: Upstream, id: str) -> Order:
+    return await orders.post("/orders/{}/cancel", Order, id)

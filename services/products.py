@@ -1,0 +1,29 @@
+"""Product service: the catalogue."""
+
+from msgspec import Struct
+
+from bff.sdk import Page, Upstream, batch, call
+from services.money import Money
+
+
+class Product(Struct, frozen=True):
+    id: str
+    sku: str
+    name: str
+    description: str
+    category: str
+    price: Money
+    stock: int
+
+
+@batch("products")
+async def product_by_id(products: Upstream, ids: list[str]) -> dict[str, Product]:
+    page = await products.get("/products", Page[Product], ids=ids)
+    return {product.id: product for product in page.items}
+
+
+@call("products")
+async def list_products(
+    products: Upstream, limit: int, cursor: str | None, category: str | None, search: str | None
+) -> Page[Product]:
+    return await products.get("/products", Page[Product], limit=limit, cursor=cursor, category=category, q=search)
