@@ -32,8 +32,8 @@ Complaint = tuple[tuple[Key, ...], str]
 class Settings(BaseModel):
     """One section of the configuration: fixed once loaded, and without room for keys that nobody reads.
 
-    A docstring below a field is its description in the JSON Schema, and so in editors. A value with a short and a long form is
-    a union (`Retry | int`): a model validator of mode "before" would have to do without the strict reading of lists and words.
+    A docstring below a field is its description in the JSON Schema, and so in editors. A value with a short and a long
+    form is a union (`Retry | int`): behind a model validator of mode "before", lists would no longer do for tuples.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
@@ -44,29 +44,34 @@ class Settings(BaseModel):
 
 
 def malformed(expected: str, *, show: bool = True) -> PydanticCustomError:
-    """The error for a value written wrongly: `expected` completes "must be ..."; `show`: whether a report may quote it."""
+    """The error for a badly written value: `expected` completes "must be ..."; `show`: whether reports may quote it."""
     return PydanticCustomError(
         "malformed" if show else "malformed_secret", "must be {expected}", {"expected": expected}
     )
 
 
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|d)")
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(ms|s|m|h|d)")
 _LONGEST = 3650 * 86400
+_DECIMALS = 6  # to the microsecond, so that 0.1s and 100ms are the same number
 
 
 def _seconds(value: object) -> float:
     if isinstance(value, str) and (match := _DURATION.fullmatch(value)):
-        value = float(match[1]) * _SECONDS[match[2]]
+        value = round(float(match[1]) * _SECONDS[match[2]], _DECIMALS)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LONGEST:
         raise malformed("a duration such as 250ms, 2s, 5m, 1h or 1d")
     return float(value)
 
 
 def _duration(seconds: float) -> str:
-    """The shortest way to write it that reads back as the same number."""
-    texts = (f"{round(seconds / each, 9):.9f}".rstrip("0").rstrip(".") + unit for unit, each in _SECONDS.items())
-    return min((text for text in texts if _seconds(text) == seconds), key=len, default=f"{seconds}s")
+    """In the largest unit that makes a whole number of it."""
+    microseconds = round(seconds * 10**_DECIMALS)
+    for unit, each in reversed(_SECONDS.items()):
+        count, rest = divmod(microseconds, round(each * 10**_DECIMALS))
+        if microseconds and not rest:
+            return f"{count}{unit}"
+    return f"{microseconds / 1000:.3f}ms" if microseconds else "0s"
 
 
 Duration = Annotated[
