@@ -82,13 +82,14 @@ class Contender:
 
 def gateway(place: Place) -> Start:
     """The gateway as it ships, with its production profile; the config only says where things are and who may call."""
-    unlimited = {"rate": ["1000000/second"]}
+    unlimited = "1000000/second"
     shipped = yaml.safe_load((ROOT / "bff.yaml").read_text())
     config = shipped | {
         "server": {"port": place.port},
         "admin": {"port": place.admin_port},
         "auth": {"jwt": [{"issuer": ISSUER, "audience": AUDIENCE, "algorithms": ["HS256"], "secret": SECRET}]},
-        "tiers": {"anonymous": unlimited, "default": unlimited},
+        "tiers": {tier: {"rate": [unlimited]} for tier in ("anonymous", "default")},
+        "limits": {"per_address": unlimited},
         "services": {name: {**shipped["services"][name], "url": url} for name, url in place.services.items()},
         "observability": {"traces": {"sample": 0}},
     }
