@@ -23,11 +23,11 @@ from schema.products import Product
 from schema.users import User
 from services import orders as records
 from services import products, users
-from services.orders import cancel_order, list_orders, order_by_id, orders_by_user, place_order
+from services.orders import OrderStatus, cancel_order, list_orders, order_by_id, orders_by_user, place_order
 from services.products import product_by_id
 from services.users import user_by_id
 
-OrderStatus = strawberry.enum(records.OrderStatus)
+strawberry.enum(OrderStatus)
 
 
 @strawberry.type

@@ -10,10 +10,17 @@ from schema.orders import Order
 from services import orders
 from services import payments as records
 from services.orders import order_by_id
-from services.payments import pay_order, payment_by_id, payment_by_order, refund_payment
+from services.payments import (
+    PaymentMethod,
+    PaymentStatus,
+    pay_order,
+    payment_by_id,
+    payment_by_order,
+    refund_payment,
+)
 
-PaymentStatus = strawberry.enum(records.PaymentStatus)
-PaymentMethod = strawberry.enum(records.PaymentMethod)
+strawberry.enum(PaymentStatus)
+strawberry.enum(PaymentMethod)
 
 
 @entity("pay", read=payment_by_id, record=records.Payment, scopes=["payments:read"])

@@ -1,1 +1,49 @@
 """The edge: ASGI layers that every request crosses, GraphQL and REST alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from random import Random
+
+from starlette.middleware import Middleware
+
+from bff.core.route import Route
+from bff.core.telemetry import Telemetry
+from bff.edge.auth import Auth
+from bff.edge.credentials import AuthSettings, Credentials
+from bff.edge.errors import Errors
+from bff.edge.guard import Guard, ServerSettings
+from bff.edge.limits import AddressLimit, Limits, LimitSettings, TierSettings
+from bff.edge.observe import ObservabilitySettings, Observe
+from bff.edge.routing import Matcher, Routing
+
+
+def layers(
+    *,
+    server: ServerSettings,
+    routes: Sequence[Route],
+    auth: AuthSettings,
+    credentials: Credentials,
+    limits: LimitSettings,
+    tiers: Mapping[str, TierSettings],
+    observability: ObservabilitySettings,
+    telemetry: Telemetry,
+    random: Random,
+) -> list[Middleware]:
+    """Outermost first. The order is policy; each line says why it is where it is."""
+    return [
+        # Sees the final status: requests that are refused or fail below are traffic too.
+        Middleware(Observe, settings=observability, telemetry=telemetry, random=random),
+        # Everything below may raise; only this one writes what went wrong.
+        Middleware(Errors, telemetry=telemetry),
+        # Before anything costs: refusals that need no more than the request's head.
+        Middleware(Guard, settings=server),
+        # From here on every layer reads its own policy from scope["bff.route"].
+        Middleware(Routing, matcher=Matcher(routes)),
+        # Before auth: it guards the checking of keys and tokens itself.
+        Middleware(AddressLimit, settings=limits),
+        # Before limits: what may be spent belongs to a caller, not to an address.
+        Middleware(Auth, settings=auth, credentials=credentials),
+        # Innermost: a request that gets this far is going to cost upstream calls.
+        Middleware(Limits, settings=limits, tiers=tiers, telemetry=telemetry),
+    ]

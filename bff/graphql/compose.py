@@ -1,7 +1,8 @@
 """Schema modules in, one strawberry.Schema out.
 
-A module may define Query, Mutation and Subscription classes, merged into the roots, and may add fields to another module's
-type with `extend`: an edge lives with the service whose record holds the key, so a new service never edits an older module.
+A module may define Query, Mutation and Subscription classes, merged into the roots, and may add fields to another
+module's type with `extend`: an edge lives with the service whose record holds the key, so a new service never edits an
+older module.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ def compose(
             execution_context_class=execution_context_class,
             config=StrawberryConfig(disable_field_suggestions=not suggestions),
         )
-    _judge(schema, entities)
+    _judge(schema)
     return schema
 
 
@@ -135,7 +136,7 @@ def _add(module: ModuleType, target: type, extension: type, before: dict[type, l
         definition.fields.append(field)
 
 
-def _judge(schema: strawberry.Schema, entities: Mapping[str, Entity]) -> None:
+def _judge(schema: strawberry.Schema) -> None:
     """Put what every field asks of its caller before its resolver."""
     types = schema._schema.type_map  # noqa: SLF001 - strawberry has no other way to the types that are executed
     scopes: dict[str, frozenset[str]] = {}
@@ -177,7 +178,7 @@ def _guard(field: GraphQLField, needed: frozenset[str]) -> None:
     if not needed or resolve is None:
         return
 
-    def judge_then_resolve(source: Any, info: GraphQLResolveInfo, **arguments: Any) -> Any:
+    def judge_then_resolve(source: Any, info: GraphQLResolveInfo[Any], **arguments: Any) -> Any:
         demand(info.context.caller, needed)
         return resolve(source, info, **arguments)
 

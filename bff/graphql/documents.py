@@ -20,14 +20,7 @@ from graphql import (
 )
 
 from bff.core.errors import Code, GatewayError
-from bff.core.settings import Settings, Size
-
-
-class DocumentSettings(Settings):
-    max_documents: int = 1000
-    """Documents kept; the one that was used longest ago goes first."""
-    max_bytes: Size = 16 * 1024 * 1024
-    """Bytes of text of all kept documents."""
+from bff.graphql import GraphQLSettings
 
 
 class DocumentRefused(GatewayError):
@@ -76,17 +69,16 @@ class Documents:
     """One bounded memory of documents for one schema.
 
     Args:
-        introspection: whether `__schema` and `__type` may be asked for.
-        max_tokens: of one document, counted before it is parsed further.
+        settings: their bounds, and whether `__schema` and `__type` may be asked for.
     """
 
-    def __init__(
-        self, schema: GraphQLSchema, settings: DocumentSettings, *, introspection: bool, max_tokens: int = 5000
-    ) -> None:
+    def __init__(self, schema: GraphQLSchema, settings: GraphQLSettings) -> None:
         self._schema = schema
-        self._settings = settings
-        self._rules = [*specified_rules] if introspection else [*specified_rules, NoSchemaIntrospectionCustomRule]
-        self._max_tokens = max_tokens
+        self._memory = settings.memory
+        self._rules = (
+            [*specified_rules] if settings.introspection else [*specified_rules, NoSchemaIntrospectionCustomRule]
+        )
+        self._max_tokens = settings.limits.tokens
         self._known: OrderedDict[str, Document | DocumentRefused] = OrderedDict()
         self._bytes = 0
 
@@ -127,7 +119,7 @@ class Documents:
     def _keep(self, text: str, document: Document | DocumentRefused) -> None:
         self._known[text] = document
         self._bytes += len(text)
-        while len(self._known) > self._settings.max_documents or self._bytes > self._settings.max_bytes:
+        while len(self._known) > self._memory.max_documents or self._bytes > self._memory.max_size:
             oldest, _ = self._known.popitem(last=False)
             self._bytes -= len(oldest)
 

@@ -85,7 +85,7 @@ def node_query(entities: Mapping[str, Entity]) -> type:
 
 
 async def _read(context: Context, entities: Mapping[str, Entity], ids: Sequence[str]) -> list[Any]:
-    """What each id stands for: a record, None where there is none, an error where it may not be or could not be read."""
+    """What each id stands for: a record, None where there is none, an error where it may not or cannot be read."""
     by_prefix: dict[str, list[str]] = {}
     for id in ids:
         by_prefix.setdefault(id.partition("_")[0], []).append(id)

@@ -16,23 +16,23 @@ from aiodataloader import DataLoader
 from bff.upstream.client import Upstream
 
 K = TypeVar("K", bound=str)
-V = TypeVar("V")
+V_co = TypeVar("V_co", covariant=True)
 T = TypeVar("T")
 P = ParamSpec("P")
 
-Column = list[V | BaseException | None]
+Column = list[V_co | BaseException | None]
 """One value for each key or parent, in their order: None where there is none, an error where the read failed."""
 
 
 @dataclass(frozen=True)
-class Batch(Generic[K, V]):
+class Batch(Generic[K, V_co]):
     """A batched read of one service, as `@batch` makes it."""
 
     service: str
-    fetch: Callable[..., Awaitable[Mapping[K, V]]]
+    fetch: Callable[..., Awaitable[Mapping[K, V_co]]]
     arguments: tuple[tuple[str, Any], ...] = ()
 
-    def where(self, **arguments: Any) -> Batch[K, V]:
+    def where(self, **arguments: Any) -> Batch[K, V_co]:
         """The same read with arguments that hold for all of its keys; None means not given.
 
         await info.context.load_many(orders_by_user.where(limit=10), user_ids)
@@ -43,7 +43,7 @@ class Batch(Generic[K, V]):
 
 def batch(
     service: str,
-) -> Callable[[Callable[Concatenate[Upstream, list[K], ...], Awaitable[Mapping[K, V]]]], Batch[K, V]]:
+) -> Callable[[Callable[Concatenate[Upstream, list[K], ...], Awaitable[Mapping[K, V_co]]]], Batch[K, V_co]]:
     """Make a batched read of `service` out of a function from keys to a mapping; a key without a record is left out.
 
         @batch("inventory")
@@ -73,19 +73,19 @@ def call(service: str) -> Callable[[Callable[Concatenate[Upstream, P], Awaitable
     return lambda function: Call(service, function)
 
 
-class Columns(DataLoader[tuple[K, ...], Column[V]]):
+class Columns(DataLoader[tuple[K, ...], Column[V_co]]):
     """The loader of one batched read in one request; its keys are columns, so that a level costs one future."""
 
     cache = False  # columns hardly ever come twice; their records are remembered one by one
 
-    def __init__(self, batch: Batch[K, V], upstream: Upstream) -> None:
+    def __init__(self, batch: Batch[K, V_co], upstream: Upstream) -> None:
         super().__init__(loop=asyncio.get_running_loop())
         self._batch = batch
         self._upstream = upstream
         self._arguments = dict(batch.arguments)
-        self._reads: dict[K, asyncio.Task[Mapping[K, V]]] = {}
+        self._reads: dict[K, asyncio.Task[Mapping[K, V_co]]] = {}
 
-    async def batch_load_fn(self, columns: list[tuple[K, ...]]) -> list[Column[V]]:
+    async def batch_load_fn(self, columns: list[tuple[K, ...]]) -> list[Column[V_co]]:
         self._read({key: None for column in columns for key in column if key not in self._reads})
         reads = {self._reads[key] for column in columns for key in column}
         if waiting := [read for read in reads if not read.done()]:
@@ -101,7 +101,7 @@ class Columns(DataLoader[tuple[K, ...], Column[V]]):
             read = asyncio.ensure_future(self._fetch(chunk))
             self._reads.update(dict.fromkeys(chunk, read))
 
-    async def _fetch(self, keys: list[K]) -> Mapping[K, V]:
+    async def _fetch(self, keys: list[K]) -> Mapping[K, V_co]:
         return await self._batch.fetch(self._upstream, keys, **self._arguments)
 
     def forget(self) -> None:
@@ -114,12 +114,12 @@ class Columns(DataLoader[tuple[K, ...], Column[V]]):
             read.cancel()
 
 
-def _outcome(read: asyncio.Task[Mapping[K, V]]) -> Mapping[K, V] | BaseException:
+def _outcome(read: asyncio.Task[Mapping[K, V_co]]) -> Mapping[K, V_co] | BaseException:
     # A cancelled read becomes a value too: raised from a batch, it would leave the loader's waiters waiting for ever.
     return asyncio.CancelledError() if read.cancelled() else read.exception() or read.result()
 
 
-def _value(found: Mapping[K, V] | BaseException, key: K) -> V | BaseException | None:
+def _value(found: Mapping[K, V_co] | BaseException, key: K) -> V_co | BaseException | None:
     return found if isinstance(found, BaseException) else found.get(key)
 
 
@@ -130,7 +130,7 @@ class Loads:
         self._upstream = upstream
         self._columns: dict[Batch[Any, Any], Columns[Any, Any]] = {}
 
-    async def load(self, batch: Batch[K, V], key: K) -> V | None:
+    async def load(self, batch: Batch[K, V_co], key: K) -> V_co | None:
         """One record, or None if there is none.
 
         Raises:
@@ -141,7 +141,7 @@ class Loads:
             raise value
         return value
 
-    async def load_many(self, batch: Batch[K, V], keys: Sequence[K]) -> Column[V]:
+    async def load_many(self, batch: Batch[K, V_co], keys: Sequence[K]) -> Column[V_co]:
         """The records of all keys."""
         return await self._loader(batch).load(tuple(keys)) if keys else []
 
@@ -157,7 +157,7 @@ class Loads:
         for columns in self._columns.values():
             columns.cancel()
 
-    def _loader(self, batch: Batch[K, V]) -> Columns[K, V]:
+    def _loader(self, batch: Batch[K, V_co]) -> Columns[K, V_co]:
         columns = self._columns.get(batch)
         if columns is None:
             columns = self._columns[batch] = Columns(batch, self._upstream(batch.service))

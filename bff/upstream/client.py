@@ -141,7 +141,7 @@ class Upstream:
         if response.status_code >= 400:
             raise self._refused(response, body)
         try:
-            value: T = _decoder(into).decode(body)
+            value: T = _decoder(into).decode(body)  # type: ignore[arg-type]  # a class can be hashed
         except msgspec.MsgspecError as error:
             raise UpstreamBadResponse(self.service.name, phase="body") from error
         return value
@@ -188,7 +188,7 @@ def _decoder(into: Any) -> msgspec.json.Decoder[Any]:
 
 
 def _header_value(value: str) -> bytes:
-    # A line break in a value would begin a header of the caller's own making; anything not ASCII is encoded as in a URL.
+    # A line break would begin a header of the caller's own making; anything not ASCII is encoded as in a URL.
     return value.encode() if value.isascii() and value.isprintable() else quote(value).encode()
 
 

@@ -1,0 +1,44 @@
+# Everything that is needed is installed into .venv by the first command that needs it.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: run test check bench fuzz acceptance lock clean
+
+run: .venv/installed
+	@$(BIN)/bff run --demo --profile $${BFF_PROFILE:-development}
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+check: .venv/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/installed
+	$(BIN)/python -m benchmarks
+
+acceptance: .venv/installed
+	$(BIN)/python -m pytest tests/acceptance --acceptance
+
+# What pyproject.toml asks for, pinned with hashes.
+lock: .venv/installed
+	$(BIN)/python -m pip install --quiet pip-tools
+	$(BIN)/pip-compile --quiet --extra dev --generate-hashes --strip-extras --allow-unsafe --no-header --no-annotate \
+		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --output-file requirements.lock pyproject.toml
+
+.venv/installed: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed" if sys.version_info < (3, 11) else 0)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || \
+		{ echo "Python's venv module is missing: on Debian or Ubuntu, apt-get install python3-venv"; exit 1; }
+	@echo "Installing into .venv; this takes a minute, once."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	@# An application run from its checkout, not a package: a path entry does what an editable install does, at once.
+	@echo "$(CURDIR)" > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/bff.pth"
+	@printf '#!%s/python\nfrom bff.cli import main\n\nmain()\n' "$(CURDIR)/$(BIN)" > $(BIN)/bff && chmod +x $(BIN)/bff
+	@touch $@
+
+clean:
+	rm -rf .venv build

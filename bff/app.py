@@ -1,0 +1,140 @@
+"""The composition root: a Config in, an ASGI app out. Nothing else builds anything."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from random import Random, SystemRandom
+from types import ModuleType
+
+import httpx
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from bff import edge
+from bff.config import Config
+from bff.console import Readiness, admin
+from bff.core.route import Front
+from bff.core.telemetry import Telemetry, json_log
+from bff.edge.credentials import Credentials
+from bff.edge.keyset import MAX_BYTES
+from bff.graphql.compose import compose
+from bff.graphql.documents import Documents
+from bff.graphql.endpoint import Endpoint
+from bff.rest.proxy import Passthrough
+from bff.upstream import Attempts, connect
+from bff.upstream.transport import ConnectionSettings, Transport
+
+_QUIET = {"tracing": False, "metrics": False, "logs": False}
+
+
+def build(
+    config: Config,
+    *,
+    network: httpx.AsyncBaseTransport | None = None,
+    telemetry: Telemetry | None = None,
+    random: Random | None = None,
+) -> FastAPI:
+    """The gateway's app; `app.state.admin` is the one for the admin port.
+
+    Args:
+        config: as `bff.config.read` gives it.
+        network: what carries calls to services and identity providers; by default connections of our own.
+        telemetry: where logs, metrics and spans go.
+        random: where ids come from.
+
+    Raises:
+        ConfigError: a service has no module.
+    """
+    telemetry = telemetry or Telemetry(log=json_log(sys.stdout.buffer, config.observability.logs.level))
+    attempts = Attempts(telemetry)
+    services = {
+        name: connect(name, settings, attempts, telemetry, network) for name, settings in config.services.items()
+    }
+    wire = network or Transport(ConnectionSettings())
+    credentials = Credentials(config.auth, _Fetch(wire), tiers=frozenset(config.tiers))
+    readiness = Readiness({name: services[name] for name, each in config.services.items() if each.required})
+    schema = compose(schema_modules(config), suggestions=config.graphql.introspection)._schema  # noqa: SLF001
+    fronts: Mapping[Front, ASGIApp] = {
+        Front.GRAPHQL: Endpoint(schema, Documents(schema, config.graphql), services, telemetry, get=config.graphql.get),
+        Front.REST: Passthrough(services),
+    }
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await credentials.close()
+        await asyncio.gather(wire.aclose(), *(service.transport.aclose() for service in services.values()))
+        telemetry.spans.shutdown()
+
+    layers = edge.layers(
+        server=config.server,
+        routes=config.all_routes(),
+        auth=config.auth,
+        credentials=credentials,
+        limits=config.limits,
+        tiers=config.tiers,
+        observability=config.observability,
+        telemetry=telemetry,
+        random=random or SystemRandom(),
+    )
+    app = FastAPI(
+        title="Gateway",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        telemetry=_QUIET,
+        lifespan=lifespan,
+        middleware=[*layers, Middleware(Fronts, fronts=fronts)],
+    )
+    app.state.readiness = readiness
+    app.state.admin = admin(telemetry, readiness, metrics=config.observability.metrics.prometheus)
+    return app
+
+
+class Fronts:
+    """Hands a request to the front of its route: straight, since the framework's own router would look it up again."""
+
+    def __init__(self, app: ASGIApp, fronts: Mapping[Front, ASGIApp]) -> None:
+        self.app = app
+        self.fronts = fronts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        route = scope.get("bff.route")
+        if route is None:
+            await self.app(scope, receive, send)
+            return
+        scope["bff.deadline"] = asyncio.get_running_loop().time() + route.timeout
+        await self.fronts[route.front](scope, receive, send)
+
+
+class _Fetch:
+    """GET of a provider's document, without redirects, within bounds."""
+
+    def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
+        self._transport = transport
+
+    async def __call__(self, url: str) -> bytes:
+        request = httpx.Request("GET", url, headers={"accept": "application/json"})
+        response = await self._transport.handle_async_request(request)
+        body = b""
+        try:
+            if response.status_code != 200:
+                raise httpx.RemoteProtocolError(f"status {response.status_code}")
+            async for chunk in response.aiter_raw():
+                body += chunk
+                if len(body) > MAX_BYTES:
+                    raise httpx.RemoteProtocolError("too large")
+        finally:
+            await response.aclose()
+        return body
+
+
+def schema_modules(config: Config) -> list[ModuleType]:
+    """schema/<name>.py of every configured service that has one; a service without is REST only."""
+    return [import_module(f"schema.{name}") for name in config.services if find_spec(f"schema.{name}")]

@@ -1,0 +1,223 @@
+"""The command line: `bff run`, `bff check`, and what else an operator or a developer types."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from hashlib import sha256
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from bff.config import Config
+
+main = typer.Typer(name="bff", help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+config_commands = typer.Typer(help="The configuration.", no_args_is_help=True)
+schema_commands = typer.Typer(help="The GraphQL schema.", no_args_is_help=True)
+keys_commands = typer.Typer(help="API keys.", no_args_is_help=True)
+new_commands = typer.Typer(help="Write the first version of something.", no_args_is_help=True)
+main.add_typer(config_commands, name="config")
+main.add_typer(schema_commands, name="schema")
+main.add_typer(keys_commands, name="keys")
+main.add_typer(new_commands, name="new")
+
+ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.", envvar="BFF_CONFIG")]
+Profile = Annotated[str, typer.Option(help="production or development.", envvar="BFF_PROFILE")]
+DEFAULT_CONFIG = Path("bff.yaml")
+
+IDENTITY = "http://127.0.0.1:8105"
+QUERY = (
+    "{ users(first: 10) { nodes { name orders(first: 3) { nodes { id total { amount } items { quantity product "
+    "{ name price { amount } } } payment { status } } } } } }"
+)
+OPERATOR = (
+    "users:read users:write users:admin products:read orders:read orders:write orders:admin "
+    "payments:read payments:write payments:admin"
+)
+
+
+@main.command()
+def run(
+    config: ConfigPath = DEFAULT_CONFIG,
+    profile: Profile = "production",
+    demo: Annotated[bool, typer.Option(help="Start the demo's services too.")] = False,
+) -> None:
+    """Serve until Ctrl-C or SIGTERM: clients on the public port, operators on the admin port."""
+    import uvloop
+
+    from bff.serve import serve
+
+    settings = _config(config, profile)
+    with _demo() if demo else nullcontext():
+        uvloop.run(serve(settings, started=lambda: _banner(settings, profile, demo=demo)))
+
+
+@main.command("demo")
+def run_demo() -> None:
+    """Run the demo's services and identity provider alone, on ports 8101 to 8105, until Ctrl-C."""
+    with _demo() as shop:
+        for name, url in shop.urls.items():
+            typer.echo(f"{name:10}{url}")
+        try:
+            shop.wait()
+        except KeyboardInterrupt:
+            typer.echo()
+
+
+@main.command()
+def check(config: ConfigPath = DEFAULT_CONFIG, profile: Profile = "production") -> None:
+    """Say whether the gateway would start with this configuration, and everything that keeps it from it."""
+    from bff.app import build
+
+    settings = _config(config, profile)
+    try:
+        build(settings)
+    except Exception as error:  # noqa: BLE001 - whatever keeps it from starting is what was asked for
+        _fail(f"{config}: the schema does not compose: {error}")
+    typer.echo(f"{config}: fine, {len(settings.services)} services and {len(settings.all_routes())} routes")
+
+
+@main.command()
+def routes(config: ConfigPath = DEFAULT_CONFIG, profile: Profile = "production") -> None:
+    """List the routes: what answers where, and who may pass."""
+    rows = [("NAME", "METHODS", "PATH", "TO", "NEEDS", "COST")]
+    for route in _config(config, profile).all_routes():
+        scopes = ", ".join(sorted(route.read_scopes | route.write_scopes))
+        needs = "nothing" if route.public else scopes or "a credential"
+        to = f"{route.service} {route.rewrite or ''}".strip() if route.service else "the gateway"
+        rows.append((route.name, ",".join(sorted(route.methods or ["*"])), route.path, to, needs, str(route.cost)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+@config_commands.command("schema")
+def config_schema() -> None:
+    """Print the JSON Schema of bff.yaml, for editors."""
+    from bff.config import json_schema
+
+    typer.echo(json.dumps(json_schema(), indent=2))
+
+
+@schema_commands.command("export")
+def schema_export(config: ConfigPath = DEFAULT_CONFIG, profile: Profile = "production") -> None:
+    """Print the GraphQL schema in its definition language."""
+    from bff.app import schema_modules
+    from bff.graphql.compose import compose
+
+    typer.echo(compose(schema_modules(_config(config, profile))).as_str())
+
+
+@main.command()
+def token(
+    subject: Annotated[str, typer.Option(help="The user's id, such as usr_1.")],
+    scope: Annotated[str | None, typer.Option(help="Space-separated; a customer's if not given.")] = None,
+    identity: Annotated[str, typer.Option(help="The demo's identity provider.")] = IDENTITY,
+) -> None:
+    """Print a token of the demo's identity provider, and nothing else."""
+    typer.echo(_token(subject, scope, identity))
+
+
+@keys_commands.command("create")
+def keys_create(consumer: Annotated[str, typer.Option(help="Whose key it is.")]) -> None:
+    """Print a new API key, and on the next line its hash, which is all that the configuration needs to hold."""
+    key = f"bff_{consumer}_{secrets.token_urlsafe(32)}"
+    typer.echo(key)
+    typer.echo(f"sha256:{sha256(key.encode()).hexdigest()}")
+
+
+@new_commands.command("service")
+def new_service(
+    name: Annotated[str, typer.Argument(help="In the plural, such as reviews.")],
+    openapi: Annotated[Path | None, typer.Option(help="The service's OpenAPI document.")] = None,
+    url: Annotated[str | None, typer.Option(help="Where the service is.")] = None,
+    config: ConfigPath = DEFAULT_CONFIG,
+) -> None:
+    """Write services/NAME.py and schema/NAME.py, and the service's entry in the configuration."""
+    from bff.scaffold import ScaffoldError
+    from bff.scaffold import new_service as write
+
+    try:
+        written = write(name, root=Path.cwd(), url=url or f"http://{name}.internal", openapi=openapi, config=config)
+    except ScaffoldError as error:
+        _fail(str(error))
+    for path in written:
+        typer.echo(f"wrote {path}")
+
+
+def _config(path: Path, profile: str) -> Config:
+    from bff.config import ConfigError, read
+
+    try:
+        return read(path, profile=profile, environ=os.environ)
+    except ConfigError as error:
+        _fail(str(error))
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(message, err=True)
+    raise typer.Exit(1)
+
+
+@contextmanager
+def _demo() -> Iterator[Any]:
+    # Looked up by name, since a team that adopts the gateway deletes the folder.
+    try:
+        demo = import_module("demo")
+    except ModuleNotFoundError:
+        _fail("There is no demo here: start from a checkout that still has its demo/ folder")
+    try:
+        with demo.processes() as shop:
+            yield shop
+    except (OSError, RuntimeError) as error:
+        _fail(f"The demo does not start: {error}")
+
+
+def _token(subject: str, scope: str | None, identity: str) -> str:
+    from urllib.error import URLError
+    from urllib.parse import urlencode
+    from urllib.request import urlopen
+
+    form = {"grant_type": "urn:demo:subject", "client_id": "demo-cli", "client_secret": "demo-secret"}
+    form |= {"subject": subject} | ({"scope": scope} if scope is not None else {})
+    try:
+        with urlopen(f"{identity}/token", urlencode(form).encode(), timeout=5) as response:  # noqa: S310 - the demo's
+            answer: dict[str, str] = json.load(response)
+    except URLError as error:
+        _fail(f"No token from the demo's identity provider at {identity}: {error}. Is `bff demo` or `make run` up?")
+    return answer["access_token"]
+
+
+def _banner(config: Config, profile: str, *, demo: bool) -> None:
+    base = f"http://{config.server.host}:{config.server.port}"
+    lines = [
+        f"The gateway is up ({profile}).",
+        "",
+        f"  GraphQL   {base}{config.graphql.path}",
+        *(f"  REST      {base}{route.path}" for route in config.routes),
+        f"  Operators http://{config.admin.host}:{config.admin.port}/metrics, /healthz, /readyz",
+    ]
+    if demo:
+        key = import_module("demo").API_KEY
+        lines += [
+            "",
+            "Ask all four services at once, as an operator:",
+            "",
+            f"  TOKEN={_token('usr_1', OPERATOR, IDENTITY)}",
+            f'  curl -s {base}{config.graphql.path} -H "Authorization: Bearer $TOKEN" \\',
+            f"    -H 'Content-Type: application/json' -d '{json.dumps({'query': QUERY})}'",
+            "",
+            "Another token, a customer's: .venv/bin/bff token --subject usr_2",
+            "",
+            "A partner's key, on REST (and on GraphQL, under the same limits):",
+            "",
+            f"  curl -s {base}/api/products/prd_1 -H 'X-API-Key: {key}'",
+        ]
+    print("\n".join(lines), file=sys.stderr, flush=True)

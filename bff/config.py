@@ -1,0 +1,176 @@
+"""bff.yaml: the root of the settings tree, and how a file becomes one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from bff.core import loading
+from bff.core.loading import ConfigError, DefaultsFrom, Loaded, did_you_mean
+from bff.core.route import Front, Route
+from bff.core.settings import Complaint, Duration, Settings
+from bff.edge.credentials import AuthSettings
+from bff.edge.guard import ServerSettings
+from bff.edge.limits import LimitSettings, TierSettings
+from bff.edge.observe import ObservabilitySettings
+from bff.edge.routing import RouteSettings, conflicts, route
+from bff.graphql import GraphQLSettings
+from bff.upstream import ServiceSettings
+
+__all__ = ["PROFILES", "Config", "ConfigError", "Loaded", "json_schema", "load", "read", "traced"]
+
+# What nobody has to say. The defaults of the settings are those of production; here is what differs from them.
+PROFILES: Mapping[str, Mapping[str, Any]] = {
+    "production": {"observability": {"traces": {"sample": 0.01}}},
+    "development": {"graphql": {"get": True, "introspection": True}},
+}
+
+
+class DrainSettings(Settings):
+    delay: Duration = 0.0
+    """How long `/readyz` says no before the port is closed, while load balancers notice."""
+    timeout: Duration = 20.0
+    """How long requests under way may take to end."""
+
+
+class AdminSettings(Settings):
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 9000
+
+
+class Config(Settings):
+    """The gateway's configuration: only `services` is required."""
+
+    server: ServerSettings = ServerSettings()
+    """Where clients connect, and the bounds of every request: `server: {port: 8080}`."""
+    admin: AdminSettings = AdminSettings()
+    """Where operators connect, for `/healthz`, `/readyz` and `/metrics`: `admin: {port: 9000}`."""
+    auth: AuthSettings = AuthSettings()
+    """Which credentials are taken: `auth: {api_keys: [{consumer: acme, hash: "sha256:..."}]}`."""
+    tiers: dict[str, TierSettings] = Field(default_factory=dict)
+    """What callers may spend: `tiers: {default: {rate: [600/minute]}}`. A tier that is not named has no limit."""
+    limits: LimitSettings = LimitSettings()
+    """Whether limits hold, and what one address may ask for: `limits: {mode: measure}`."""
+    services: Annotated[dict[str, ServiceSettings], DefaultsFrom("service")]
+    """The services behind the gateway, by name: `services: {users: {url: "http://users.internal"}}`."""
+    routes: Annotated[tuple[RouteSettings, ...], DefaultsFrom("route")] = ()
+    """REST: `routes: [{name: users, path: "/api/users/{rest*}", service: users, rewrite: "/users/{rest}"}]`."""
+    graphql: GraphQLSettings = GraphQLSettings()
+    """The GraphQL endpoint: `graphql: {introspection: false}`."""
+    observability: ObservabilitySettings = ObservabilitySettings()
+    """What is logged, traced and measured: `observability: {logs: {level: debug}}`."""
+
+    def problems(self) -> Iterable[Complaint]:
+        names: dict[str, int] = {}
+        for index, each in enumerate(self.routes):
+            if each.service not in self.services:
+                hint = did_you_mean(each.service, self.services)
+                yield ("routes", index, "service"), f"there is no service `{each.service}`{hint}"
+            if names.setdefault(each.name, index) != index:
+                yield ("routes", index, "name"), f"routes[{names[each.name]}] has the same name"
+        if not any(each.problems() for each in self.routes if any(each.problems())):
+            for one, other in conflicts(self.all_routes()):
+                yield ("routes",), f"{one.name} and {other.name} could both match {other.path}"
+        for index, key in enumerate(self.auth.api_keys):
+            if key.tier not in {*self.tiers, "default"}:
+                yield (
+                    ("auth", "api_keys", index, "tier"),
+                    f"there is no tier {key.tier!r}{did_you_mean(key.tier, self.tiers)}",
+                )
+
+    def all_routes(self) -> list[Route]:
+        """Every route with its defaults applied, the GraphQL endpoint among them."""
+        graphql = Route(
+            "graphql",
+            self.graphql.path,
+            Front.GRAPHQL,
+            public=True,  # what is not public is judged field by field
+            max_body=self.graphql.limits.size,
+            timeout=self.graphql.timeout,
+        )
+        return [graphql, *(route(each) for each in self.routes)]
+
+
+def load(
+    text: str,
+    *,
+    source: str = "bff.yaml",
+    profile: str = "production",
+    environ: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    directory: Path = Path(),
+) -> Config:
+    """The configuration from a file's text; see `traced`.
+
+        load("services: {users: {url: 'http://users.internal'}}", environ={"BFF__SERVICES__USERS__TIMEOUT": "3s"})
+
+    Args:
+        text: YAML 1.2.
+        source: what errors call the file.
+        profile: `production` or `development`.
+        environ: the variables, for `${VAR}` and `BFF__SECTION__KEY`.
+        overrides: values from the command line, nested as in the file.
+        directory: what relative paths of `{file: path}` start from.
+
+    Raises:
+        ConfigError: with every problem that there is.
+    """
+    return _loaded(text, source, profile, environ, overrides, directory).config
+
+
+def read(
+    path: Path,
+    *,
+    profile: str = "production",
+    environ: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Config:
+    """The configuration from a file; see `traced`."""
+    return traced(path, profile=profile, environ=environ, overrides=overrides).config
+
+
+def traced(
+    path: Path,
+    *,
+    profile: str = "production",
+    environ: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Loaded[Config]:
+    """The configuration from a file, with where each value came from.
+
+    The profile's defaults lie below the file, the file below `BFF__SECTION__KEY`, and all below `overrides`. Of a list
+    or a mapping, one entry can be overridden: `BFF__ROUTES__0__COST=3`, `BFF__SERVICES__USERS__TIMEOUT=3s`.
+
+    Raises:
+        ConfigError: with every problem that there is.
+    """
+    return _loaded(loading.read_text(path), str(path), profile, environ, overrides, path.parent)
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of bff.yaml, for editors."""
+    return loading.json_schema(Config)
+
+
+def _loaded(
+    text: str,
+    source: str,
+    profile: str,
+    environ: Mapping[str, str] | None,
+    overrides: Mapping[str, Any] | None,
+    directory: Path,
+) -> Loaded[Config]:
+    if profile not in PROFILES:
+        raise ConfigError.of("profile", f"must be {' or '.join(PROFILES)}, not {profile!r}")
+    return loading.load(
+        Config,
+        text,
+        source=source,
+        profile=PROFILES[profile],
+        environ=environ,
+        overrides=overrides,
+        directory=directory,
+    )

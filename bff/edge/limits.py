@@ -1,0 +1,166 @@
+"""How much a caller may ask for: one account for GraphQL and REST, over sliding windows, by slowapi's limiter."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Literal
+
+from limits import (
+    RateLimitItem,
+    RateLimitItemPerDay,
+    RateLimitItemPerHour,
+    RateLimitItemPerMinute,
+    RateLimitItemPerSecond,
+)
+from limits.strategies import RateLimiter
+from prometheus_client import Counter
+from pydantic import Field
+from slowapi import Limiter
+from slowapi.util import get_remote_address
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from bff.core.errors import RateLimited
+from bff.core.identity import Caller
+from bff.core.settings import Rate, Settings
+from bff.core.telemetry import Telemetry
+
+_ITEMS: dict[int, type[RateLimitItem]] = {
+    1: RateLimitItemPerSecond,
+    60: RateLimitItemPerMinute,
+    3600: RateLimitItemPerHour,
+    86400: RateLimitItemPerDay,
+}
+
+
+class TierSettings(Settings):
+    rate: Annotated[tuple[Rate, ...], Field(max_length=5)] = ()
+    """What a caller of this tier may spend, in cost units, in each of these sliding windows."""
+
+
+class LimitSettings(Settings):
+    mode: Literal["off", "measure", "enforce"] = "enforce"
+    """`measure` counts and reports what would be refused, and refuses nothing."""
+    per_address: Rate = Rate(300, 60)
+    """Before authentication, for each client address: guards the checking of keys and tokens itself."""
+
+
+class Window:
+    """One sliding window of one policy."""
+
+    def __init__(self, policy: str, rate: Rate, limiter: RateLimiter) -> None:
+        self.rate = rate
+        self.item = _ITEMS[rate.per](rate.amount)
+        self.policy = f'"{policy}-{rate.per}";q={rate.amount};w={rate.per}'
+        self.name = f"{policy}-{rate.per}"
+        self._limiter = limiter
+
+    def admits(self, account: str, cost: int) -> bool:
+        return self._limiter.test(self.item, self.name, account, cost=cost)
+
+    def spend(self, account: str, cost: int) -> None:
+        self._limiter.hit(self.item, self.name, account, cost=cost)
+
+    def state(self, account: str, now: float) -> tuple[int, int]:
+        """What is left, and the seconds until more is."""
+        stats = self._limiter.get_window_stats(self.item, self.name, account)
+        return max(0, stats.remaining), max(1, math.ceil(stats.reset_time - now))
+
+
+class Account:
+    """All windows of one policy: a request is admitted by all of them or by none."""
+
+    def __init__(self, policy: str, rates: Sequence[Rate], limiter: RateLimiter) -> None:
+        self.windows = [Window(policy, rate, limiter) for rate in rates]
+        self.policy = ", ".join(window.policy for window in self.windows).encode()
+
+    def take(self, account: str, cost: int) -> Window | None:
+        """Spend `cost` in every window, or in none of them and name the one that refuses."""
+        for window in self.windows:
+            if not window.admits(account, cost):
+                return window
+        for window in self.windows:
+            window.spend(account, cost)
+        return None
+
+    def headers(self, account: str, now: float) -> list[tuple[bytes, bytes]]:
+        """As draft-ietf-httpapi-ratelimit-headers-10 has them, the most binding window first."""
+        states = sorted((*window.state(account, now), window.name) for window in self.windows)
+        limit = ", ".join(f'"{name}";r={left};t={seconds}' for left, seconds, name in states)
+        return [(b"ratelimit", limit.encode()), (b"ratelimit-policy", self.policy)]
+
+
+class Limits:
+    """After auth, since an account belongs to a caller; an address's own limit is judged by `AddressLimit`."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: LimitSettings,
+        tiers: Mapping[str, TierSettings],
+        telemetry: Telemetry,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.app = app
+        self.mode = settings.mode
+        self.clock = clock
+        # slowapi's own middlewares pass by mounted apps; its limiter, fed with our keys, does not.
+        limiter = Limiter(get_remote_address, strategy="moving-window", storage_uri="memory://").limiter
+        self.accounts = {tier: Account(tier, policy.rate, limiter) for tier, policy in tiers.items()}
+        decisions = Counter(
+            "bff_limit_decisions", "What the limits decided.", ["tier", "decision"], registry=telemetry.registry
+        )
+        self.admitted = {tier: decisions.labels(tier, "admitted") for tier in tiers}
+        self.refused = {tier: decisions.labels(tier, "refused") for tier in tiers}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or self.mode == "off":
+            await self.app(scope, receive, send)
+            return
+        caller: Caller = scope["bff.caller"]
+        tier = caller.tier if caller.tier in self.accounts else "default"
+        account = self.accounts[tier]
+        if not account.windows:
+            await self.app(scope, receive, send)
+            return
+        key = f"address:{scope['client'][0]}" if caller.is_anonymous and scope.get("client") else caller.account
+        refusing = account.take(key, scope["bff.route"].cost)
+        headers = account.headers(key, self.clock())
+        (self.refused if refusing else self.admitted)[tier].inc()
+        if refusing and self.mode == "enforce":
+            raise self._refusal(refusing, key, headers)
+
+        async def send_with_limits(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *headers]
+            await send(message)
+
+        await self.app(scope, receive, send_with_limits)
+
+    def _refusal(self, window: Window, key: str, headers: list[tuple[bytes, bytes]]) -> RateLimited:
+        _, seconds = window.state(key, self.clock())
+        return RateLimited(
+            f"More than {window.rate} of this caller's units are spent: try again in {seconds} s",
+            retry_after=seconds,
+            headers={name.decode(): value.decode() for name, value in headers},
+            members={"violated-policies": [window.name]},
+        )
+
+
+class AddressLimit:
+    """Before auth: how often one address may knock at all."""
+
+    def __init__(self, app: ASGIApp, settings: LimitSettings) -> None:
+        self.app = app
+        self.mode = settings.mode
+        limiter = Limiter(get_remote_address, strategy="moving-window", storage_uri="memory://").limiter
+        self.window = Window("address", settings.per_address, limiter)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and self.mode == "enforce" and (client := scope.get("client")):
+            address = client[0]
+            if not self.window.admits(address, 1):
+                raise RateLimited(f"More than {self.window.rate} requests from this address", retry_after=1)
+            self.window.spend(address, 1)
+        await self.app(scope, receive, send)

@@ -1,0 +1,86 @@
+"""Running the gateway: the public and the admin port in one process, and an end that loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
+
+import uvicorn
+from fastapi import FastAPI
+
+from bff.app import build
+from bff.config import Config
+
+
+class _Server(uvicorn.Server):
+    """Leaves the signals to `serve`: two servers end here in an order."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _server(app: FastAPI, host: str, port: int, *, graceful: float, lifespan: str) -> _Server:
+    return _Server(
+        uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            loop="uvloop",
+            http="httptools",
+            lifespan="on" if lifespan == "on" else "off",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=round(graceful),
+        )
+    )
+
+
+async def serve(config: Config, *, started: Callable[[], None]) -> None:
+    """Serve until SIGTERM or SIGINT: say no at `/readyz`, wait, take no more connections, let requests end.
+
+    Args:
+        config: the settings.
+        started: called once both ports answer.
+
+    Raises:
+        SystemExit: a port could not be had.
+    """
+    app = build(config)
+    public = _server(app, config.server.host, config.server.port, graceful=config.server.drain.timeout, lifespan="on")
+    admin = _server(app.state.admin, config.admin.host, config.admin.port, graceful=1, lifespan="off")
+    loop = asyncio.get_running_loop()
+    stopping: asyncio.Task[None] | None = None
+
+    async def drain() -> None:
+        app.state.readiness.draining = True
+        await asyncio.sleep(config.server.drain.delay)
+        public.should_exit = True
+
+    def stop() -> None:
+        nonlocal stopping
+        if stopping is None:
+            stopping = loop.create_task(drain())
+        else:
+            public.should_exit = public.force_exit = True
+
+    for each in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(each, stop)
+    serving = asyncio.gather(_until_end(public, admin), _until_end(admin, public))
+    while not (public.started and admin.started) and not serving.done():
+        await asyncio.sleep(0.01)
+    if not serving.done():
+        started()
+    await serving
+
+
+async def _until_end(server: _Server, other: _Server) -> None:
+    """Neither port is of use without the other."""
+    try:
+        await server.serve()
+    finally:
+        other.should_exit = True
