@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
@@ -21,6 +22,7 @@ from pydantic import (
     ConfigDict,
     GetCoreSchemaHandler,
     PlainSerializer,
+    PlainValidator,
     WithJsonSchema,
 )
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
@@ -51,7 +53,7 @@ def malformed(expected: str, *, show: bool = True) -> PydanticCustomError:
 
 
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(ms|s|m|h|d)")
+_DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,3})?)(ms|s|m|h|d)")
 _LONGEST = 3650 * 86400
 _DECIMALS = 6  # to the microsecond, so that 0.1s and 100ms are the same number
 
@@ -92,7 +94,7 @@ Duration = Annotated[
 
 
 _BYTES = {"B": 1, "KB": 1024, "MB": 1024**2, "GB": 1024**3}
-_SIZE = re.compile(r"([0-9]{1,12})(B|KB|MB|GB)")
+_SIZE = re.compile(r"([0-9]{1,16})(B|KB|MB|GB)")
 _LARGEST = 1024**5
 
 
@@ -262,9 +264,25 @@ Url = Annotated[
     WithJsonSchema(
         {
             "type": "string",
-            "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[^/?#@\\\\\\s]+[^?#\\\\\\s]*$",
+            "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[^/?#@\\\\\\s]+(/[^?#\\\\\\s]*)?$",
             "examples": ["http://users.internal:8080"],
         }
     ),
 ]
 """An http(s) address that paths are added to, without user, password, query or fragment; a last `/` is dropped."""
+
+
+def _network(value: object) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(value) if isinstance(value, str | IPv4Network | IPv6Network) else ip_network("")
+    except ValueError:
+        raise malformed("a network such as 10.0.0.0/8, without bits past its prefix") from None
+
+
+Network = Annotated[
+    IPv4Network | IPv6Network,
+    PlainValidator(_network),
+    PlainSerializer(str, when_used="json"),
+    WithJsonSchema({"type": "string", "pattern": "^[0-9A-Fa-f.:]+(/[0-9]{1,3})?$", "examples": ["10.0.0.0/8", "::1"]}),
+]
+"""Addresses by their prefix: `10.0.0.0/8`, `fd00::/8`, or a single one, `127.0.0.1`."""

@@ -16,10 +16,10 @@ from bff.core.loading.defaults import DefaultsFrom, document_model, with_default
 from bff.core.loading.document import ConfigError, Node, Path, Place, Problem, dotted, merged, node_of, parse
 from bff.core.loading.explain import did_you_mean, explained, locate
 from bff.core.loading.schema import json_schema
-from bff.core.loading.sources import Resolver, overridden, read_secret
+from bff.core.loading.sources import Resolver, overridden, read_secret, read_text
 from bff.core.settings import Settings
 
-__all__ = ["ConfigError", "DefaultsFrom", "Loaded", "Problem", "did_you_mean", "json_schema", "load"]
+__all__ = ["ConfigError", "DefaultsFrom", "Loaded", "Problem", "did_you_mean", "json_schema", "load", "read_text"]
 
 T = TypeVar("T", bound=Settings)
 
@@ -107,12 +107,12 @@ def _attempt(model: type[T], root: Node) -> tuple[T | None, list[ErrorDetails]]:
         for error in errors
         if error["type"] == "string_type"
         for node in [locate(root, error["loc"])[1]]
-        if node.text is not None and isinstance(node.value, int | float)
+        if not isinstance(node.value, str) and node.words is not None
     ]
     if not as_text:
         return None, errors
     for node in as_text:
-        node.value = node.text
+        node.value = node.words
     return _attempt(model, root)
 
 

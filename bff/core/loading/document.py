@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,7 +26,7 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NULL = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOL = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _INT = re.compile(r"[-+]?[0-9]{1,18}|0o[0-7]{1,20}|0x[0-9a-fA-F]{1,15}")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]{1,40}|[0-9]{1,40}(\.[0-9]{0,40})?)([eE][-+]?[0-9]{1,3})?")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]{1,40}|[0-9]{1,40}(?=[.eE])(\.[0-9]{0,40})?)([eE][-+]?[0-9]{1,3})?")
 
 
 @dataclass(frozen=True, order=True)
@@ -59,6 +59,13 @@ class Node:
     text: str | None = None
     hidden: str = ""
     broken: bool = False
+
+    @property
+    def words(self) -> str | None:
+        """What it is where text is wanted; None if it is empty, or no scalar."""
+        if isinstance(self.value, str | int | float):
+            return self.value if isinstance(self.value, str) else self.text
+        return None
 
     def children(self) -> list[tuple[Key, Node]]:
         if isinstance(self.value, dict):
@@ -98,12 +105,15 @@ class ConfigError(Exception):
         problems: the same, one by one.
     """
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
-        lines = dict.fromkeys(map(str, problems))
-        self.problems = sorted(
-            {str(problem): problem for problem in problems}.values(), key=lambda each: (not each.place.line, each.place)
-        )
-        super().__init__("\n".join(map(str, self.problems)) if lines else "the configuration can't be used")
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        once = {str(problem): problem for problem in problems}
+        self.problems = sorted(once.values(), key=lambda each: (not each.place.line, each.place, str(each)))
+        super().__init__("\n".join(map(str, self.problems)))
+
+    @classmethod
+    def of(cls, source: str, message: str) -> ConfigError:
+        """The error when it is the source itself, of which nothing can be used."""
+        return cls([Problem(Place(source), (), message)])
 
 
 def dotted(path: Path) -> str:
@@ -143,7 +153,9 @@ def merged(below: Node, above: Node) -> Node:
     if not isinstance(above.value, dict):
         return above
     both = {key: merged(below.value[key], node) if key in below.value else node for key, node in above.value.items()}
-    return replace(above, value=below.value | both)
+    # A line is where people look, rather than a variable or a profile that adds to what stands there.
+    place = below.place if below.place.line and not above.place.line else above.place
+    return replace(above, place=place, value=below.value | both)
 
 
 def parse(text: str, source: str, problems: list[Problem], *, place: Place | None = None, path: Path = ()) -> Node:

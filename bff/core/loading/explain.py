@@ -106,20 +106,17 @@ def _message(errors: list[ErrorDetails], node: Node, model: Any, path: Path) -> 
 
 def _requirement(error: ErrorDetails, annotation: Any) -> str:
     kind, context = error["type"], error.get("ctx", {})
-    if kind in ("int_type", "int_from_float", "float_type"):
-        return f"must be {_KINDS[kind]}{_range(annotation)}"
+    words = re.sub("^(Input|String|Value) should ", "must ", error["msg"])
     if kind in _KINDS:
-        return f"must be {_KINDS[kind]}"
-    if kind in _BOUNDS:
-        name, words = _BOUNDS[kind]
-        return f"must be {words} {_written(context[name], annotation)}"
-    if kind in _LENGTHS:
-        return "must not be empty" if context.get("min_length") == 1 else _LENGTHS[kind].format(**context)
-    if kind in ("literal_error", "enum"):
-        return f"must be {context['expected'].replace(chr(39), '')}"
-    if kind.startswith("ip_"):
-        return f"must be {'a network such as 10.0.0.0/8' if 'network' in kind else 'an IP address such as 10.0.0.1'}"
-    return re.sub("^Input should |^String should ", "must ", error["msg"])
+        words = f"must be {_KINDS[kind]}" + (_range(annotation) if _KINDS[kind].endswith("number") else "")
+    elif kind in _BOUNDS:
+        name, comparison = _BOUNDS[kind]
+        words = f"must be {comparison} {_written(context[name], annotation)}"
+    elif kind in _LENGTHS:
+        words = "must not be empty" if context.get("min_length") == 1 else _LENGTHS[kind].format(**context)
+    elif kind in ("literal_error", "enum"):
+        words = f"must be {context['expected'].replace(chr(39), '')}"
+    return words
 
 
 def _range(annotation: Any) -> str:

@@ -9,7 +9,18 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from bff.core.loading import shape
-from bff.core.loading.document import ConfigError, Node, Path, Place, Problem, node_of, parse, scalar
+from bff.core.loading.document import (
+    MAX_LENGTH,
+    ConfigError,
+    Node,
+    Path,
+    Place,
+    Problem,
+    merged,
+    node_of,
+    parse,
+    scalar,
+)
 from bff.core.loading.explain import did_you_mean
 
 PREFIX = "BFF__"
@@ -18,6 +29,22 @@ MAX_SECRET = 64 * 1024
 _VARIABLE = re.compile(
     r"\$(?P<escaped>\$)\{|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::(?P<then>[-?])(?P<rest>[^}]*))?\}|(?P<bad>\$\{)"
 )
+
+
+def read_text(path: FilePath) -> str:
+    """A configuration file's text, with or without a byte order mark.
+
+    Raises:
+        ConfigError: it can't be read, or is larger than any configuration.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(4 * MAX_LENGTH + 1)
+        if len(content) > 4 * MAX_LENGTH:
+            raise ConfigError.of(str(path), f"is longer than {MAX_LENGTH} characters")
+        return content.decode("utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise ConfigError.of(str(path), f"can't be read: {_reason(error)}") from None
 
 
 def read_secret(path: FilePath) -> str:
@@ -71,7 +98,7 @@ class Resolver:
             return replace(node, value=None, broken=True)
         if all(match["escaped"] for match in _VARIABLE.finditer(text)):
             return replace(node, value=result, text=result)
-        return replace(node, value=scalar(result), text=result, hidden=" ".join(taken))
+        return _taken(node, result, " ".join(taken)) if taken else replace(node, value=scalar(result), text=result)
 
     def _variable(self, match: re.Match[str], node: Node, taken: list[str]) -> str:
         if match["escaped"]:
@@ -91,8 +118,8 @@ class Resolver:
         return ""
 
     def _from_file(self, node: Node, named: Node) -> Node:
-        name = named.text or named.value
-        if named.broken or not isinstance(name, str):
+        name = named.words
+        if named.broken or name is None:
             if not named.broken:
                 self._problem(named, "must be the path of a file that holds the value")
             return replace(node, value=None, broken=True)
@@ -101,10 +128,16 @@ class Resolver:
         except (OSError, ValueError) as error:
             self._problem(named, f"can't be read: {_reason(error)}")
             return replace(node, value=None, broken=True)
-        return replace(node, value=scalar(text), text=text, hidden=name)
+        return _taken(node, text, name)
 
     def _problem(self, node: Node, message: str) -> None:
         self.problems.append(Problem(node.place, node.path, message))
+
+
+def _taken(node: Node, text: str, source: str) -> Node:
+    """A value from elsewhere is never none: a secret that came out empty must not pass for one that nobody set."""
+    value = scalar(text)
+    return replace(node, value=text if value is None else value, text=text, hidden=source)
 
 
 def _reason(error: OSError | ValueError) -> str:
@@ -129,9 +162,9 @@ def overridden(root: Node, model: Any, resolver: Resolver) -> Node:
 
 
 def _value(text: str, place: Place, path: Path, resolver: Resolver) -> Node:
-    """A variable's text: a scalar as it stands, whatever it holds, unless it begins like a list, mapping or quotation."""
+    """A variable's text: one scalar, whatever it holds, unless it begins like a list, a mapping or a quotation."""
     if not text.startswith(("[", "{", '"', "'")):
-        return Node(scalar(text), place, path, text=text)
+        return Node(scalar(text) if text else "", place, path, text=text)
     node = parse(text, place.source, resolver.problems, place=place, path=path)
     return resolver.resolved(node)
 
@@ -163,9 +196,9 @@ def _keys(node: Node | None, annotation: Any) -> dict[str, str | int]:
 
 
 def _with(node: Node, path: Path, value: Node, walked: Path) -> Node:
-    """The tree with one value replaced, and the mappings on the way to it that were not there."""
+    """The tree with one more value in it, and the mappings on the way to it that were not there."""
     if not path:
-        return value
+        return merged(node, value)
     key, *rest = path
     child = node.child(key) or node_of({}, value.place, (*walked, key))
     changed = _with(child, tuple(rest), value, (*walked, key))
