@@ -1,0 +1,699 @@
+"""Who is let in: real keys, real tokens, and a provider that may lie, hang or be away."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import gc
+import hashlib
+import hmac
+import json
+import time
+from typing import Any
+
+import jwt
+import orjson
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from bff.core.errors import BadRequest, Forbidden, GatewayError, Unauthenticated, UpstreamUnavailable
+from bff.core.identity import ANONYMOUS, Caller
+from bff.core.route import Route
+from bff.core.settings import Secret
+from bff.edge.auth import Auth
+from bff.edge.credentials import AuthSettings, Credentials, IssuerSettings
+from bff.edge.keyset import MAX_BYTES
+
+ISSUER, AUDIENCE, JWKS = "https://id.example.com", "shop", "https://id.example.com/jwks.json"
+SHARED, SHARED_ISSUER = "s3cret-" * 6, "https://partner.example.com"
+RSA = rsa.generate_private_key(65537, 2048)
+OTHER_RSA = rsa.generate_private_key(65537, 2048)
+SMALL_RSA = rsa.generate_private_key(65537, 1024)  # noqa: S505 (what has to be refused)
+EC = ec.generate_private_key(ec.SECP256R1())
+API_KEY = "bff_4fJd81kq0zXnE7w2"
+
+
+def jwk(key: Any, kid: str | None = None, **members: Any) -> dict[str, Any]:
+    algorithm = jwt.algorithms.RSAAlgorithm if isinstance(key, rsa.RSAPrivateKey) else jwt.algorithms.ECAlgorithm
+    entry = algorithm.to_jwk(key.public_key(), as_dict=True)
+    entry.pop("key_ops", None)
+    return entry | ({"kid": kid} if kid is not None else {}) | members
+
+
+class Provider:
+    """The network: answers with its keys, or does what it is told to."""
+
+    def __init__(self, *keys: dict[str, Any]) -> None:
+        self.keys = list(keys)
+        self.body: bytes | None = None
+        self.error: Exception | None = None
+        self.hold: asyncio.Event | None = None
+        self.asked: list[str] = []
+
+    async def __call__(self, url: str) -> bytes:
+        self.asked.append(url)
+        if self.hold:
+            await self.hold.wait()
+        if self.error:
+            raise self.error
+        return self.body if self.body is not None else orjson.dumps({"keys": self.keys})
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = time.time()
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def provider() -> Provider:
+    return Provider(jwk(RSA, "r1", use="sig", alg="RS256"), jwk(EC, "e1"))
+
+
+SETTINGS = AuthSettings.model_validate(
+    {
+        "jwt": [
+            {"issuer": ISSUER, "audience": AUDIENCE, "algorithms": ["RS256", "ES256"], "jwks": JWKS},
+            {"issuer": SHARED_ISSUER, "audience": AUDIENCE, "algorithms": ["HS256"], "secret": SHARED},
+        ],
+        "api_keys": [
+            {
+                "consumer": "acme",
+                "hash": "sha256:" + hashlib.sha256(API_KEY.encode()).hexdigest(),
+                "scopes": ["products:read"],
+                "tier": "partner",
+            }
+        ],
+    }
+)
+
+
+@pytest.fixture
+async def credentials(provider, clock):
+    held = Credentials(SETTINGS, provider, clock, timer=clock, tiers=frozenset({"default", "partner"}))
+    yield held
+    await held.close()
+
+
+def claims(**changed: Any) -> dict[str, Any]:
+    now = int(time.time())
+    all_claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": "usr_1", "exp": now + 900, "iat": now} | changed
+    return {name: value for name, value in all_claims.items() if value is not None}
+
+
+def token(key: Any = RSA, algorithm: str = "RS256", kid: str | None = "r1", header: Any = None, **changed: Any) -> str:
+    named = ({"kid": kid} if kid is not None else {}) | (header or {})
+    return jwt.encode(claims(**changed), key, algorithm, headers=named)
+
+
+def part(value: Any) -> str:
+    raw = value if isinstance(value, bytes) else json.dumps(value).encode()
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def sealed(header: dict[str, Any], payload: Any, secret: bytes) -> str:
+    """An HMAC token made by hand: PyJWT refuses to sign with what attackers sign with."""
+    signed = f"{part(header)}.{part(payload)}"
+    return f"{signed}.{part(hmac.digest(secret, signed.encode(), 'sha256'))}"
+
+
+def bearer(text: str) -> list[tuple[bytes, bytes]]:
+    return [(b"host", b"shop"), (b"authorization", b"Bearer " + text.encode("latin-1"))]
+
+
+async def refused(credentials: Credentials, text: str) -> Unauthenticated:
+    with pytest.raises(Unauthenticated) as caught:
+        await credentials.identify(bearer(text))
+    assert caught.value.headers["WWW-Authenticate"] == 'Bearer error="invalid_token"'
+    assert len(text) < 5 or text not in caught.value.detail
+    return caught.value
+
+
+# Good credentials
+
+
+@pytest.mark.parametrize(
+    "good",
+    [
+        token,
+        lambda: token(EC, "ES256", "e1"),
+        lambda: token(EC, "ES256", None),
+        lambda: token(SHARED, "HS256", None, iss=SHARED_ISSUER),
+        lambda: token(aud=["other", AUDIENCE]),
+        lambda: token(header={"typ": "at+jwt"}),
+        lambda: token(header={"typ": None}),
+        lambda: token(exp=int(time.time()) - 20),
+        lambda: token(nbf=int(time.time()) + 20),
+        lambda: token(exp=time.time() + 100.5),
+    ],
+    ids=["rsa", "ec", "no kid", "shared", "one of several", "access token", "no typ", "leeway", "nbf leeway", "float"],
+)
+async def test_a_good_token_names_its_subject(credentials, good):
+    caller = await credentials.identify(bearer(good()))
+    assert (caller.subject, caller.credential, caller.tier) == ("usr_1", "jwt", "default")
+
+
+async def test_claims_say_scopes_consumer_and_tier(credentials):
+    spaced = await credentials.identify(bearer(token(scope="a:read  b:write", client_id="app", plan="partner")))
+    assert spaced == Caller("usr_1", "app", frozenset({"a:read", "b:write"}), "partner", "jwt")
+    listed = await credentials.identify(bearer(token(scope=["a", "b"], azp="web", sub=None)))
+    assert listed == Caller(None, "web", frozenset({"a", "b"}), "default", "jwt")
+
+
+@pytest.mark.parametrize("plan", ["no-such-tier", "anonymous", 7, ["partner"], True])
+async def test_a_tier_that_does_not_exist_is_the_default(credentials, plan):
+    assert (await credentials.identify(bearer(token(plan=plan)))).tier == "default"
+
+
+async def test_other_claims_can_be_named(provider, clock):
+    named = {"subject": "uid", "scopes": "permissions", "tier": "level"}
+    issuer = SETTINGS.jwt[0].model_dump() | {"claims": named}
+    held = Credentials(AuthSettings.model_validate({"jwt": [issuer]}), provider, clock, tiers=frozenset({"gold"}))
+    caller = await held.identify(bearer(token(uid="u7", permissions=["x"], level="gold")))
+    assert (caller.subject, caller.scopes, caller.tier) == ("u7", {"x"}, "gold")
+
+
+async def test_an_api_key_names_its_consumer(credentials):
+    caller = await credentials.identify([(b"x-api-key", API_KEY.encode())])
+    assert caller == Caller(None, "acme", frozenset({"products:read"}), "partner", "api_key")
+
+
+async def test_no_credential_is_anonymous(credentials, provider):
+    assert await credentials.identify([(b"host", b"shop")]) is ANONYMOUS
+    assert provider.asked == []
+
+
+# Bad credentials; the J numbers are rows of the list of attacks
+
+
+NOW = int(time.time())
+HEADER = {"alg": "RS256", "kid": "r1", "typ": "JWT"}
+SIGNATURE = token().rsplit(".", 1)[1]
+PEM = RSA.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+DER = RSA.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+HS = {"alg": "HS256", "typ": "JWT"}
+ATTACKS = {
+    "J01 alg none": [
+        f"{part({'alg': alg, 'kid': 'r1'})}.{part(claims())}." for alg in ("none", "None", "NONE", "nOnE")
+    ],
+    "J02 null signature": [token().rsplit(".", 1)[0] + "."],
+    "J03 tampered payload": [".".join([token().split(".")[0], part(claims(sub="admin")), SIGNATURE])],
+    "J04 public key as secret": [
+        sealed(HS | kid, claims(iss=iss), secret)
+        for secret in (PEM, PEM.strip(), DER)
+        for kid in ({}, {"kid": "r1"})
+        for iss in (ISSUER, SHARED_ISSUER)
+    ],
+    "J05 embedded jwk": [token(OTHER_RSA, header={"jwk": jwk(OTHER_RSA)}, kid=kid) for kid in (None, "r1", "evil")],
+    "J06 jku, x5u": [
+        token(OTHER_RSA, header={name: "https://evil.example/jwks"}, kid=kid)
+        for name in ("jku", "x5u")
+        for kid in ("r1", "evil")
+    ],
+    "J07 expired": [token(exp=NOW - 3600), token(exp=NOW - 60)],
+    "J08 not yet valid": [token(nbf=NOW + 3600), token(iat=NOW + 3600)],
+    "J09 wrong audience": [token(aud="someone-else")],
+    "J10 wrong issuer": [token(iss="https://evil.example"), token(iss=SHARED_ISSUER)],
+    "J11 blank secret": [sealed(HS, claims(iss=iss), b"") for iss in (ISSUER, SHARED_ISSUER)],
+    "J12 weak secrets": [
+        sealed(HS, claims(iss=SHARED_ISSUER), secret) for secret in (b"secret", b"password", b"changeme", b"1234567890")
+    ],
+    "J13 kid as a path": [
+        sealed(HS | {"kid": kid}, claims(iss=iss), secret)
+        for kid in ("../../../dev/null", "/dev/null", "", "x' UNION SELECT '1';--", "|sleep 10")
+        for secret in (b"", b"\0")
+        for iss in (ISSUER, SHARED_ISSUER)
+    ],
+    "J14 no exp": [token(exp=None), f"{part(HEADER)}.{part(claims() | {'exp': None})}.{SIGNATURE}"],
+    "J15 garbage": [
+        *("a", "a.b.c", "...", "..", ".", "a.b.c.d", "", "\x00", "é.é.é", "=" * 8000),
+        *(token() + ".x", "Bearer " + token(), token()[:-4]),
+        *(f"{part([1])}.{part([])}.AA", f"{part(b'[' * 3000)}.{part(b'[' * 3000)}.AA"),
+    ],
+    "J52 alg of no kind": [
+        f"{part({'alg': alg, 'kid': 'r1'})}.{part(claims())}.{SIGNATURE}"
+        for alg in (None, 0, True, [], {}, "HS257", "none ", "\0", ["RS256"])
+    ]
+    + [f"{part({'kid': 'r1'})}.{part(claims())}.AAAA"],
+    "J57 another algorithm": [
+        token(algorithm="RS512"),
+        token(algorithm="PS256"),
+        f"{part({'alg': 'ES256', 'kid': 'r1'})}.{part(claims())}.{part(bytes([1]) * 64)}",
+        token(kid="e1"),
+    ],
+    "J58 times of no kind": [
+        token(**{name: value})
+        for name in ("exp", "nbf", "iat")
+        for value in ("never", str(NOW + 300), [], {}, -1, "", float("nan"), True, 1e300)
+    ]
+    + [
+        # signed by hand: what json.dumps does not write
+        jwt.api_jws.encode(text.encode(), RSA, "RS256", {"kid": "r1"})
+        for text in (
+            f'{{"iss":"{ISSUER}","aud":"{AUDIENCE}","sub":"u","exp":1e400}}',
+            f'{{"iss":"{ISSUER}","aud":"{AUDIENCE}","sub":"u","exp":{"9" * 5000}}}',
+            f'{{"iss":"{ISSUER}","aud":"{AUDIENCE}","sub":"u","exp":{"9" * 400}}}',
+        )
+    ],
+    "J61 aud and iss": [token(aud=aud) for aud in (["a", "b"], [], None, {}, 1, AUDIENCE[:-1], AUDIENCE.upper(), "")]
+    + [
+        jwt.api_jws.encode(orjson.dumps(claims() | {"iss": iss}), RSA, "RS256", {"kid": "r1"})
+        for iss in (None, [ISSUER], {}, ISSUER[:-1], ISSUER + "/", 1)
+    ],
+    "crit": [
+        sealed(HS | {"crit": crit, "b64": True, "exp": 1}, claims(iss=SHARED_ISSUER), SHARED.encode())
+        for crit in (["b64"], ["exp"], [], None)
+    ],
+    "typ": [token(header={"typ": kind}) for kind in ("secevent+jwt", "logout+jwt", "JOSE")],
+    "kid of no kind": [
+        f"{part({'alg': 'RS256', 'kid': kid})}.{part(claims())}.{SIGNATURE}" for kid in (1, [], {}, "k" * 5000)
+    ],
+    "names that are no names": [
+        token(**{name: value})
+        for name, values in {
+            "sub": ["a b", "a\r\nx-auth-scopes: admin", "", "ü", "x" * 300, 7],
+            "client_id": ["a\nb", "", 1, ["x"]],
+            "scope": ["a\nb", "a\tb", "ü", 7, {"a": 1}, [1], ["a b"], [["a"]], ["a\r\nb"]],
+        }.items()
+        for value in values
+    ],
+    "nobody": [token(sub=None)],
+    "too long": [token(note="x" * 9000), "x" * 100_000],
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+async def test_a_bad_token_is_refused_and_asks_nobody_else(credentials, provider, attack):
+    await credentials.identify(bearer(token()))
+    for text in ATTACKS[attack]:
+        await refused(credentials, text)
+    await credentials.identify(bearer(token()))
+    assert set(provider.asked) == {JWKS}
+    assert len(provider.asked) == 1
+
+
+async def test_a_token_with_two_issuers_is_judged_by_the_one_that_was_verified(credentials):
+    text = f'{{"iss":"{SHARED_ISSUER}","iss":"{ISSUER}","aud":"{AUDIENCE}","sub":"u","exp":{NOW + 300}}}'
+    await refused(credentials, sealed(HS, text.encode(), SHARED.encode()))
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [(b"authorization", b"Basic dTpw")],
+        [(b"authorization", b"Bearer")],
+        [(b"authorization", b"Bearer ")],
+        [(b"authorization", b"")],
+        [(b"x-api-key", b"nope")],
+        [(b"x-api-key", b"")],
+        [(b"x-api-key", b"k" * 100_000)],
+        [(b"x-api-key", SETTINGS.api_keys[0].hash.encode())],
+    ],
+)
+async def test_j16_a_bad_credential_is_not_anonymous(credentials, headers):
+    with pytest.raises(Unauthenticated):
+        await credentials.identify(headers)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [*bearer("x"), (b"x-api-key", API_KEY.encode())],
+        [(b"x-api-key", API_KEY.encode()), *bearer("x")],
+        [(b"x-api-key", API_KEY.encode())] * 2,
+        bearer("x") * 2,
+    ],
+)
+async def test_two_credentials_are_refused_even_if_one_is_good(credentials, headers):
+    with pytest.raises(BadRequest) as caught:
+        await credentials.identify(headers)
+    assert caught.value.headers["WWW-Authenticate"] == 'Bearer error="invalid_request"'
+
+
+async def test_what_is_wrong_with_time_is_said(credentials):
+    assert "expired" in (await refused(credentials, token(exp=NOW - 100))).detail
+    assert "not valid yet" in (await refused(credentials, token(nbf=NOW + 100))).detail
+
+
+# Verified tokens are remembered
+
+
+async def test_a_token_is_verified_once(credentials, monkeypatch):
+    text = token()
+    first = await credentials.identify(bearer(text))
+    monkeypatch.setattr(jwt, "decode", None)
+    assert await credentials.identify(bearer(text)) is first
+
+
+async def test_a_remembered_token_needs_no_loop_and_no_tasks(credentials):
+    headers = bearer(token())
+    caller = await credentials.identify(headers)
+    again = credentials.identify(headers)
+    with pytest.raises(StopIteration) as done:
+        again.send(None)  # finishes without waiting for anything
+    assert done.value.value is caller
+
+
+async def test_a_remembered_token_costs_microseconds(credentials):
+    headers = bearer(token())
+    await credentials.identify(headers)
+    gc.disable()
+    best = 1.0
+    for _ in range(20):
+        started = time.perf_counter()
+        for _ in range(100):
+            await credentials.identify(headers)
+        best = min(best, (time.perf_counter() - started) / 100)
+    gc.enable()
+    assert best < 10e-6
+
+
+async def test_a_token_is_not_remembered_past_its_end(credentials, clock):
+    text = token(exp=int(clock.now) + 60)
+    await credentials.identify(bearer(text))
+    clock.now += 91
+    await refused(credentials, text)
+
+
+async def test_a_withdrawn_key_is_not_honoured_for_long(credentials, provider, clock):
+    text = token(exp=int(clock.now) + 86400)
+    await credentials.identify(bearer(text))
+    provider.keys = [jwk(OTHER_RSA, "r2")]
+    clock.now += 500
+    await credentials.identify(bearer(token(exp=int(clock.now) + 9)))
+    await asyncio.sleep(0.01)
+    clock.now += 101
+    await refused(credentials, text)
+
+
+async def test_only_so_many_tokens_are_remembered_those_used_last(provider, clock):
+    held = Credentials(SETTINGS.model_copy(update={"cache_size": 3}), provider, clock)
+    tokens = {name: token(sub=name) for name in "abcd"}
+    for name in "abcad":
+        await held.identify(bearer(tokens[name]))
+    assert [caller.subject for caller, _ in held._verified.values()] == ["c", "a", "d"]
+
+
+# The provider
+
+
+async def settle() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_many_requests_share_one_fetch_that_outlives_its_first_waiter(credentials, provider):
+    provider.hold = asyncio.Event()
+    waiting = [asyncio.create_task(credentials.identify(bearer(token(sub=f"u{number}")))) for number in range(20)]
+    await settle()
+    waiting[0].cancel()
+    await settle()
+    provider.hold.set()
+    callers = await asyncio.gather(*waiting[1:])
+    assert {caller.subject for caller in callers} == {f"u{number}" for number in range(1, 20)}
+    assert len(provider.asked) == 1
+
+
+async def test_a_new_key_is_found_by_its_name_at_once(credentials, provider, clock):
+    await credentials.identify(bearer(token()))
+    clock.now += 31
+    provider.keys.append(jwk(OTHER_RSA, "r2"))
+    assert (await credentials.identify(bearer(token(OTHER_RSA, kid="r2")))).subject == "usr_1"
+    assert len(provider.asked) == 2
+
+
+async def test_names_that_nobody_knows_cost_one_fetch_in_thirty_seconds(credentials, provider, clock):
+    await credentials.identify(bearer(token()))
+    for number in range(61):
+        clock.now += 1
+        await refused(credentials, token(OTHER_RSA, kid=f"made-up-{number}"))
+    assert len(provider.asked) == 3
+
+
+async def test_an_old_token_does_not_use_up_the_fetch_for_a_new_key(credentials, provider, clock):
+    await credentials.identify(bearer(token()))
+    old = token(OTHER_RSA, kid="retired")
+    clock.now += 31
+    await refused(credentials, old)
+    clock.now += 31
+    await refused(credentials, old)
+    assert len(provider.asked) == 2
+    provider.keys.append(jwk(OTHER_RSA, "r2"))
+    await credentials.identify(bearer(token(OTHER_RSA, kid="r2")))
+
+
+async def test_the_memory_for_unknown_names_is_bounded(credentials, provider, clock):
+    await credentials.identify(bearer(token()))
+    keys = credentials._issuers[ISSUER]._keys
+    for number in range(1500):
+        clock.now += 31
+        assert await keys.find(f"made-up-{number}", "RS256") is None
+    assert len(keys._unknown) == 1000
+
+
+async def test_keys_are_fetched_anew_ahead_of_time_and_nobody_waits(credentials, provider, clock):
+    await credentials.identify(bearer(token()))
+    clock.now += 481
+    provider.hold = asyncio.Event()
+    await asyncio.wait_for(credentials.identify(bearer(token(sub="u2"))), 1)
+    await settle()
+    assert len(provider.asked) == 2
+    provider.keys = [jwk(OTHER_RSA, "r1")]
+    provider.hold.set()
+    await settle()
+    await credentials.identify(bearer(token(OTHER_RSA, sub="u3")))
+    await refused(credentials, token(sub="u4"))
+
+
+BAD_BODIES = [b"", b"{", b"[]", b'{"keys": 1}', b'{"keys": []}', b'{"keys": [1, null, {}, {"kty": "RSA", "n": []}]}']
+
+
+@pytest.mark.parametrize("body", [*BAD_BODIES, b'{"keys": [' + b" " * 10_000_000 + b"]}", b"[" * 200_000])
+async def test_keys_are_kept_while_the_provider_talks_nonsense(credentials, provider, clock, body):
+    await credentials.identify(bearer(token()))
+    provider.body = body
+    for number in range(5):
+        clock.now += 700
+        await credentials.identify(bearer(token(sub=f"u{number}", exp=int(clock.now) + 300)))
+        await settle()
+    assert len(provider.asked) == 6
+
+
+async def test_keys_are_kept_while_the_provider_is_away_and_it_is_asked_now_and_then(credentials, provider, clock):
+    await credentials.identify(bearer(token()))
+    provider.error = OSError("connection refused")
+    clock.now += 3600
+    for number in range(60):
+        clock.now += 1
+        await credentials.identify(bearer(token(sub=f"u{number}", exp=int(clock.now) + 300)))
+        await settle()
+    await refused(credentials, token(OTHER_RSA, kid="r2"))
+    assert len(provider.asked) == 3
+
+
+@pytest.mark.parametrize("body", [None, *BAD_BODIES, b" " * MAX_BYTES + orjson.dumps({"keys": [jwk(RSA, "r1")]})])
+async def test_without_any_keys_ever_the_answer_is_503_soon_and_heals(credentials, provider, clock, body):
+    provider.error, provider.body = (OSError("connection refused") if body is None else None), body
+    for _ in range(5):
+        with pytest.raises(UpstreamUnavailable) as caught:
+            await credentials.identify(bearer(token()))
+        assert caught.value.retry_after == 1
+        assert "id.example.com" not in caught.value.detail
+    assert len(provider.asked) == 1
+    clock.now += 1.1
+    provider.error = provider.body = None
+    assert (await credentials.identify(bearer(token()))).subject == "usr_1"
+
+
+async def test_a_provider_that_hangs_holds_nobody_longer_than_three_seconds(credentials, provider):
+    provider.hold = asyncio.Event()
+    started = time.monotonic()
+    with pytest.raises(UpstreamUnavailable):
+        await credentials.identify(bearer(token()))
+    assert 2.5 < time.monotonic() - started < 4
+    assert len(await asyncio.gather(*(credentials.identify([]) for _ in range(3)))) == 3
+
+
+async def test_closing_ends_a_fetch_under_way(provider, clock):
+    held = Credentials(SETTINGS, provider, clock)
+    provider.hold = asyncio.Event()
+    asking = asyncio.create_task(held.identify(bearer(token())))
+    await settle()
+    await held.close()
+    with pytest.raises(UpstreamUnavailable):
+        await asking
+
+
+@pytest.mark.parametrize(
+    ("entry", "key", "algorithm"),
+    [
+        (jwk(RSA, "k", use="enc"), RSA, "RS256"),
+        (jwk(RSA, "k", alg="RS512"), RSA, "RS256"),
+        (jwk(RSA, "k", alg="RSA-OAEP"), RSA, "RS256"),
+        (jwk(RSA, "k", key_ops=["encrypt"]), RSA, "RS256"),
+        (jwk(RSA, "k", kty="EC"), RSA, "RS256"),
+        (jwk(SMALL_RSA, "k"), SMALL_RSA, "RS256"),
+        (jwk(ec.generate_private_key(ec.SECP384R1()), "k"), EC, "ES256"),
+        ({"kty": "oct", "kid": "k", "k": part(SHARED.encode())}, SHARED, "HS256"),
+    ],
+    ids=["use", "alg", "oaep", "key_ops", "kty", "small", "curve", "oct"],
+)
+@pytest.mark.filterwarnings("ignore::jwt.InsecureKeyLengthWarning")
+async def test_a_key_is_used_only_for_what_it_was_made(credentials, provider, entry, key, algorithm):
+    provider.keys = [jwk(OTHER_RSA, "good"), entry]
+    await refused(credentials, token(key, algorithm, "k"))
+    await credentials.identify(bearer(token(OTHER_RSA, kid="good")))
+
+
+async def test_a_set_of_weak_keys_is_no_set(credentials, provider):
+    provider.keys = [jwk(SMALL_RSA, "r1")]
+    with pytest.raises(UpstreamUnavailable):
+        await credentials.identify(bearer(token()))
+
+
+async def test_a_secret_shorter_than_its_hash_verifies_nothing(provider):
+    issuer = SETTINGS.jwt[1].model_copy(update={"secret": Secret("short")})
+    held = Credentials(SETTINGS.model_copy(update={"jwt": (issuer,)}), provider)
+    await refused(held, sealed(HS, claims(iss=SHARED_ISSUER), b"short"))
+
+
+async def test_a_token_without_a_name_for_its_key_needs_the_key_to_be_the_only_one(credentials, provider):
+    provider.keys = [jwk(RSA, "r1"), jwk(OTHER_RSA, "r2")]
+    await refused(credentials, token(kid=None))
+
+
+# The layer
+
+
+READ, WRITE = frozenset({"orders:read"}), frozenset({"orders:write"})
+GUARDED = Route("orders", "/api/orders", read_scopes=READ, write_scopes=WRITE)
+OPEN = Route("products", "/api/products", public=True)
+
+
+async def passed(credentials, route: Route, headers: Any = (), **scope: Any) -> Caller | GatewayError:
+    """The caller that the layers below see, or what is raised in their place."""
+    seen: list[Caller] = []
+
+    async def app(scope, receive, send):
+        seen.append(scope["bff.caller"])
+
+    given = {"type": "http", "method": "GET", "headers": list(headers), "bff.route": route} | scope
+    try:
+        await Auth(app, SETTINGS, credentials)(given, None, None)
+    except GatewayError as error:
+        assert not seen
+        return error
+    return seen[0]
+
+
+async def test_a_guarded_route_asks_for_a_credential(credentials):
+    error = await passed(credentials, GUARDED)
+    assert isinstance(error, Unauthenticated)
+    assert error.headers == {"WWW-Authenticate": 'Bearer realm="bff"'}
+
+
+async def test_a_public_route_lets_anybody_in_but_no_bad_credential(credentials):
+    assert await passed(credentials, OPEN) is ANONYMOUS
+    assert (await passed(credentials, OPEN, bearer(token()))).subject == "usr_1"
+    assert isinstance(await passed(credentials, OPEN, bearer("x")), Unauthenticated)
+
+
+async def test_scopes_are_asked_for_by_method(credentials):
+    reader = bearer(token(scope="orders:read"))
+    for method in ("GET", "HEAD", "OPTIONS"):
+        assert (await passed(credentials, GUARDED, reader, method=method)).subject == "usr_1"
+    for method in ("POST", "DELETE", "PURGE"):
+        error = await passed(credentials, GUARDED, reader, method=method)
+        assert isinstance(error, Forbidden)
+        assert error.headers == {"WWW-Authenticate": 'Bearer error="insufficient_scope", scope="orders:write"'}
+
+
+async def test_all_scopes_are_needed(credentials):
+    both = Route("x", "/x", read_scopes=READ | WRITE)
+    error = await passed(credentials, both, bearer(token(scope="orders:read")))
+    assert error.headers["WWW-Authenticate"].endswith('scope="orders:read orders:write"')
+    assert (await passed(credentials, both, bearer(token(scope="orders:write orders:read")))).subject
+
+
+async def test_a_public_route_with_scopes_for_writing_is_public_for_reading_only(credentials):
+    mixed = Route("x", "/x", public=True, write_scopes=WRITE)
+    assert await passed(credentials, mixed) is ANONYMOUS
+    assert isinstance(await passed(credentials, mixed, method="POST"), Unauthenticated)
+
+
+async def test_websockets_are_guarded_alike(credentials):
+    socket = {"type": "websocket"}
+    assert isinstance(await passed(credentials, GUARDED, **socket), Unauthenticated)
+    assert isinstance(await passed(credentials, GUARDED, bearer(token()), **socket), Forbidden)
+    assert (await passed(credentials, GUARDED, bearer(token(scope="orders:read")), **socket)).subject == "usr_1"
+
+
+async def test_the_lifespan_passes_untouched(credentials):
+    scopes = []
+
+    async def app(scope, receive, send):
+        scopes.append(scope)
+
+    await Auth(app, SETTINGS, credentials)({"type": "lifespan"}, None, None)
+    assert scopes == [{"type": "lifespan"}]
+
+
+# Settings
+
+
+def complaints(**changed: Any) -> list[str]:
+    entry = {"issuer": ISSUER, "audience": AUDIENCE, "algorithms": ["RS256"], "jwks": JWKS} | changed
+    return [what for _, what in IssuerSettings.model_validate(entry).problems()]
+
+
+def test_good_settings_have_no_complaints():
+    assert complaints() == []
+    assert complaints(jwks=None, secret=SHARED, algorithms=["HS256"]) == []
+    for loopback in ("http://127.0.0.1:8105/jwks", "http://localhost/jwks", "http://[::1]:80/jwks"):
+        assert complaints(jwks=loopback) == []
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"algorithms": ["RS256", "HS256"]},
+        {"algorithms": ["HS256"]},
+        {"secret": SHARED},
+        {"secret": SHARED, "jwks": None},
+        {"jwks": None},
+        {"algorithms": ["HS256"], "jwks": None},
+        {"algorithms": ["HS256"], "jwks": None, "secret": "short"},
+        {"algorithms": ["HS512"], "jwks": None, "secret": "x" * 63},
+        {"jwks": "http://id.example.com/jwks"},
+        {"jwks": "http://127.0.0.1.evil.example/jwks"},
+    ],
+)
+def test_settings_that_would_let_the_wrong_in_are_refused(changed):
+    assert len(complaints(**changed)) == 1
+
+
+@pytest.mark.parametrize("algorithms", [[], ["none"], ["RS1"], [""]])
+def test_algorithms_are_named_and_never_none(algorithms):
+    with pytest.raises(ValueError, match="algorithms"):
+        complaints(algorithms=algorithms)
+
+
+@pytest.mark.parametrize(
+    "changed", [{"hash": "9f86"}, {"hash": "sha256:" + "Z" * 64}, {"consumer": "a b"}, {"scopes": ["a b"]}]
+)
+def test_an_api_key_is_a_hash_and_its_names_fit_into_headers(changed):
+    with pytest.raises(ValueError, match=next(iter(changed))):
+        AuthSettings.model_validate({"api_keys": [SETTINGS.api_keys[0].model_dump() | changed]})
+
+
+def test_issuers_and_keys_differ():
+    entries = {"jwt": SETTINGS.jwt[:1] * 2, "api_keys": SETTINGS.api_keys * 2}
+    assert [where for where, _ in AuthSettings(**entries).problems()] == [("jwt", 1, "issuer"), ("api_keys", 1, "hash")]
