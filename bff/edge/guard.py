@@ -1,0 +1,145 @@
+"""What is refused before anything costs: paths that mean two things to two readers, and what is too large."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Annotated
+from urllib.parse import unquote_to_bytes
+
+from pydantic import Field
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from bff.core.errors import BadRequest, HeadersTooLarge, MethodNotAllowed, UriTooLong
+from bff.core.receive import too_large
+from bff.core.route import METHODS
+from bff.core.settings import Settings, Size
+
+MAX_TARGET = 8 * 1024
+MAX_HEADERS = 100
+
+_ALLOW = ", ".join(sorted(METHODS))
+# Most paths are of plain characters, with no segment that is empty or begins with a dot: nothing to look at closer.
+_PLAIN = re.compile(rb"(?:/[A-Za-z0-9_~!$&'()*+,=:@-][A-Za-z0-9_~!$&'()*+,=:@.-]*)*/?")
+_FAULTS = (
+    (re.compile(rb"[^!-~]"), "has a control character, a space or a character that has to be percent-encoded"),
+    (re.compile(rb"%(?![0-9A-Fa-f]{2})"), "has a % that two hexadecimal digits do not follow"),
+    (re.compile(rb"%25[0-9A-Fa-f]{2}"), "is percent-encoded twice"),
+    (re.compile(rb"%2f", re.IGNORECASE), "has an encoded slash"),
+    (re.compile(rb"\\|%5c", re.IGNORECASE), "has a backslash"),
+    (re.compile(rb"%(?:[01][0-9a-f]|7f)", re.IGNORECASE), "has an encoded control character"),
+    (re.compile(rb"//"), "has an empty segment"),
+)
+_CONTROL = re.compile(rb"[\x00-\x20\x7f]")
+
+
+class ServerSettings(Settings):
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    max_body: Size = 2 * 1024 * 1024
+    """Of any request; a route may allow less."""
+    max_headers: Size = 64 * 1024
+    """Of a request: names and values together."""
+
+
+class Guard:
+    """Raises a ClientError for what no layer below should have to think about."""
+
+    def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
+        self.app = app
+        self.settings = settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        _check_target(scope["raw_path"], scope["query_string"])
+        _check_headers(scope["headers"], self.settings.max_headers)
+        if scope["type"] == "http":
+            if scope["method"] not in METHODS:
+                raise MethodNotAllowed(f"The methods are {_ALLOW}", headers={"allow": _ALLOW})
+            _check_framing(scope)
+            receive = bounded_receive(scope, receive, self.settings.max_body)
+        await self.app(scope, receive, send)
+
+
+def bounded_receive(scope: Scope, receive: Receive, limit: int) -> Receive:
+    """A `receive` that ends a body of more than `limit` bytes: here, where its length is announced, else as it comes.
+
+    Raises:
+        PayloadTooLarge: here or from what is returned.
+    """
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            if int(value) > limit:
+                raise too_large(limit)
+            return receive
+    taken = 0
+
+    async def counted() -> Message:
+        nonlocal taken
+        message = await receive()
+        if message["type"] == "http.request":
+            taken += len(message.get("body", b""))
+            if taken > limit:
+                raise too_large(limit)
+        return message
+
+    return counted
+
+
+def _check_target(path: bytes, query: bytes) -> None:
+    if len(path) + 1 + len(query) > MAX_TARGET:
+        raise UriTooLong(f"Path and query may have {MAX_TARGET} bytes")
+    if not _PLAIN.fullmatch(path) and (fault := _path_fault(path)):
+        raise BadRequest(f"The path {fault}")
+    if _CONTROL.search(query):
+        raise BadRequest("The query has a space or a control character")
+
+
+def _path_fault(path: bytes) -> str | None:
+    """What about the path could be read in two ways, by this gateway and by a service behind it."""
+    if not path.startswith(b"/"):
+        return "does not begin with /"
+    for pattern, fault in _FAULTS:
+        if pattern.search(path):
+            return fault
+    for segment in path.split(b"/"):
+        # Some servers drop what follows a semicolon before they resolve dots.
+        if unquote_to_bytes(segment).partition(b";")[0] in {b".", b".."}:
+            return "has a . or .. segment"
+    try:
+        unquote_to_bytes(path).decode()
+    except UnicodeDecodeError:
+        return "is not UTF-8"
+    return None
+
+
+def _check_headers(headers: Iterable[tuple[bytes, bytes]], limit: int) -> None:
+    size = count = 0
+    for name, value in headers:
+        size += len(name) + len(value)
+        count += 1
+    if count > MAX_HEADERS:
+        raise HeadersTooLarge(f"A request may have {MAX_HEADERS} headers")
+    if size > limit:
+        raise HeadersTooLarge(f"The headers may have {limit} bytes")
+
+
+def _check_framing(scope: Scope) -> None:
+    """One host and one length, or else the next reader may see another message (RFC 9112 §3.2, §6.3)."""
+    hosts = lengths = codings = 0
+    for name, value in scope["headers"]:
+        if name == b"host":
+            hosts += 1
+        elif name == b"content-length":
+            lengths += 1
+            # Longer numbers are no size that anybody sends, and slow to read.
+            if not value.isdigit() or len(value) > 18:
+                raise BadRequest("Content-Length is not a number")
+        elif name == b"transfer-encoding":
+            codings += 1
+    if lengths + codings > 1:
+        raise BadRequest("The length of the body is said more than once")
+    if hosts > 1 or (not hosts and scope["http_version"] == "1.1"):
+        raise BadRequest("Exactly one Host header is needed")

@@ -1,0 +1,267 @@
+"""The REST front: a request passed on to its service, the answer passed back, both streamed and never held whole."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from functools import cache, lru_cache
+from types import TracebackType
+from typing import Self
+
+import httpx
+from starlette.types import Receive, Scope, Send
+
+from bff.core.errors import DeadlineExceeded, NotFound, UpstreamFailed
+from bff.core.identity import ANONYMOUS
+from bff.core.receive import ClientGone
+from bff.core.route import Route
+from bff.edge.guard import bounded_receive
+from bff.upstream.client import Headers, Origin, Service, failure
+
+# RFC 9110 §7.6.1, and two names that never were standard.
+_HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+_OURS = frozenset(
+    {
+        b"host",
+        b"authorization",
+        b"x-api-key",
+        b"x-request-id",
+        b"traceparent",
+        b"tracestate",
+        b"via",
+        # Who calls from where is what the connection says, not the caller.
+        b"forwarded",
+        b"x-real-ip",
+        # A method or a path other than the one whose scopes were checked.
+        b"x-http-method",
+        b"x-http-method-override",
+        b"x-method-override",
+        b"x-original-url",
+        b"x-rewrite-url",
+        # CGI programs take it for their own proxy setting.
+        b"proxy",
+    }
+)
+_OURS_BY_PREFIX = (b"x-auth-", b"x-user-", b"x-internal-", b"x-forwarded-")
+# `server` and `x-powered-by` tell about the inside; the gateway puts its own id on every answer.
+_KEPT_INSIDE = frozenset({b"server", b"x-powered-by", b"x-request-id"})
+_BODYLESS = frozenset({204, 304})
+
+
+class Passthrough:
+    """An ASGI app for all routes with a service.
+
+    Args:
+        upstreams: the services by the names that routes use.
+    """
+
+    def __init__(self, upstreams: Mapping[str, Service]) -> None:
+        self.upstreams = upstreams
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        route: Route = scope["bff.route"]
+        if scope["type"] != "http" or route.service is None:
+            raise NotFound
+        service = self.upstreams[route.service]
+        origin = Origin(
+            scope.get("bff.caller", ANONYMOUS),
+            scope["bff.trace"],
+            scope["bff.request_id"],
+            asyncio.get_running_loop().time() + route.timeout,
+        )
+        receive = bounded_receive(scope, receive, route.max_body)
+        with _Client(receive) as client:
+            content = await client.body(scope, origin.deadline)
+            response = await service.send(
+                scope["method"], _target(route, scope), _request_headers(scope), content, origin
+            )
+            try:
+                await _relay(service.name, route, response, send, client)
+            finally:
+                await response.aclose()
+
+
+class _Client:
+    """The caller's end: its body, and whether it is still there. If it leaves, the work within is cancelled."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._left = False
+        self._served = False
+        self._watch: asyncio.Task[None] | None = None
+
+    def __enter__(self) -> Self:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - ASGI apps are run by tasks
+        self._task, self._cancelling = task, task.cancelling()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.served()
+        # If somebody else wants this task to end, too, it ends for them.
+        if self._left and kind is asyncio.CancelledError and self._task.uncancel() <= self._cancelling:
+            raise ClientGone from error
+
+    async def body(self, scope: Scope, deadline: float) -> bytes | AsyncIterator[bytes]:
+        """All of a body that came with the head, so that it is one write, or else a stream of it."""
+        if not _has_body(scope):
+            self._watch_it()
+            return b""
+        try:
+            async with asyncio.timeout_at(deadline):
+                data, more = await self._chunk()
+        except TimeoutError:
+            raise DeadlineExceeded("The body did not come in time") from None
+        if more:
+            return self._stream(data)
+        self._watch_it()
+        return data
+
+    async def _stream(self, data: bytes) -> AsyncIterator[bytes]:
+        more = True
+        while more:
+            yield data
+            data, more = await self._chunk()
+        self._watch_it()
+        yield data
+
+    async def _chunk(self) -> tuple[bytes, bool]:
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        return message.get("body", b""), message.get("more_body", False)
+
+    def served(self) -> None:
+        """Nothing is under way any more that could be cancelled."""
+        self._served = True
+        if self._watch is not None:
+            self._watch.cancel()
+
+    def _watch_it(self) -> None:
+        """From the end of the body on: until then, whoever reads the body sees it leave."""
+        if not self._served:
+            self._watch = asyncio.create_task(self._until_it_leaves())
+
+    async def _until_it_leaves(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._left = True
+        self._task.cancel()
+
+
+def _has_body(scope: Scope) -> bool:
+    return any(
+        name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0"))
+        for name, value in scope["headers"]
+    )
+
+
+# What goes up.
+
+
+def _target(route: Route, scope: Scope) -> bytes:
+    path = scope["raw_path"] if route.rewrite is None else _rewritten(route.rewrite, scope["bff.captured"])
+    query = scope["query_string"]
+    return b"%b?%b" % (path, query) if query else path
+
+
+def _rewritten(rewrite: str, captured: Mapping[str, bytes]) -> bytes:
+    path = b""
+    for literal, name in _pieces(rewrite):
+        path += literal
+        if name:
+            # Nothing captured: the collection itself, whose path has no slash at its end.
+            path = path + captured[name] if captured[name] else path.removesuffix(b"/")
+    return path or b"/"
+
+
+@cache
+def _pieces(rewrite: str) -> list[tuple[bytes, str]]:
+    """Each literal with the name that follows it."""
+    parts = [*re.split(r"\{(\w+)\}", rewrite), ""]
+    return [(literal.encode(), name) for literal, name in zip(parts[::2], parts[1::2], strict=True)]
+
+
+def _request_headers(scope: Scope) -> Headers:
+    given: Headers = scope["headers"]
+    headers = _end_to_end(given, _goes_up)
+    version = scope["http_version"].encode()
+    via = [value for name, value in given if name == b"via"]
+    headers += ((b"via", b", ".join([*via, version + b" bff"])), (b"x-forwarded-proto", scope["scheme"].encode()))
+    headers += [(b"x-forwarded-host", value) for name, value in given if name == b"host"]
+    if scope.get("client"):
+        headers.append((b"x-forwarded-for", scope["client"][0].encode()))
+    return headers
+
+
+@lru_cache(maxsize=1024)
+def _goes_up(name: bytes) -> bool:
+    # Many servers read x_auth_subject and X-Auth-Subject as one name.
+    name = name.lower().replace(b"_", b"-")
+    return name not in _HOP_BY_HOP and name not in _OURS and not name.startswith(_OURS_BY_PREFIX)
+
+
+def _end_to_end(headers: Iterable[tuple[bytes, bytes]], passes: Callable[[bytes], bool]) -> Headers:
+    kept, named = [], b""
+    for header in headers:
+        if passes(header[0]):
+            kept.append(header)
+        elif header[0].lower() == b"connection":
+            named += b"," + header[1]
+    if named:
+        hops = {name.strip().lower() for name in named.split(b",")}
+        kept = [header for header in kept if header[0].lower() not in hops]
+    return kept
+
+
+# What comes down.
+
+
+async def _relay(service: str, route: Route, response: httpx.Response, send: Send, client: _Client) -> None:
+    status = response.status_code
+    if status >= 500 and not route.relay_errors and not _is_problem(response):
+        raise UpstreamFailed(service)
+    headers = _end_to_end(response.headers.raw, _comes_down)
+    if status in _BODYLESS:
+        # It is the length of what is not sent; a server would wait for it.
+        headers = [header for header in headers if header[0].lower() != b"content-length"]
+    start = {"type": "http.response.start", "status": status, "headers": headers}
+    whole: bytes | None = getattr(response.stream, "content", None)
+    if whole is not None:
+        client.served()
+        await send(start)
+        await send({"type": "http.response.body", "body": whole})
+        return
+    await send(start)
+    # An error from here on has to leave this app: the server then cuts the connection, and a part is not taken for all.
+    try:
+        async for chunk in response.aiter_raw():
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    except httpx.TransportError as error:
+        raise failure(service, error) from error
+    client.served()
+    await send({"type": "http.response.body"})
+
+
+@lru_cache(maxsize=1024)
+def _comes_down(name: bytes) -> bool:
+    name = name.lower()
+    return name not in _HOP_BY_HOP and name not in _KEPT_INSIDE
+
+
+def _is_problem(response: httpx.Response) -> bool:
+    kind: str = response.headers.get("content-type", "")
+    return kind.partition(";")[0].strip().lower() == "application/problem+json"
