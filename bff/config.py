@@ -11,7 +11,7 @@ from pydantic import Field
 from bff.core import loading
 from bff.core.loading import ConfigError, DefaultsFrom, Loaded, did_you_mean
 from bff.core.route import Front, Route
-from bff.core.settings import Complaint, Duration, Settings
+from bff.core.settings import Complaint, Settings
 from bff.edge.credentials import AuthSettings
 from bff.edge.guard import ServerSettings
 from bff.edge.limits import LimitSettings, TierSettings
@@ -27,13 +27,6 @@ PROFILES: Mapping[str, Mapping[str, Any]] = {
     "production": {"observability": {"traces": {"sample": 0.01}}},
     "development": {"graphql": {"get": True, "introspection": True}},
 }
-
-
-class DrainSettings(Settings):
-    delay: Duration = 0.0
-    """How long `/readyz` says no before the port is closed, while load balancers notice."""
-    timeout: Duration = 20.0
-    """How long requests under way may take to end."""
 
 
 class AdminSettings(Settings):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import socket
 from collections.abc import Callable, Iterator
 
 import uvicorn
@@ -16,6 +17,14 @@ from bff.config import Config
 
 class _Server(uvicorn.Server):
     """Leaves the signals to `serve`: two servers end here in an order."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.up = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.up.set()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -70,12 +79,11 @@ async def serve(config: Config, *, started: Callable[[], None]) -> None:
 
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, stop)
-    serving = asyncio.gather(_until_end(public, admin), _until_end(admin, public))
-    while not (public.started and admin.started) and not serving.done():
-        await asyncio.sleep(0.01)
-    if not serving.done():
+    async with asyncio.TaskGroup() as servers:
+        servers.create_task(_until_end(public, admin))
+        servers.create_task(_until_end(admin, public))
+        await asyncio.gather(public.up.wait(), admin.up.wait())
         started()
-    await serving
 
 
 async def _until_end(server: _Server, other: _Server) -> None:

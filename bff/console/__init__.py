@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 
 from fastapi import FastAPI, Response
+from fastapi.telemetry import TelemetryConfig
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from bff.core.errors import GatewayError
@@ -50,7 +51,7 @@ class Readiness:
 
 def admin(telemetry: Telemetry, readiness: Readiness, *, metrics: bool) -> FastAPI:
     """The app of the admin port."""
-    quiet = {"tracing": False, "metrics": False, "logs": False}
+    quiet: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
     app = FastAPI(title="Gateway administration", docs_url=None, redoc_url=None, openapi_url=None, telemetry=quiet)
 
     @app.get("/healthz")

@@ -11,6 +11,7 @@ import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bff.core.errors import Code, GatewayError
+from bff.core.receive import ClientGone
 from bff.core.route import Front
 from bff.core.telemetry import Telemetry
 
@@ -37,6 +38,8 @@ class Errors:
 
         try:
             await self.app(scope, receive, watched)
+        except ClientGone:
+            return
         except Exception as error:
             failure = error if isinstance(error, GatewayError) else self._unexpected(scope, error)
             if started:

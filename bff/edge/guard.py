@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from bff.core.errors import BadRequest, HeadersTooLarge, MethodNotAllowed, UriTooLong
 from bff.core.receive import too_large
 from bff.core.route import METHODS
-from bff.core.settings import Settings, Size
+from bff.core.settings import Duration, Settings, Size
 
 MAX_TARGET = 8 * 1024
 MAX_HEADERS = 100
@@ -33,6 +33,13 @@ _FAULTS = (
 _CONTROL = re.compile(rb"[\x00-\x20\x7f]")
 
 
+class DrainSettings(Settings):
+    delay: Duration = 0.0
+    """How long `/readyz` says no before the port is closed, while load balancers notice."""
+    timeout: Duration = 20.0
+    """How long requests under way may take to end."""
+
+
 class ServerSettings(Settings):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
@@ -40,6 +47,8 @@ class ServerSettings(Settings):
     """Of any request; a route may allow less."""
     max_headers: Size = 64 * 1024
     """Of a request: names and values together."""
+    drain: DrainSettings = DrainSettings()
+    """What happens at SIGTERM."""
 
 
 class Guard:

@@ -37,13 +37,13 @@ def _one_by_one(resolve: Resolver) -> Callable[..., Awaitable[Any]]:
 
     async def resolve_one(self: Any, info: Any, **arguments: Any) -> Any:
         # The node of the document stands for the level, and the context for the request; both outlive the tick.
-        key = id(info.context), id(info.field_nodes[0])
+        key = id(info.context), id(info._raw_info.field_nodes[0])  # noqa: SLF001
         if key not in levels:
             levels[key] = _Level(lambda parents: resolve(parents, info, **arguments), lambda: levels.pop(key))
         return await levels[key].result(self)
 
     signature = inspect.signature(resolve)
-    first, *others = signature.parameters.values()
+    _, *others = signature.parameters.values()
     own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     vars(resolve_one).update(
         __signature__=signature.replace(parameters=[own, *others], return_annotation=inspect.Signature.empty),
@@ -75,16 +75,20 @@ class _Level:
         self._task = self._loop.create_task(self._run())
 
     async def _run(self) -> None:
-        try:
-            results = await self._resolve(self._parents)
-            if len(results) != len(self._parents):
-                raise ValueError(f"{len(results)} results for {len(self._parents)} parents")
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the result of everybody who waits
-            results = [error] * len(self._parents)
-        for waiter, result in zip(self._waiting, results, strict=True):
+        for waiter, result in zip(self._waiting, await self._results(), strict=True):
             if waiter.done():
                 continue
             if isinstance(result, BaseException):
                 waiter.set_exception(result)
             else:
                 waiter.set_result(result)
+
+    async def _results(self) -> Sequence[Any]:
+        everybody = len(self._parents)
+        try:
+            results = await self._resolve(self._parents)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the result of everybody who waits
+            return [error] * everybody
+        if len(results) != everybody:
+            return [ValueError(f"{len(results)} results for {everybody} parents")] * everybody
+        return results

@@ -64,7 +64,7 @@ class Endpoint:
             raise MethodNotAllowed(
                 f"GraphQL is served by {' and '.join(self._methods)}", headers={"Allow": ", ".join(self._methods)}
             )
-        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         media_type = negotiate(headers.get("accept", "*/*"))
         request = await self._request(scope, receive, headers)
         try:
