@@ -52,7 +52,7 @@ _ONCE_BOOLEAN = {"on": "true", "yes": "true", "off": "false", "no": "false"}
 
 def did_you_mean(word: str, known: Iterable[str], spelled: Callable[[str], str] = str) -> str:
     """The end of a message: `; did you mean ...?` where a known word is near, else nothing."""
-    near = get_close_matches(word, list(known), n=1)
+    near = get_close_matches(word, list(known), n=1, cutoff=0.75)
     return f"; did you mean `{spelled(near[0])}`?" if near else ""
 
 
