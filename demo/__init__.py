@@ -5,4 +5,7 @@ A team that adopts the gateway deletes this folder; neither imports anything of 
 
 from demo.run import FREE, PORTS, Demo, processes
 
-__all__ = ["FREE", "PORTS", "Demo", "processes"]
+__all__ = ["API_KEY", "FREE", "PORTS", "Demo", "processes"]
+
+API_KEY = "bff_demo_key_for_this_machine_only"
+"""The partner's key in the gateway's own bff.yaml, which holds its hash: good for nothing but trying."""

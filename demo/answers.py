@@ -8,6 +8,8 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from demo.problems import Problem
+
 RANGE = re.compile(r"bytes=(?:([0-9]{1,15})-([0-9]{0,15})|-([0-9]{1,15}))")
 
 
@@ -59,7 +61,7 @@ def ranged(request: Request, body: bytes, cache: str, media_type: str) -> Respon
         return whole
     headers = {name: whole.headers[name] for name in ("etag", "cache-control", "accept-ranges")}
     if start >= size or suffix == "0":
-        return Response(status_code=416, headers={**headers, "content-range": f"bytes */{size}"})
+        raise Problem(416, f"there are {size} bytes", {"content-range": f"bytes */{size}"})
     headers["content-range"] = f"bytes {start}-{stop - 1}/{size}"
     return Response(body[start:stop], 206, headers, media_type)
 

@@ -54,7 +54,8 @@ class Order(msgspec.Struct):
 
 class WantedItem(msgspec.Struct):
     product_id: ProductId
-    quantity: Annotated[int, msgspec.Meta(ge=1, le=1000)]
+    quantity: Annotated[float, msgspec.Meta(ge=1, le=1000, multiple_of=1)]
+    """To JSON Schema, 2.0 is an integer too."""
 
 
 class Wanted(msgspec.Struct):
@@ -123,8 +124,8 @@ class Orders:
 
     def insert(self, wanted: Wanted) -> Order:
         prices = self.prices_of(wanted)
-        items = [Item(i.product_id, i.quantity, euros(prices[i.product_id])) for i in wanted.items]
-        total = sum(item.quantity * prices[item.product_id] for item in wanted.items)
+        items = [Item(i.product_id, int(i.quantity), euros(prices[i.product_id])) for i in wanted.items]
+        total = sum(item.quantity * prices[item.product_id] for item in items)
         row = (number_of("usr_", wanted.user_id), now(), msgspec.json.encode(items).decode(), total)
         number = self.db.execute(
             "INSERT INTO orders (user, status, placed_at, items, cents) VALUES (?, 'pending', ?, ?, ?)", row
