@@ -1,5 +1,5 @@
 """The stack as everybody writes it: FastAPI, strawberry's router, httpx, aiodataloader, slowapi and PyJWT."""
-# ruff: noqa: A001, A002, ARG001  FastAPI, strawberry and slowapi go by the names of arguments
+# ruff: noqa: ARG001  slowapi goes by the names of arguments
 
 import os
 from collections.abc import AsyncIterator
