@@ -120,8 +120,8 @@ class Limits:
             return
         caller: Caller = scope["bff.caller"]
         tier = caller.tier if caller.tier in self.accounts else "default"
-        account = self.accounts[tier]
-        if not account.windows:
+        account = self.accounts.get(tier)
+        if account is None or not account.windows:
             await self.app(scope, receive, send)
             return
         key = f"address:{scope['client'][0]}" if caller.is_anonymous and scope.get("client") else caller.account
