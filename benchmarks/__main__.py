@@ -49,6 +49,8 @@ def main() -> None:
     os.sched_setaffinity(0, {LOAD_CORE})
     with ExitStack() as started, options.out.open("a") as out:
         rows = bench(options, started, out)
+    if not rows:
+        sys.exit("nothing was measured")
     print("\n" + report.tables(rows))
 
 

@@ -58,7 +58,7 @@ class Result:
     def add(self, request: Request, answer: Answer, latency: float) -> None:
         self.latencies.append(latency)
         if answer != (request.answer or answer):
-            self.fail(f"answered {answer.status} {answer.body[:200]!r}")
+            self.fail(f"answered {answer.status} {answer.body[:400]!r}")
 
     def fail(self, error: str) -> None:
         self.errors += 1
