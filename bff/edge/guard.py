@@ -20,7 +20,7 @@ MAX_HEADERS = 100
 
 _ALLOW = ", ".join(sorted(METHODS))
 # Most paths are of plain characters, with no segment that is empty or begins with a dot: nothing to look at closer.
-_PLAIN = re.compile(rb"(?:/[A-Za-z0-9_~!$&'()*+,=:@-][A-Za-z0-9_~!$&'()*+,=:@.-]*)*/?")
+_PLAIN = re.compile(rb"(?:/[A-Za-z0-9_~!$&'()*+,=:@-][A-Za-z0-9_~!$&'()*+,=:@.-]*)+/?|/")
 _FAULTS = (
     (re.compile(rb"[^!-~]"), "has a control character, a space or a character that has to be percent-encoded"),
     (re.compile(rb"%(?![0-9A-Fa-f]{2})"), "has a % that two hexadecimal digits do not follow"),

@@ -7,7 +7,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from functools import cache, lru_cache
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 import httpx
 from starlette.types import Receive, Scope, Send
@@ -56,7 +56,7 @@ _OURS = frozenset(
     }
 )
 _OURS_BY_PREFIX = (b"x-auth-", b"x-user-", b"x-internal-", b"x-forwarded-")
-# `server` and `x-powered-by` tell about the inside; the gateway puts its own id on every answer.
+# Two that tell about the inside, and the id that the gateway itself puts on every answer.
 _KEPT_INSIDE = frozenset({b"server", b"x-powered-by", b"x-request-id"})
 _BODYLESS = frozenset({204, 304})
 
@@ -210,20 +210,22 @@ def _request_headers(scope: Scope) -> Headers:
 @lru_cache(maxsize=1024)
 def _goes_up(name: bytes) -> bool:
     # Many servers read x_auth_subject and X-Auth-Subject as one name.
-    name = name.lower().replace(b"_", b"-")
+    name = name.replace(b"_", b"-")
     return name not in _HOP_BY_HOP and name not in _OURS and not name.startswith(_OURS_BY_PREFIX)
 
 
 def _end_to_end(headers: Iterable[tuple[bytes, bytes]], passes: Callable[[bytes], bool]) -> Headers:
+    """Those that go on, their names in lower case as ASGI has them."""
     kept, named = [], b""
-    for header in headers:
-        if passes(header[0]):
-            kept.append(header)
-        elif header[0].lower() == b"connection":
-            named += b"," + header[1]
+    for given, value in headers:
+        name = given.lower()
+        if passes(name):
+            kept.append((name, value))
+        elif name == b"connection":
+            named += b"," + value
     if named:
         hops = {name.strip().lower() for name in named.split(b",")}
-        kept = [header for header in kept if header[0].lower() not in hops]
+        kept = [header for header in kept if header[0] not in hops]
     return kept
 
 
@@ -237,9 +239,10 @@ async def _relay(service: str, route: Route, response: httpx.Response, send: Sen
     headers = _end_to_end(response.headers.raw, _comes_down)
     if status in _BODYLESS:
         # It is the length of what is not sent; a server would wait for it.
-        headers = [header for header in headers if header[0].lower() != b"content-length"]
+        headers = [header for header in headers if header[0] != b"content-length"]
     start = {"type": "http.response.start", "status": status, "headers": headers}
-    whole: bytes | None = getattr(response.stream, "content", None)
+    stream = cast("httpx.AsyncByteStream", response.stream)
+    whole: bytes | None = getattr(stream, "content", None)
     if whole is not None:
         client.served()
         await send(start)
@@ -248,7 +251,7 @@ async def _relay(service: str, route: Route, response: httpx.Response, send: Sen
     await send(start)
     # An error from here on has to leave this app: the server then cuts the connection, and a part is not taken for all.
     try:
-        async for chunk in response.aiter_raw():
+        async for chunk in stream:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
     except httpx.TransportError as error:
         raise failure(service, error) from error
@@ -258,7 +261,6 @@ async def _relay(service: str, route: Route, response: httpx.Response, send: Sen
 
 @lru_cache(maxsize=1024)
 def _comes_down(name: bytes) -> bool:
-    name = name.lower()
     return name not in _HOP_BY_HOP and name not in _KEPT_INSIDE
 
 

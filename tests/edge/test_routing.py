@@ -1,0 +1,218 @@
+import pytest
+
+from bff.core.errors import MethodNotAllowed, NotFound
+from bff.core.route import Route
+from bff.edge.routing import Matcher, RouteSettings, Routing, conflicts, route
+
+
+def at(path, *methods, name=None):
+    return Route(name=name or path, path=path, methods=frozenset(methods) or None)
+
+
+ROUTES = [
+    at("/api/payments/{rest*}"),
+    at("/api/payments/{id}/receipt", "GET"),
+    at("/api/payments/{id}/{part}", "GET"),
+    at("/api/payments/{id}", "GET", "PATCH"),
+    at("/api/payments/search", "GET"),
+    at("/api/users/{rest*}", "GET", "PATCH"),
+    at("/health", "GET"),
+]
+
+
+def found(path, routes=ROUTES):
+    match = next(Matcher(routes).matches(path), None)
+    return (match.route.path, match.captured) if match else None
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        (b"/api/payments/search", ("/api/payments/search", {})),
+        (b"/api/payments/pay_1", ("/api/payments/{id}", {"id": b"pay_1"})),
+        (b"/api/payments/pay_1/receipt", ("/api/payments/{id}/receipt", {"id": b"pay_1"})),
+        (b"/api/payments/pay_1/items", ("/api/payments/{id}/{part}", {"id": b"pay_1", "part": b"items"})),
+        (b"/api/payments/a/b/c", ("/api/payments/{rest*}", {"rest": b"a/b/c"})),
+        (b"/api/payments/search/x/y", ("/api/payments/{rest*}", {"rest": b"search/x/y"})),
+        (b"/api/payments/pay_1/", ("/api/payments/{rest*}", {"rest": b"pay_1/"})),
+        (b"/health", ("/health", {})),
+        (b"/health/", None),
+        (b"/api/payment", None),
+        (b"/API/users", None),
+        (b"/", None),
+    ],
+)
+def test_the_most_specific_template_wins(path, expected):
+    assert found(path) == expected
+    assert found(path, ROUTES[::-1]) == expected
+
+
+@pytest.mark.parametrize(("path", "rest"), [(b"/api/users", b""), (b"/api/users/", b""), (b"/api/users/u/x", b"u/x")])
+def test_the_rest_may_be_empty(path, rest):
+    assert found(path) == ("/api/users/{rest*}", {"rest": rest})
+
+
+def test_an_encoded_letter_is_that_letter_in_literals_and_stays_as_it_came_in_captures():
+    assert found(b"/%61pi/us%65rs/us%72_1%20x") == ("/api/users/{rest*}", {"rest": b"us%72_1%20x"})
+
+
+def test_encoded_delimiters_are_not_delimiters():
+    routes = [at("/a%2fb"), at("/c:d")]
+    assert found(b"/a%2Fb", routes) == ("/a%2fb", {})
+    assert found(b"/a/b", routes) is None
+    assert found(b"/c%3Ad", routes) is None
+
+
+def test_a_literal_that_leads_nowhere_does_not_hide_a_captured_segment():
+    routes = [at("/a/b/c"), at("/a/{x}/d")]
+    assert found(b"/a/b/d", routes) == ("/a/{x}/d", {"x": b"b"})
+
+
+def test_a_look_up_does_not_get_slower_with_the_number_of_routes():
+    class Counted(dict):
+        looked = 0
+
+        def get(self, key, default=None):
+            Counted.looked += 1
+            return super().get(key, default)
+
+    def steps(count):
+        matcher = Matcher([at(f"/api/r{number}/{{id}}") for number in range(count)])
+        nodes = [matcher._root]
+        while nodes:
+            node = nodes.pop()
+            nodes += [*node.literals.values(), *filter(None, [node.capture])]
+            node.literals = Counted(node.literals)
+        Counted.looked = 0
+        assert next(matcher.matches(b"/api/r7/x")).route.path == "/api/r7/{id}"
+        return Counted.looked
+
+    assert steps(10) == steps(2000)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [
+        (at("/a/{x}", "GET"), at("/a/{y}", "GET"), True),
+        (at("/a/{x}", "GET"), at("/a/{y}", "POST"), False),
+        (at("/a/{x}", "GET"), at("/a/{y}"), True),
+        (at("/a/{x}", "GET"), at("/a/{x}", "HEAD"), True),
+        (at("/a/{x}", "GET"), at("/a/b", "GET"), False),
+        (at("/a/{x}/c"), at("/a/b/{y}"), False),
+        (at("/a/{x}"), at("/a/{x*}"), False),
+        (at("/a/{x*}"), at("/a/{y*}"), True),
+        (at("/%61"), at("/a"), True),
+    ],
+)
+def test_routes_of_which_neither_is_more_specific_are_a_conflict(one, other, alike):
+    assert list(conflicts([one, at("/else"), other])) == ([(one, other)] if alike else [])
+
+
+async def ask(method, path, routes=ROUTES, kind="http"):
+    """The scope that reached the app, or the messages that were sent instead."""
+    reached, sent = [], []
+
+    async def app(scope, receive, send):
+        reached.append(scope)
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": kind, "raw_path": path} | ({"method": method} if kind == "http" else {})
+    await Routing(app, Matcher(routes))(scope, None, send)
+    return reached[0] if reached else sent
+
+
+async def test_the_route_and_what_it_captured_are_in_the_scope():
+    scope = await ask("PATCH", b"/api/users/usr_1")
+    assert scope["bff.route"].path == "/api/users/{rest*}"
+    assert scope["bff.captured"] == {"rest": b"usr_1"}
+
+
+async def test_head_is_answered_where_get_is():
+    assert (await ask("HEAD", b"/health"))["bff.route"].path == "/health"
+
+
+async def test_a_websocket_is_routed_as_the_get_that_it_begins_with():
+    assert (await ask(None, b"/health", kind="websocket"))["bff.route"].path == "/health"
+
+
+async def test_an_unknown_path_is_not_found():
+    with pytest.raises(NotFound):
+        await ask("GET", b"/nowhere")
+
+
+async def test_a_method_that_no_route_of_the_path_has_is_answered_with_all_that_they_have():
+    routes = [at("/a/{x}", "GET"), at("/a/{y}", "PUT"), at("/a/{rest*}", "PATCH"), at("/b", "DELETE")]
+    with pytest.raises(MethodNotAllowed) as refused:
+        await ask("DELETE", b"/a/1", routes)
+    assert refused.value.headers == {"allow": "GET, HEAD, OPTIONS, PATCH, PUT"}
+
+
+async def test_a_method_may_be_answered_by_a_less_specific_route_of_the_same_path():
+    assert (await ask("POST", b"/api/payments/pay_1/receipt"))["bff.route"].path == "/api/payments/{rest*}"
+
+
+async def test_options_is_forwarded_where_a_route_takes_it_and_answered_here_where_none_does():
+    assert (await ask("OPTIONS", b"/api/payments/x"))["bff.route"].path == "/api/payments/{rest*}"
+    start, _ = await ask("OPTIONS", b"/health")
+    assert (start["status"], start["headers"]) == (204, [(b"allow", b"GET, HEAD, OPTIONS")])
+
+
+def settings(**given):
+    return RouteSettings(**{"name": "r", "path": "/a/{x}", "service": "s"} | given)
+
+
+def test_a_route_takes_over_everything_that_was_set():
+    built = route(
+        settings(
+            rewrite="/b/{x}",
+            methods=["GET", "PUT"],
+            public=True,
+            scopes={"read": ["a:read"], "write": ["a:write"]},
+            cost=2,
+            max_body="1KB",
+            timeout="10s",
+            errors="relay",
+        )
+    )
+    assert built == Route(
+        name="r",
+        path="/a/{x}",
+        methods=frozenset({"GET", "PUT"}),
+        service="s",
+        rewrite="/b/{x}",
+        public=True,
+        read_scopes=frozenset({"a:read"}),
+        write_scopes=frozenset({"a:write"}),
+        cost=2,
+        max_body=1024,
+        timeout=10.0,
+        relay_errors=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "where", "what"),
+    [
+        ({"path": "a"}, "path", "begin with /"),
+        ({"path": "/a//b"}, "path", "empty segment"),
+        ({"path": "/a/{x*}/b"}, "path", "only at its end"),
+        ({"path": "/a/{x}/{x}"}, "path", "one name"),
+        ({"path": "/a/{x}.json"}, "path", "{x}.json"),
+        ({"path": "/a/../b"}, "path", ".."),
+        ({"path": "/a b"}, "path", "a b"),
+        ({"rewrite": "b/{x}"}, "rewrite", "must be a path"),
+        ({"rewrite": "/b?c={x}"}, "rewrite", "without a query"),
+        ({"rewrite": "/b/{y}"}, "rewrite", "{y}"),
+    ],
+)
+def test_a_template_that_cannot_work_is_refused_at_load(given, where, what):
+    ((keys, complaint),) = settings(**given).problems()
+    assert keys == (where,)
+    assert what in complaint
+
+
+@pytest.mark.parametrize("path", ["/", "/a", "/a/{x}", "/a/{rest*}", "/{rest*}", "/a%20b/{x}/c"])
+def test_sound_templates_pass(path):
+    assert not list(settings(path=path).problems())

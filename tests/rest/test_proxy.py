@@ -1,0 +1,639 @@
+import asyncio
+import contextlib
+import io
+import json
+import random
+import re
+
+import httpx
+import pytest
+import uvicorn
+
+from bff.core.errors import UpstreamUnavailable
+from bff.core.identity import Caller
+from bff.core.route import Route
+from bff.core.telemetry import Telemetry, json_log
+from bff.edge.errors import Errors
+from bff.edge.guard import Guard, ServerSettings
+from bff.edge.observe import ObservabilitySettings, Observe
+from bff.edge.routing import Matcher, Routing
+from bff.rest.proxy import Passthrough
+from bff.upstream.client import Service
+from bff.upstream.transport import ConnectionSettings, Transport
+from tests.upstream.raw import Server, eventually
+
+CALLER = Caller(subject="usr_1", consumer="shop", scopes=frozenset({"users:read"}), credential="jwt")
+ROUTES = [
+    Route("users", "/api/users/{rest*}", service="users", rewrite="/users/{rest}", max_body=1024 * 1024, timeout=5),
+    Route("receipt", "/api/payments/{id}/receipt", service="users", rewrite="/v1/{id}/of/{id}", timeout=5),
+    Route("relayed", "/relayed/{rest*}", service="users", relay_errors=True, timeout=5),
+    Route("root", "/root/{rest*}", service="users", rewrite="/{rest}", timeout=5),
+    Route("small", "/small", service="users", max_body=10, timeout=5),
+    Route("large", "/large", service="users", max_body=10**9, timeout=5),
+    Route("brief", "/brief", service="users", timeout=0.2),
+]
+
+
+def gateway(network, base="http://users.internal:8101", *, forwards_identity=True, log=None):
+    """The edge's layers as they are, with a caller put in by hand where auth would."""
+    passthrough = Passthrough({"users": Service("users", httpx.URL(base), network, forwards_identity)})
+
+    async def authenticated(scope, receive, send):
+        scope["bff.caller"] = CALLER
+        await passthrough(scope, receive, send)
+
+    telemetry = Telemetry(log=json_log(log or io.BytesIO()))
+    app = Guard(Routing(authenticated, Matcher(ROUTES)), ServerSettings(max_body="1GB"))
+    return Observe(Errors(app, telemetry), ObservabilitySettings(), telemetry, random.Random(1))  # noqa: S311
+
+
+class Network(httpx.AsyncBaseTransport):
+    """A service that keeps what it is sent and gives one answer."""
+
+    def __init__(self, status=200, headers=(), body=b"ok"):
+        self.answer = (status, headers, body)
+        self.error = None
+
+    async def handle_async_request(self, request):
+        self.request = request
+        self.target = request.extensions["target"]
+        self.body = b"".join([part async for part in request.stream])
+        if self.error:
+            raise self.error
+        status, headers, body = self.answer
+        return httpx.Response(status, headers=headers, content=body)
+
+
+@pytest.fixture
+def network():
+    return Network()
+
+
+async def ask(network, method="GET", path="/api/users", *, base="http://users.internal:8101", **options):
+    identity = {name: options.pop(name) for name in ("forwards_identity",) if name in options}
+    transport = httpx.ASGITransport(gateway(network, base, **identity), client=("10.0.0.7", 1234))
+    async with httpx.AsyncClient(transport=transport, base_url="https://gateway.example") as client:
+        return await client.request(method, path, **options)
+
+
+# What goes up.
+
+
+@pytest.mark.parametrize(
+    ("path", "target"),
+    [
+        ("/api/users", b"/users"),
+        ("/api/users/", b"/users"),
+        ("/api/users?limit=2", b"/users?limit=2"),
+        ("/api/users/usr_1/orders/", b"/users/usr_1/orders/"),
+        ("/api/users/a%20b%3Fc%3a?x=%2f&y=%zz&x=1", b"/users/a%20b%3Fc%3a?x=%2f&y=%zz&x=1"),
+        ("/api/payments/pay_1/receipt", b"/v1/pay_1/of/pay_1"),
+        ("/relayed/a/b", b"/relayed/a/b"),
+        ("/root", b"/"),
+        ("/root/x", b"/x"),
+    ],
+)
+async def test_the_path_is_rewritten_and_all_else_of_the_target_stays_byte_for_byte(network, path, target):
+    scope_path, _, query = path.partition("?")
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "http_version": "1.1",
+        "scheme": "http",
+        "path": scope_path,
+        "raw_path": scope_path.encode(),
+        "query_string": query.encode(),
+        "headers": [(b"host", b"gateway")],
+    }
+    statuses = []
+
+    async def receive():
+        await asyncio.Event().wait()
+
+    async def send(message):
+        statuses.append(message.get("status"))
+
+    await gateway(network)(scope, receive, send)
+    assert statuses[0] == 200
+    assert network.target == target
+
+
+async def test_the_services_own_path_comes_before_the_rewritten_one(network):
+    await ask(network, base="http://users.internal/base/")
+    assert network.target == b"/base/users"
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+async def test_every_method_passes(network, method):
+    assert (await ask(network, method)).status_code == 200
+    assert network.request.method == method
+
+
+async def test_ordinary_headers_pass_cookies_and_repeated_ones_too(network):
+    sent = [("accept", "text/csv"), ("cookie", "a=b"), ("x-tag", "1"), ("x-tag", "2"), ("if-none-match", '"e"')]
+    await ask(network, headers=sent)
+    assert [header for header in network.request.headers.multi_items() if header in sent] == sent
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "authorization",
+        "x-api-key",
+        "x-auth-subject",
+        "X-Auth-Scopes",
+        "x-auth-anything",
+        "x_auth_subject",
+        "x-auth_subject",
+        "x-user-id",
+        "X_User_Roles",
+        "x-internal-auth",
+        "x-forwarded-user",
+        "x-forwarded-for",
+        "x_forwarded_for",
+        "x-forwarded-prefix",
+        "forwarded",
+        "x-real-ip",
+        "x-request-id",
+        "traceparent",
+        "tracestate",
+        "x-http-method-override",
+        "x-original-url",
+        "proxy",
+        "proxy-authorization",
+        "te",
+        "upgrade",
+        "keep-alive",
+        "trailer",
+    ],
+)
+async def test_a_client_cannot_say_who_it_is_where_from_or_what_else_it_means(network, name):
+    await ask(network, headers={name: "6.6.6.6 forged"})
+    assert "forged" not in str(network.request.headers.raw)
+
+
+async def test_identity_trace_and_connection_are_told_by_the_gateway_alone(network):
+    trace_id = "a" * 32
+    forged = {
+        "x-auth-subject": "usr_2",
+        "x-forwarded-for": "6.6.6.6",
+        "via": "1.0 cdn",
+        "connection": "x-forwarded-for",
+    }
+    await ask(network, headers={**forged, "traceparent": f"00-{trace_id}-{'b' * 16}-01", "x-request-id": "req-1"})
+    sent = network.request.headers
+    assert sent.get_list("host") == ["users.internal:8101"]
+    assert sent.get_list("x-auth-subject") == ["usr_1"]
+    assert sent.get_list("x-auth-consumer") == ["shop"]
+    assert sent.get_list("x-auth-scopes") == ["users:read"]
+    assert sent.get_list("x-forwarded-for") == ["10.0.0.7"]
+    assert sent.get_list("x-forwarded-proto") == ["https"]
+    assert sent.get_list("x-forwarded-host") == ["gateway.example"]
+    assert sent.get_list("via") == ["1.0 cdn, 1.1 bff"]
+    assert sent.get_list("x-request-id") == ["req-1"]
+    (traceparent,) = sent.get_list("traceparent")
+    assert traceparent.split("-")[1] == trace_id
+    assert traceparent.split("-")[2] != "b" * 16
+
+
+async def test_a_service_that_is_not_trusted_is_not_told_who_calls(network):
+    await ask(network, forwards_identity=False)
+    assert not [name for name in network.request.headers if name.startswith("x-auth")]
+
+
+async def test_headers_that_connection_names_go_no_further(network):
+    await ask(network, headers={"connection": "close, X-Hop", "x-hop": "1", "x-kept": "1"})
+    assert not {"connection", "x-hop"} & set(network.request.headers)
+    assert network.request.headers["x-kept"] == "1"
+
+
+async def test_a_length_that_connection_names_still_frames_the_body(network):
+    await ask(network, "POST", content=b"abc", headers={"connection": "content-length"})
+    assert network.body == b"abc"
+    assert {"content-length", "transfer-encoding"} & set(network.request.headers)
+
+
+async def test_a_body_that_came_at_once_keeps_its_length(network):
+    await ask(network, "POST", content=b"abc")
+    assert (network.body, network.request.headers.get_list("content-length")) == (b"abc", ["3"])
+    assert "transfer-encoding" not in network.request.headers
+
+
+async def test_a_body_without_length_is_streamed(network):
+    async def parts():
+        for part in (b"a", b"b", b"c"):
+            yield part
+
+    await ask(network, "POST", content=parts())
+    assert (network.body, network.request.headers["transfer-encoding"]) == (b"abc", "chunked")
+
+
+async def parts(*sizes):
+    for size in sizes:
+        yield b"a" * size
+
+
+@pytest.mark.parametrize("content", [b"a" * 11, parts(11), parts(5, 5, 1)], ids=["announced", "at once", "in parts"])
+async def test_a_body_larger_than_its_route_allows_is_refused(network, content):
+    answer = await ask(network, "POST", "/small", content=content)
+    assert (answer.status_code, answer.json()["code"]) == (413, "PAYLOAD_TOO_LARGE")
+
+
+@pytest.mark.parametrize("content", [b"a" * 10, parts(10), parts(5, 5)], ids=["announced", "at once", "in parts"])
+async def test_a_body_of_just_what_its_route_allows_passes(network, content):
+    assert (await ask(network, "POST", "/small", content=content)).status_code == 200
+    assert len(network.body) == 10
+
+
+# What comes down.
+
+
+async def test_an_answer_is_relayed_as_it_is():
+    headers = [("content-type", "text/csv"), ("set-cookie", "a=1"), ("set-cookie", "b=2"), ("etag", '"e"')]
+    answer = await ask(Network(201, headers, b"a,b"))
+    assert (answer.status_code, answer.content) == (201, b"a,b")
+    assert answer.headers["content-length"] == "3"
+    assert [header for header in answer.headers.multi_items() if header in headers] == headers
+
+
+async def test_an_encoded_answer_is_not_decoded_on_its_way():
+    body = b"\x1f\x8b not really gzip"
+
+    class Encoded(Network):
+        async def handle_async_request(self, request):
+            return httpx.Response(200, headers={"content-encoding": "gzip"}, stream=httpx.ByteStream(body))
+
+    transport = httpx.ASGITransport(gateway(Encoded()))
+    async with (
+        httpx.AsyncClient(transport=transport, base_url="http://gateway") as client,
+        client.stream("GET", "/api/users") as answer,
+    ):
+        assert b"".join([part async for part in answer.aiter_raw()]) == body
+
+
+async def test_hop_by_hop_headers_and_what_tells_about_the_inside_stop_here():
+    inside = {
+        "connection": "close, x-hop",
+        "x-hop": "1",
+        "keep-alive": "timeout=5",
+        "upgrade": "h2c",
+        "proxy-authenticate": "x",
+        "server": "secret/1.0",
+        "x-powered-by": "secret",
+        "x-request-id": "theirs",
+        "x-kept": "1",
+    }
+    answer = await ask(Network(headers=inside), headers={"x-request-id": "ours"})
+    assert {name for name in answer.headers if name in inside} == {"x-request-id", "x-kept"}
+    assert answer.headers.get_list("x-request-id") == ["ours"]
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 409, 412, 422])
+async def test_what_a_service_refuses_is_relayed_in_its_own_words(status):
+    answer = await ask(Network(status, {"content-type": "text/plain"}, b"no"))
+    assert (answer.status_code, answer.content, answer.headers["content-type"]) == (status, b"no", "text/plain")
+
+
+async def test_a_services_own_limit_is_relayed_with_when_to_come_back():
+    answer = await ask(Network(429, {"retry-after": "7"}))
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "7")
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 599])
+async def test_a_services_failure_is_replaced_by_a_problem(status):
+    answer = await ask(Network(status, {"content-type": "text/html"}, b"Traceback: secret"))
+    problem = answer.json()
+    assert (answer.status_code, answer.headers["content-type"]) == (502, "application/problem+json")
+    assert (problem["code"], problem["service"]) == ("UPSTREAM_ERROR", "users")
+    assert "secret" not in answer.text
+
+
+async def test_a_failure_that_is_a_problem_already_is_passed_on():
+    kind = "Application/Problem+JSON; charset=utf-8"
+    answer = await ask(Network(503, {"content-type": kind}, b'{"title":"theirs"}'))
+    assert (answer.status_code, answer.json()) == (503, {"title": "theirs"})
+
+
+async def test_a_route_may_have_failures_relayed():
+    answer = await ask(Network(500, {"content-type": "text/plain"}, b"boom"), path="/relayed")
+    assert (answer.status_code, answer.content) == (500, b"boom")
+
+
+async def test_a_service_that_cannot_be_reached_is_a_problem_without_its_address(network):
+    network.error = httpx.ConnectError("10.1.2.3 refused", request=None)
+    answer = await ask(network)
+    assert (answer.status_code, answer.json()["code"]) == (503, "UPSTREAM_UNAVAILABLE")
+    assert "10.1.2.3" not in answer.text
+
+
+async def test_what_the_policies_of_a_service_raise_is_the_answer(network):
+    network.error = UpstreamUnavailable("users", retry_after=3)
+    answer = await ask(network)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "3")
+
+
+# On real connections.
+
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n"
+
+
+@contextlib.asynccontextmanager
+async def running(script, log=None):
+    """A service that follows `script`, a gateway before it, and what opens connections to the gateway."""
+    service = await Server(script).start()
+    transport = Transport(ConnectionSettings(max_buffered=64 * 1024))
+    app = gateway(transport, service.url, log=log)
+    config = uvicorn.Config(
+        app, port=0, lifespan="off", log_config=None, ws="none", http="httptools", date_header=False
+    )
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server._serve())
+    await eventually(lambda: server.started)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    writers = []
+
+    async def connect(head=b"GET /api/users HTTP/1.1\r\nhost: gateway\r\n\r\n"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writers.append(writer)
+        writer.write(head)
+        return reader, writer
+
+    try:
+        yield connect, service
+    finally:
+        for writer in writers:
+            writer.transport.abort()
+        server.should_exit = server.force_exit = True
+        await serving
+        await transport.aclose()
+        await service.stop()
+
+
+def code(head, body):
+    assert b"application/problem+json" in head
+    return json.loads(body)["code"]
+
+
+async def answer(reader):
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = re.search(rb"content-length: (\d+)", head)
+    return head, await reader.readexactly(int(length[1])) if length else b""
+
+
+async def test_an_answer_passes_on_piece_by_piece_as_it_comes():
+    go_on = asyncio.Event()
+
+    async def script(peer):
+        await peer.answer(HEAD % 6 + b"abc")
+        await go_on.wait()
+        await peer.send(b"def")
+        await peer.hang()
+
+    async with running(script) as (connect, _), asyncio.timeout(5):
+        reader, _ = await connect()
+        await reader.readuntil(b"\r\n\r\n")
+        assert await reader.readexactly(3) == b"abc"
+        go_on.set()
+        assert await reader.readexactly(3) == b"def"
+
+
+async def test_a_body_passes_up_piece_by_piece_as_it_comes():
+    arrived = asyncio.Queue()
+
+    async def script(peer):
+        await peer.head()
+        received = b""
+        while len(received) < 6:
+            received += await peer.read()
+            arrived.put_nowait(received)
+        await peer.send(HEAD % 0)
+
+    async with running(script) as (connect, _), asyncio.timeout(5):
+        reader, writer = await connect(b"PUT /api/users/1 HTTP/1.1\r\nhost: g\r\ncontent-length: 6\r\n\r\nabc")
+        assert await arrived.get() == b"abc"
+        writer.write(b"def")
+        assert await arrived.get() == b"abcdef"
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+
+
+async def test_a_service_that_does_not_read_makes_the_client_wait():
+    done = asyncio.Event()
+
+    async def script(peer):
+        await peer.head()
+        await done.wait()
+
+    size = 64 * 1024 * 1024
+    head = b"POST /large HTTP/1.1\r\nhost: g\r\ntransfer-encoding: chunked\r\n\r\n"
+    async with running(script) as (connect, _), asyncio.timeout(10):
+        _, writer = await connect(head)
+        sent = 0
+        with contextlib.suppress(TimeoutError):
+            while sent < size:
+                writer.write(b"10000\r\n" + b"a" * 65536 + b"\r\n")
+                sent += 65536
+                async with asyncio.timeout(0.5):
+                    await writer.drain()
+        assert sent < size / 2
+        done.set()
+
+
+async def test_a_client_that_does_not_read_makes_the_service_wait():
+    sent = 0
+
+    async def script(peer):
+        nonlocal sent
+        await peer.answer(HEAD % 10**9)
+        while True:
+            await peer.send(b"a" * 65536)
+            sent += 65536
+
+    async with running(script) as (connect, _), asyncio.timeout(10):
+        await connect()
+        before = -1
+        while sent != before:
+            before = sent
+            await asyncio.sleep(0.3)
+        assert 0 < sent < 64 * 1024 * 1024
+
+
+async def gone(peer, left):
+    """Set `left` once the gateway has closed the connection."""
+    with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+        await peer.hang()
+    left.set()
+
+
+async def access_line(log):
+    await eventually(log.getvalue)
+    return json.loads(log.getvalue())
+
+
+async def test_a_client_that_leaves_while_the_service_thinks_cancels_the_call():
+    asked, left, log = asyncio.Event(), asyncio.Event(), io.BytesIO()
+
+    async def script(peer):
+        await peer.request()
+        asked.set()
+        await gone(peer, left)
+
+    async with running(script, log) as (connect, _), asyncio.timeout(3):
+        _, writer = await connect()
+        await asked.wait()
+        writer.close()
+        await left.wait()
+        assert (await access_line(log))["status"] == 499
+
+
+async def test_a_client_that_leaves_after_its_body_cancels_the_call():
+    asked, left = asyncio.Event(), asyncio.Event()
+
+    async def script(peer):
+        await peer.request()
+        asked.set()
+        await gone(peer, left)
+
+    async with running(script) as (connect, _), asyncio.timeout(3):
+        _, writer = await connect(b"POST /api/users HTTP/1.1\r\nhost: g\r\ncontent-length: 2\r\n\r\na")
+        await asyncio.sleep(0.05)
+        writer.write(b"b")
+        await asked.wait()
+        writer.close()
+        await left.wait()
+
+
+async def test_a_client_that_leaves_in_the_middle_of_its_body_never_makes_it_look_whole():
+    arrived, left, log, received = asyncio.Event(), asyncio.Event(), io.BytesIO(), b""
+
+    async def script(peer):
+        nonlocal received
+        await peer.head()
+        with contextlib.suppress(ConnectionError):
+            while data := await peer.read():
+                received += data
+                arrived.set()
+        left.set()
+
+    head = b"POST /api/users HTTP/1.1\r\nhost: g\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n"
+    async with running(script, log) as (connect, _), asyncio.timeout(3):
+        _, writer = await connect(head)
+        await arrived.wait()
+        writer.close()
+        await left.wait()
+        assert received == b"3\r\nabc\r\n"
+        assert (await access_line(log))["status"] == 499
+
+
+async def test_a_client_that_leaves_in_the_middle_of_its_answer_cancels_the_call():
+    left = asyncio.Event()
+
+    async def script(peer):
+        await peer.answer(HEAD % 6 + b"abc")
+        await gone(peer, left)
+
+    async with running(script) as (connect, _), asyncio.timeout(3):
+        reader, writer = await connect()
+        await reader.readuntil(b"abc")
+        writer.close()
+        await left.wait()
+
+
+@pytest.mark.parametrize("head", [HEAD % 6, b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\n"])
+async def test_an_answer_that_breaks_off_is_never_ended_cleanly(head):
+    async def script(peer):
+        await peer.answer(head + b"abc")
+        await asyncio.sleep(0.05)
+        peer.reset()
+
+    async with running(script) as (connect, _), asyncio.timeout(3):
+        reader, _ = await connect()
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert b"200 OK" in head
+        rest = await reader.read()
+        assert b"abc" in rest
+        assert not rest.endswith(b"0\r\n\r\n")
+
+
+async def test_a_connection_serves_request_after_request():
+    async def script(peer):
+        while True:
+            await peer.answer(HEAD % 2 + b"ok")
+
+    async with running(script) as (connect, service), asyncio.timeout(3):
+        reader, writer = await connect()
+        for _ in range(5):
+            _, body = await answer(reader)
+            assert body == b"ok"
+            writer.write(b"POST /api/users HTTP/1.1\r\nhost: g\r\ncontent-length: 3\r\n\r\nabc")
+        await answer(reader)
+        assert service.connections == 1
+
+
+@pytest.mark.parametrize("status", [b"204 No Content", b"304 Not Modified"])
+async def test_an_answer_without_body_ends_where_its_head_does(status):
+    async def script(peer):
+        while True:
+            await peer.answer(
+                b"HTTP/1.1 " + status + b'\r\netag: "e"\r\n' + b"content-length: 5\r\n" * (b"304" in status) + b"\r\n"
+            )
+
+    async with running(script) as (connect, _), asyncio.timeout(3):
+        reader, writer = await connect()
+        head, body = await answer(reader)
+        assert head.startswith(b"HTTP/1.1 " + status)
+        assert body == b""
+        writer.write(b"GET /api/users HTTP/1.1\r\nhost: g\r\n\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 " + status)
+
+
+async def test_the_length_in_the_answer_to_head_is_kept():
+    async def script(peer):
+        await peer.answer(HEAD % 1234)
+        await peer.hang()
+
+    async with running(script) as (connect, _), asyncio.timeout(3):
+        reader, _ = await connect(b"HEAD /api/users HTTP/1.1\r\nhost: g\r\nconnection: close\r\n\r\n")
+        assert b"content-length: 1234\r\n" in await reader.read()
+
+
+async def test_a_services_date_stays_and_is_the_only_one():
+    async def script(peer):
+        await peer.answer(b"HTTP/1.1 200 OK\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\nContent-Length: 0\r\n\r\n")
+
+    async with running(script) as (connect, _), asyncio.timeout(3):
+        head, _ = await answer((await connect())[0])
+        assert re.findall(rb"\r\ndate: ([^\r]*)", head) == [b"Thu, 01 Jan 1970 00:00:00 GMT"]
+
+
+async def test_a_body_that_grows_too_large_under_way_is_refused_and_never_looks_whole():
+    received = b""
+
+    async def script(peer):
+        nonlocal received
+        await peer.head()
+        with contextlib.suppress(ConnectionError):
+            while data := await peer.read():
+                received += data
+
+    head = b"POST /small HTTP/1.1\r\nhost: g\r\ntransfer-encoding: chunked\r\n\r\n6\r\nabcdef\r\n"
+    async with running(script) as (connect, _), asyncio.timeout(3):
+        reader, writer = await connect(head)
+        await asyncio.sleep(0.05)
+        writer.write(b"6\r\nabcdef\r\n")
+        head, body = await answer(reader)
+        assert head.startswith(b"HTTP/1.1 413")
+        assert code(head, body) == "PAYLOAD_TOO_LARGE"
+        assert b"0\r\n\r\n" not in received
+
+
+@pytest.mark.parametrize("sent", [b"", b"3\r\nabc\r\n"], ids=["nothing", "a part"])
+async def test_a_body_that_never_ends_is_cut_off_at_the_deadline(sent):
+    async def script(peer):
+        await peer.head()
+        await peer.hang()
+
+    head = b"POST /brief HTTP/1.1\r\nhost: g\r\ntransfer-encoding: chunked\r\n\r\n"
+    async with running(script) as (connect, _), asyncio.timeout(3):
+        reader, _ = await connect(head + sent)
+        head, _ = await answer(reader)
+        assert head.startswith(b"HTTP/1.1 504")
