@@ -1,5 +1,5 @@
 """How queries are resolved: whole levels at a time."""
 
-from bff.engine.authoring import Parents, batched
+from bff.engine.authoring import Parents, batched, resolver_of
 
-__all__ = ["Parents", "batched"]
+__all__ = ["Parents", "batched", "resolver_of"]
