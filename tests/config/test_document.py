@@ -89,6 +89,16 @@ def test_half_a_surrogate_pair_is_refused():
     assert "bff.yaml:1" in refused('token: "\\ud800"')
 
 
+def test_a_variable_that_is_not_utf_8_is_refused_by_name():
+    bad = b"\xff".decode(errors="surrogateescape")
+    with pytest.raises(ConfigError) as error:
+        load(Tree, "mode: ${MODE}", environ={"MODE": bad, "BFF__TOKEN": bad})
+    assert str(error.value).splitlines() == [
+        "bff.yaml:1: mode: is not UTF-8 text",
+        "BFF__TOKEN: token: is not UTF-8 text",
+    ]
+
+
 def test_an_alias_means_the_same_as_its_anchor():
     config = load(Tree, "services: {a: &a {url: 'http://a', timeout: 3s}, b: *a}").config
     assert config.services["a"] == config.services["b"]

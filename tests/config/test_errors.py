@@ -107,6 +107,11 @@ def test_what_is_wrong_between_values_is_reported_along_with_the_values_that_are
     ]
 
 
+def test_nothing_is_said_about_a_service_whose_section_has_a_wrong_name():
+    text = "servces: {users: {url: 'http://users'}}\nroutes: [{path: /a, service: users}]\n"
+    assert refused(text) == "bff.yaml:1: servces: unknown key; did you mean `services`?"
+
+
 def test_nothing_is_said_about_a_service_that_is_there_but_wrong():
     text = "services: {users: {}}\nroutes: [{path: /a, service: users}]\n"
     assert refused(text) == "bff.yaml:1: services.users.url: is required"

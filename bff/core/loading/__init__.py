@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from bff.core.loading import shape
 from bff.core.loading.defaults import DefaultsFrom, document_model, with_defaults
-from bff.core.loading.document import ConfigError, Node, Path, Place, Problem, dotted, merged, node_of, parse
+from bff.core.loading.document import ConfigError, Node, Path, Place, Problem, dotted, legible, merged, node_of, parse
 from bff.core.loading.explain import did_you_mean, explained, locate
 from bff.core.loading.schema import json_schema
 from bff.core.loading.sources import Resolver, overridden, read_secret, read_text
@@ -72,7 +72,7 @@ def load(
     root = merged(node_of(profile or {}, Place("profile")), written)
     root = overridden(root, whole, resolver)
     root = merged(root, node_of(overrides or {}, Place("command line")))
-    root = with_defaults(_opened(root, whole), model)
+    root = with_defaults(_opened(legible(root, problems), whole), model)
     errors = _attempt(whole, root)[1]
     problems += explained(errors, root, whole)
     checked = _without_defaults(_pruned(root, errors))

@@ -158,6 +158,22 @@ def merged(below: Node, above: Node) -> Node:
     return replace(above, place=place, value=below.value | both)
 
 
+def legible(node: Node, problems: list[Problem]) -> Node:
+    """The tree without halves of surrogate pairs, which is what Python makes of a variable that is not UTF-8."""
+    if isinstance(node.value, dict):
+        return replace(node, value={_whole(key): legible(each, problems) for key, each in node.value.items()})
+    if isinstance(node.value, list):
+        return replace(node, value=[legible(each, problems) for each in node.value])
+    if not isinstance(node.value, str) or node.value == _whole(node.value):
+        return node
+    problems.append(Problem(node.place, node.path, "is not UTF-8 text"))
+    return replace(node, value=None, broken=True)
+
+
+def _whole(text: str) -> str:
+    return text.encode(errors="replace").decode()
+
+
 def parse(text: str, source: str, problems: list[Problem], *, place: Place | None = None, path: Path = ()) -> Node:
     """The tree of a YAML text, which has one document; what can be said without giving up goes to `problems`.
 
@@ -233,10 +249,6 @@ class _Reader:
         return node
 
     def _scalar(self, event: Any, place: Place, path: Path) -> Node:
-        if any("\ud800" <= character <= "\udfff" for character in event.value):
-            node = Node(None, place, path)
-            self._problem(node, "has half of a surrogate pair, which is no character")
-            return node
         if not event.style:
             return Node(scalar(event.value), place, path, text=event.value)
         return Node(event.value, place, path)
