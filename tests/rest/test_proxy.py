@@ -94,17 +94,8 @@ async def ask(network, method="GET", path="/api/users", *, base="http://users.in
     ],
 )
 async def test_the_path_is_rewritten_and_all_else_of_the_target_stays_byte_for_byte(network, path, target):
-    scope_path, _, query = path.partition("?")
-    scope = {
-        "type": "http",
-        "method": "GET",
-        "http_version": "1.1",
-        "scheme": "http",
-        "path": scope_path,
-        "raw_path": scope_path.encode(),
-        "query_string": query.encode(),
-        "headers": [(b"host", b"gateway")],
-    }
+    raw_path, _, query = path.encode().partition(b"?")
+    sent = scope() | {"raw_path": raw_path, "query_string": query}
     statuses = []
 
     async def receive():
@@ -113,7 +104,7 @@ async def test_the_path_is_rewritten_and_all_else_of_the_target_stays_byte_for_b
     async def send(message):
         statuses.append(message.get("status"))
 
-    await gateway(network)(scope, receive, send)
+    await gateway(network)(sent, receive, send)
     assert statuses[0] == 200
     assert network.target == target
 
@@ -483,6 +474,41 @@ async def test_a_client_that_leaves_while_the_service_thinks_cancels_the_call():
         writer.close()
         await left.wait()
         assert (await access_line(log))["status"] == 499
+
+
+class Silent(httpx.AsyncBaseTransport):
+    async def handle_async_request(self, request):
+        await asyncio.Event().wait()
+
+
+def scope():
+    return {
+        "type": "http",
+        "method": "GET",
+        "http_version": "1.1",
+        "scheme": "http",
+        "path": "/api/users",
+        "raw_path": b"/api/users",
+        "query_string": b"",
+        "headers": [(b"host", b"gateway")],
+    }
+
+
+async def test_a_client_that_left_is_the_end_of_its_request_and_not_of_the_task_that_served_it():
+    async def receive():
+        return {"type": "http.disconnect"}
+
+    async with asyncio.timeout(3):
+        await gateway(Silent())(scope(), receive, None)
+    assert asyncio.current_task().cancelling() == 0
+
+
+async def test_a_task_that_is_cancelled_from_outside_ends_as_cancelled():
+    serving = asyncio.create_task(gateway(Silent())(scope(), asyncio.Event().wait, None))
+    await asyncio.sleep(0.01)
+    serving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await serving
 
 
 async def test_a_client_that_leaves_after_its_body_cancels_the_call():
