@@ -137,14 +137,17 @@ class Gateway:
         services: the network and the services behind it.
     """
 
-    def __init__(self, text: str, overrides: Mapping[str, Any], profile: str, client: str) -> None:
+    def __init__(
+        self, text: str, overrides: Mapping[str, Any], profile: str, address: str, *, real_network: bool
+    ) -> None:
         public = jwt.algorithms.RSAAlgorithm.to_jwk(signing_key().public_key(), as_dict=True)
         self.services = Services([public | {"kid": "one", "use": "sig", "alg": "RS256", "key_ops": ["verify"]}])
         self._log, self._spans = BytesIO(), InMemorySpanExporter()
         self.telemetry = Telemetry(log=json_log(self._log), spans=tracer_provider(SimpleSpanProcessor(self._spans)))
         self.config = load(text, profile=profile, overrides=overrides)
-        self.app = build(self.config, network=self.services, telemetry=self.telemetry, random=Random(7))  # noqa: S311
-        self.client = self.client_at(client)
+        network = None if real_network else self.services
+        self.app = build(self.config, network=network, telemetry=self.telemetry, random=Random(7))  # noqa: S311
+        self.client = self.client_at(address)
         self.admin = httpx.AsyncClient(
             transport=httpx.ASGITransport(self.app.state.admin), base_url="http://admin.example"
         )
@@ -157,6 +160,11 @@ class Gateway:
         """A client whose connection comes from this address."""
         transport = httpx.ASGITransport(self.app, client=(address, 40000))
         return httpx.AsyncClient(transport=transport, base_url="http://gateway.example")
+
+    async def close(self) -> None:
+        """End as the server ends it; only what has real connections needs it."""
+        async with self.app.router.lifespan_context(self.app):
+            pass
 
     async def query(
         self, document: str, variables: Record | None = None, *, headers: Mapping[str, str] | None = None
@@ -196,7 +204,12 @@ class Gateway:
 
 
 def gateway(
-    text: str = BFF_YAML, *, profile: str = "development", address: str = "192.0.2.1", **overrides: Any
+    text: str = BFF_YAML,
+    *,
+    profile: str = "development",
+    address: str = "192.0.2.1",
+    real_network: bool = False,
+    **overrides: Any,
 ) -> Gateway:
     """A gateway over services of its own; `overrides` are laid over the configuration's text.
 
@@ -206,6 +219,7 @@ def gateway(
         text: bff.yaml.
         profile: `development` or `production`.
         address: where its client calls from.
+        real_network: whether calls go out on connections instead of to `services`.
         overrides: sections of the configuration.
     """
-    return Gateway(text, overrides, profile, address)
+    return Gateway(text, overrides, profile, address, real_network=real_network)

@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, unquote
 import httpx
 import orjson
 
+NAMES = ("users", "products", "orders", "payments")
 USERS, PRODUCTS = 250, 60
 ORDERS_OF_EACH = 3
 GONE = "prd_61"
@@ -235,10 +236,11 @@ def orders(call: Call) -> tuple[int, Any]:
         found = _known(ids, "ord", USERS * ORDERS_OF_EACH, order)
         return [o for o in found if everything or o["user_id"] == subject]
 
-    def newest() -> list[Record]:
+    def newest(numbers: Iterable[int]) -> list[Record]:
         before = number(call.query.get("cursor", f"ord_{USERS * ORDERS_OF_EACH + 1}"))
         status = call.query.get("status")
-        return [o for o in visible(f"ord_{n}" for n in range(before - 1, 0, -1)) if status in {None, o["status"]}]
+        found = visible(f"ord_{n}" for n in sorted(numbers, reverse=True) if n < before)
+        return [o for o in found if status in {None, o["status"]}]
 
     if call.method == "POST" and call.path == "/orders":
         wanted = orjson.loads(call.body)
@@ -248,11 +250,11 @@ def orders(call: Call) -> tuple[int, Any]:
     if call.path == "/orders" and "ids" in call.query:
         return 200, {"items": visible(call.ids)}
     if call.path == "/orders" and "user_ids" in call.query:
-        pages = {id: _page([o for o in newest() if o["user_id"] == id], call) for id in call.ids}
+        pages = {id: _page(newest(number(id) + USERS * n for n in range(ORDERS_OF_EACH)), call) for id in call.ids}
         items = [item for page in pages.values() for item in page["items"]]
         return 200, {"items": items, "next_cursors": {id: page["next_cursor"] for id, page in pages.items()}}
     if call.path == "/orders":
-        return 200, _page(newest(), call)
+        return 200, _page(newest(range(1, USERS * ORDERS_OF_EACH + 1)), call)
     record = _one(visible([call.path.split("/")[2]]))
     if call.path.endswith("/cancel"):
         if record["status"] not in {"pending", "paid"}:
