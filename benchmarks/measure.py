@@ -95,20 +95,20 @@ class Entry:
             return load.closed(port, self.requests, connections=connections, seconds=seconds)
         return load.steady(port, self.requests, connections=connections, seconds=seconds, rate=run.rate)
 
-    def measure(self, run: Run, backends: Backends, helpers: Sequence[Process]) -> dict[str, Any]:
+    def measure(self, run: Run, backends: Backends, companions: Sequence[Process]) -> dict[str, Any]:
         """A row for the table: a loaded run's counts, times and CPU.
 
         Args:
             run: what to do.
             backends: where upstream calls are counted.
-            helpers: processes whose CPU belongs to the run; the rest of the machine's is `foreign`.
+            companions: processes whose CPU belongs to the run; the rest of the machine's is `foreign`.
         """
         calls = sum(backends.calls().values())
         machine, loader, own = busy_seconds(), time.process_time(), self.process.cpu
-        others = [helper.cpu for helper in helpers]
+        others = [companion.cpu for companion in companions]
         result = self.load(run)
         cpu = self.process.cpu - own
-        known = cpu + time.process_time() - loader + sum(h.cpu - o for h, o in zip(helpers, others, strict=True))
+        known = cpu + time.process_time() - loader + sum(c.cpu - o for c, o in zip(companions, others, strict=True))
         foreign = busy_seconds() - machine - known
         count = max(result.count, 1)
         return {
