@@ -43,6 +43,7 @@ def _server(app: FastAPI, host: str, port: int, *, graceful: float, lifespan: st
             access_log=False,
             log_config=None,
             server_header=False,
+            date_header=False,  # `observe` dates the gateway's own answers
             proxy_headers=False,
             timeout_graceful_shutdown=round(graceful),
         )

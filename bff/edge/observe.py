@@ -6,6 +6,8 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from email.utils import formatdate
+from functools import lru_cache
 from random import Random
 from typing import Any, Literal
 
@@ -187,6 +189,11 @@ def _finish(span: Span, method: str, path: str | None, status: int) -> None:
     span.end()
 
 
+@lru_cache(maxsize=1)
+def _date(second: int) -> bytes:
+    return formatdate(second, usegmt=True).encode()
+
+
 class _Answer:
     """The way out: puts the request's id on the answer and remembers what the client was sent."""
 
@@ -202,7 +209,10 @@ class _Answer:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"] = [*message.get("headers", ()), (b"x-request-id", self._request_id)]
+            headers = [*message.get("headers", ()), (b"x-request-id", self._request_id)]
+            if all(name != b"date" for name, _ in headers):
+                headers.append((b"date", _date(int(time.time()))))  # a service's own date stays (RFC 9110 §6.6.1)
+            message["headers"] = headers
         elif message["type"] == "http.response.body":
             self.size += len(message.get("body", b""))
             self.complete = not message.get("more_body", False)

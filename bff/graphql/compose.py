@@ -27,6 +27,7 @@ from strawberry.tools import merge_types
 from strawberry.types import get_object_definition
 from strawberry.types.field import StrawberryField
 
+from bff.engine import GUARD, RECORD, resolver_of
 from bff.graphql.context import demand
 from bff.graphql.node import Entity, node_query
 
@@ -82,7 +83,7 @@ def compose(
             execution_context_class=execution_context_class,
             config=StrawberryConfig(disable_field_suggestions=not suggestions),
         )
-    _judge(schema)
+    _prepare(schema)
     return schema
 
 
@@ -136,8 +137,8 @@ def _add(module: ModuleType, target: type, extension: type, before: dict[type, l
         definition.fields.append(field)
 
 
-def _judge(schema: strawberry.Schema) -> None:
-    """Put what every field asks of its caller before its resolver."""
+def _prepare(schema: strawberry.Schema) -> None:
+    """Give every field its shortest way to a value, and put what it asks of its caller before that."""
     types = schema._schema.type_map  # noqa: SLF001 - strawberry has no other way to the types that are executed
     scopes: dict[str, frozenset[str]] = {}
     for name, type_ in types.items():
@@ -145,11 +146,20 @@ def _judge(schema: strawberry.Schema) -> None:
         entity: Entity | None = _own(getattr(definition, "origin", None)).get("__entity__")
         if entity is not None:
             scopes[name] = entity.scopes
+            type_.extensions[RECORD] = entity.record
     for type_ in types.values():
         if isinstance(type_, GraphQLObjectType) and not type_.name.startswith("__"):
             for field in type_.fields.values():
                 _drop_null_defaults(field)
+                _shorten(field, schema)
                 _guard(field, _needed(field, scopes))
+
+
+def _shorten(field: GraphQLField, schema: strawberry.Schema) -> None:
+    definition: StrawberryField | None = field.extensions.get("strawberry-definition")
+    shorter = resolver_of(definition, schema) if definition else None
+    if shorter is not None:
+        field.resolve = shorter
 
 
 def _drop_null_defaults(field: GraphQLField) -> None:
@@ -178,8 +188,13 @@ def _guard(field: GraphQLField, needed: frozenset[str]) -> None:
     if not needed or resolve is None:
         return
 
-    def judge_then_resolve(source: Any, info: GraphQLResolveInfo[Any], **arguments: Any) -> Any:
+    def judge(info: GraphQLResolveInfo[Any]) -> None:
         demand(info.context.caller, needed)
+
+    def judge_then_resolve(source: Any, info: GraphQLResolveInfo[Any], **arguments: Any) -> Any:
+        judge(info)
         return resolve(source, info, **arguments)
 
+    # Once for a level where the engine executes, once for an object where graphql-core does.
+    field.extensions[GUARD] = judge
     field.resolve = judge_then_resolve

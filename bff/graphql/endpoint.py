@@ -25,6 +25,7 @@ from bff.core.errors import (
 )
 from bff.core.receive import read_body, until_disconnect
 from bff.core.telemetry import Telemetry
+from bff.engine import BreadthExecutor
 from bff.graphql.context import Context
 from bff.graphql.documents import Document, DocumentRefused, Documents, Operation, formatted
 from bff.upstream.client import Origin, Service, Upstream
@@ -120,6 +121,7 @@ class Endpoint:
             context_value=context,
             variable_values=request.variables,
             operation_name=request.operation_name,
+            executor_class=BreadthExecutor,
         )
         return await result if isinstance(result, Awaitable) else result
 
