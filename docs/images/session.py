@@ -49,11 +49,8 @@ def main() -> None:
     for line in lines:
         console.print(Text(re.sub(r"(TOKEN=.{12}).*", r"\1...", line)))
     console.print(Text('\n$ curl -s http://127.0.0.1:8000/graphql -H "Authorization: Bearer $TOKEN" \\', "bold green"))
-    console.print(
-        Text(
-            f"    -H 'Content-Type: application/json' -d '{json.dumps({'query': query})}' \\\n    | python3 -m json.tool --no-indent"
-        )
-    )
+    console.print(Text(f"    -H 'Content-Type: application/json' -d '{json.dumps({'query': query})}' \\"))
+    console.print(Text("    | python3 -m json.tool --no-indent"))
     console.print(Syntax(answer, "json", theme="monokai", word_wrap=True, background_color="default"))
     svg = console.export_svg(title="make run", theme=MONOKAI)
     # No fonts from elsewhere: a reader's own will do.
