@@ -27,7 +27,7 @@ from strawberry.tools import merge_types
 from strawberry.types import get_object_definition
 from strawberry.types.field import StrawberryField
 
-from bff.engine import GUARD, RECORD, resolver_of
+from bff.breadth import GUARD, RECORD, resolver_of
 from bff.graphql.context import demand
 from bff.graphql.node import Entity, node_query
 

@@ -25,7 +25,7 @@ from bff.core.errors import (
 )
 from bff.core.receive import read_body, until_disconnect
 from bff.core.telemetry import Telemetry
-from bff.engine import BreadthExecutor
+from bff.breadth import BreadthExecutor
 from bff.graphql.context import Context
 from bff.graphql.documents import Document, DocumentRefused, Documents, Operation, formatted
 from bff.upstream.client import Origin, Service, Upstream
