@@ -1,0 +1,383 @@
+"""What README and docs show is true: examples load, compile and run; tables equal the code that they describe."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+import typing
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import httpx
+import pytest
+import yaml
+from pydantic import TypeAdapter
+
+import demo
+import schema
+import services
+from bff.app import build
+from bff.cli import main as commands
+from bff.config import PROFILES, Config, ConfigError, load
+from bff.core.errors import Code, GatewayError
+from bff.core.loading import shape
+from bff.core.settings import Settings
+from tests.harness import BFF_YAML, FOUR_SERVICES, gateway, operator
+from tests.shop import answer as answered
+
+ROOT = Path(__file__).parent.parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/**/*.md"))]
+ANY_SERVICE = {"services": {"any": {"url": "http://any.internal"}}}
+
+
+class Block(NamedTuple):
+    page: str
+    line: int
+    info: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page}:{self.line}"
+
+
+def blocks() -> Iterator[Block]:
+    for page in PAGES:
+        text = page.read_text()
+        for match in re.finditer(r"^```([^\n]+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+            line = text.count("\n", 0, match.start()) + 1
+            yield Block(str(page.relative_to(ROOT)), line, match[1], match[2])
+
+
+BLOCKS = list(blocks())
+CONFIGS = [each for each in BLOCKS if each.info == "yaml bff"]
+MODULES = [each for each in BLOCKS if each.info.startswith("python ")]
+SESSIONS = [each for each in BLOCKS if each.info == "sh demo"]
+
+
+def cells(page: str) -> list[list[str]]:
+    """All rows of all tables of a page."""
+    lines = [line for line in (ROOT / page).read_text().splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def word(cell: str) -> str | None:
+    match = re.fullmatch(r"`([^`]+)`", cell)
+    return match[1] if match else None
+
+
+# Examples
+
+
+@pytest.mark.parametrize("block", CONFIGS, ids=str)
+def test_a_configuration_loads_and_the_gateway_is_built_with_it(block):
+    config = load(block.text, overrides={} if "services:" in block.text else ANY_SERVICE)
+    assert config.services
+
+
+def test_the_errors_shown_are_those_that_the_mistakes_give():
+    pairs = [(one, other) for one, other in pairwise(BLOCKS) if one.info == "yaml bad" and other.info == "text errors"]
+    assert pairs
+    for mistakes, report in pairs:
+        with pytest.raises(ConfigError) as error:
+            load(mistakes.text)
+        assert str(error.value).splitlines() == report.text.splitlines()
+
+
+def test_every_block_is_of_a_kind_that_is_looked_at():
+    kinds = {"yaml bff", "yaml bad", "text errors", "sh demo", "sh", "json"}
+    assert [str(each) for each in BLOCKS if each.info not in kinds and each not in MODULES] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_link_leads_to_a_file(page):
+    links = re.findall(
+        r"\]\(([^)#:]+)\)", re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    )
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_every_command_shown_exists():
+    known = {each.name or each.callback.__name__.removeprefix("run_") for each in commands.registered_commands}
+    known |= {
+        f"{group.name} {each.name or each.callback.__name__}"
+        for group in commands.registered_groups
+        for each in group.typer_instance.registered_commands
+    }
+    shown = {
+        match[1]
+        for page in PAGES
+        for match in re.finditer(
+            r"`(?:\.venv/bin/)?bff ([a-z]+(?: (?:create|schema|service|export))?)", page.read_text()
+        )
+    }
+    assert {"run", "check", "token", "keys create"} <= shown <= known
+
+
+@pytest.fixture
+def shown_modules(tmp_path, monkeypatch):
+    """The modules of README and docs, beside those of the demo."""
+    for block in MODULES:
+        path = tmp_path / block.info.removeprefix("python ")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(block.text)
+    for package in (services, schema):
+        monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path / package.__name__)])
+    yield
+    for block in MODULES:
+        folder, name = Path(block.info.removeprefix("python ")).with_suffix("").parts
+        sys.modules.pop(f"{folder}.{name}", None)
+        vars(sys.modules[folder]).pop(name, None)
+
+
+class Answers(httpx.AsyncBaseTransport):
+    """The fake network of another gateway, and two more services."""
+
+    def __init__(self, others: httpx.AsyncBaseTransport) -> None:
+        self.others = others
+        self.targets: list[str] = []
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        target = request.extensions["target"].decode()
+        ids = target.partition("ids=")[2].partition("&")[0].split(",")
+        if request.url.host == "inventory.internal":
+            answer: Any = {"items": [{"product_id": id, "in_stock": 7} for id in ids if id != "prd_2"]}
+        elif request.url.host == "reviews.internal" and request.method == "POST":
+            answer = {"id": "rev_9", "product_id": "prd_1", "stars": 4, "text": "good"}
+        elif request.url.host == "reviews.internal":
+            answer = {
+                "items": [{"id": "rev_1", "product_id": id, "stars": 5, "text": "fine"} for id in ids],
+                "next_cursors": {},
+            }
+        else:
+            return await self.others.handle_async_request(request)
+        self.targets.append(target)
+        return answered(200, answer)
+
+
+async def ask(config: Config, document: str, network: Any) -> Any:
+    transport = httpx.ASGITransport(build(config, network=network), client=("192.0.2.1", 40000))
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway.example") as client:
+        return (await client.post("/graphql", json={"query": document}, headers=operator())).json()
+
+
+def with_entry(page: str, name: str) -> Config:
+    (entry,) = [yaml.safe_load(each.text) for each in CONFIGS if each.page == page and f"  {name}:" in each.text]
+    return load(BFF_YAML, overrides=entry)
+
+
+@pytest.mark.usefixtures("shown_modules")
+async def test_the_fifth_service_of_the_readme_is_two_files_and_an_entry_and_costs_one_call():
+    config = with_entry("README.md", "inventory")
+    network = Answers(gateway().services)
+    answer = await ask(config, "{ products(first: 3) { nodes { id availability { inStock } } } }", network)
+    assert answer == {
+        "data": {
+            "products": {
+                "nodes": [
+                    {"id": "prd_1", "availability": {"inStock": 7}},
+                    {"id": "prd_2", "availability": None},
+                    {"id": "prd_3", "availability": {"inStock": 7}},
+                ]
+            }
+        }
+    }
+    assert network.targets == ["/availability?ids=prd_1,prd_2,prd_3"]
+
+
+@pytest.mark.usefixtures("shown_modules")
+async def test_the_modules_of_extending_answer_with_pages_nodes_writes_and_errors():
+    config = with_entry("docs/extending.md", "reviews")
+    network = Answers(gateway().services)
+    document = """{ products(first: 2) { nodes { reviews(first: 1) { nodes { stars product { id } } } } }
+        node(id: "rev_1") { ... on Review { text } } }"""
+    answer = await ask(config, document, network)
+    reviews = [[{"stars": 5, "product": {"id": each}}] for each in ("prd_1", "prd_2")]
+    assert [node["reviews"]["nodes"] for node in answer["data"]["products"]["nodes"]] == reviews
+    assert answer["data"]["node"] == {"text": "fine"}
+    assert len(network.targets) == 2
+    refused = await ask(config, 'mutation { writeReview(productId: "prd_1", stars: 4, text: "") { id } }', network)
+    assert refused["errors"][0]["extensions"]["code"] == "FORBIDDEN"
+
+
+async def test_a_gateway_without_tiers_has_no_limit_and_answers():
+    network = gateway().services
+    text = next(each.text for each in CONFIGS if each.page == "README.md" and "public: true" in each.text)
+    config = load(text.replace("http://127.0.0.1:8102", "http://products.internal"))
+    transport = httpx.ASGITransport(build(config, network=network), client=("192.0.2.1", 40000))
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway.example") as client:
+        answer = await client.get("/shop/products/prd_1")
+    assert (answer.status_code, answer.json()["id"]) == (200, "prd_1")
+    assert "ratelimit" not in answer.headers
+
+
+# Tables
+
+
+def leaves(model: type[Settings], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every key with its default as people would write it; `*` and `[]` stand for names and places."""
+    for name, field in model.model_fields.items():
+        key, annotation = f"{path}{name}", field.annotation
+        item = next(iter(shape.models(annotation)), None)
+        if item is not None:
+            yield from leaves(item, f"{key}.")
+        elif inner := [each for each in typing.get_args(annotation) if shape.models(each)]:
+            yield from leaves(inner[0], f"{key}.*." if typing.get_origin(annotation) is dict else f"{key}[].")
+        elif field.is_required():
+            yield key, "required"
+        else:
+            kind: Any = Annotated[annotation, *field.metadata] if field.metadata else annotation
+            default = TypeAdapter(kind).dump_python(field.default, mode="json")
+            yield key, None if default is None else str(default).lower() if isinstance(default, bool) else str(default)
+
+
+def test_every_key_of_the_configuration_is_described_with_its_default():
+    rows = {word(row[0]): row[1] for row in cells("docs/configuration.md") if len(row) == 3}
+    described = {key: word(default) or default or None for key, default in rows.items() if key and "." in key}
+    assert described == dict(leaves(Config))
+
+
+def test_the_profiles_differ_in_what_the_docs_say():
+    assert PROFILES == {
+        "production": {"observability": {"traces": {"sample": 0.01}}},
+        "development": {"graphql": {"get": True, "introspection": True}},
+    }
+
+
+def subclasses(error: type[GatewayError]) -> Iterator[type[GatewayError]]:
+    yield error
+    for each in error.__subclasses__():
+        yield from subclasses(each)
+
+
+def test_the_table_of_codes_is_the_closed_list_with_the_statuses_of_the_errors():
+    table = {word(row[0]): int(row[1]) for row in cells("docs/errors.md") if len(row) >= 2 and row[1].isdigit()}
+    assert set(table) == {code.value for code in Code}
+    sent = {str(each.code): each.status for each in subclasses(GatewayError) if "code" in vars(each)}
+    assert {code: table[code] for code in sent} == sent
+
+
+async def test_the_table_of_the_access_log_has_the_fields_that_are_written():
+    rows = [word(row[0]) for row in cells("docs/observability.md") if len(row) == 2]
+    described = {name for name in rows if name}
+    one = gateway()
+    await one.query(FOUR_SERVICES, headers=operator())
+    await one.client.get("/nothing/here")
+    assert set().union(*one.access) == described
+
+
+async def test_the_table_of_metrics_has_those_that_are_measured_with_their_labels():
+    described = {
+        word(row[0]): set(re.findall(r"`(\w+)`", row[1])) for row in cells("docs/observability.md") if len(row) == 3
+    }
+    one = gateway()
+    await one.query(FOUR_SERVICES, headers=operator())
+    measured: dict[str, set[str]] = {}
+    for family in one.telemetry.registry.collect():
+        for sample in family.samples:
+            if not sample.name.endswith("_created"):
+                name = f"{family.name}_total" if family.type == "counter" else family.name
+                measured.setdefault(name, set()).update(set(sample.labels) - {"le"})
+    assert {name: labels for name, labels in described.items() if name} == measured
+
+
+# Sessions
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port: int = listening.getsockname()[1]
+        return port
+
+
+class Running(NamedTuple):
+    public: int
+    admin: int
+    identity: str
+    log: Path
+
+    def run(self, session: str) -> subprocess.CompletedProcess[str]:
+        here = session.replace("127.0.0.1:8000", f"127.0.0.1:{self.public}")
+        here = here.replace("127.0.0.1:9000", f"127.0.0.1:{self.admin}")
+        bff = f"{shlex.quote(sys.executable)} -m bff"
+        here = here.replace(".venv/bin/bff token", f"{bff} token --identity {self.identity}")
+        return subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", here], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
+        )
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory) -> Iterator[Running]:
+    """The demo and `bff run` with bff.yaml, as processes, on free ports."""
+    log = tmp_path_factory.mktemp("docs") / "gateway.log"
+    with demo.processes(demo.FREE) as shop:
+        public, admin = free_port(), free_port()
+        environ = {f"BFF__SERVICES__{name.upper()}__URL": url for name, url in shop.urls.items() if name != "identity"}
+        identity = shop.urls["identity"]
+        environ |= {
+            "BFF__SERVER__PORT": str(public),
+            "BFF__ADMIN__PORT": str(admin),
+            "BFF__AUTH__JWT__0__ISSUER": identity,
+            "BFF__AUTH__JWT__0__JWKS": f"{identity}/.well-known/jwks.json",
+        }
+        command = [sys.executable, "-m", "bff", "run", "--profile", "development"]
+        with log.open("w") as out, subprocess.Popen(command, cwd=ROOT, env=os.environ | environ, stdout=out) as process:
+            try:
+                await_answer(f"http://127.0.0.1:{admin}/readyz", process)
+                yield Running(public, admin, identity, log)
+            finally:
+                process.send_signal(signal.SIGTERM)
+                process.send_signal(signal.SIGTERM)
+                process.wait(10)
+
+
+def await_answer(url: str, process: subprocess.Popen[bytes]) -> None:
+    until = time.monotonic() + 20
+    while time.monotonic() < until and process.poll() is None:
+        try:
+            with urlopen(url, timeout=1):  # noqa: S310 - it is http, on this machine
+                return
+        except URLError:
+            time.sleep(0.05)
+    raise AssertionError(f"nothing at {url}")
+
+
+@pytest.mark.parametrize("session", SESSIONS, ids=str)
+def test_a_session_runs_and_gives_what_the_text_says(session, running):
+    done = running.run(session.text)
+    assert done.returncode == 0, done.stderr
+    assert '"errors"' not in done.stdout
+    assert "INTERNAL_SERVER_ERROR" not in done.stdout
+
+
+def session(page: str, part: str) -> str:
+    (found,) = [each.text for each in SESSIONS if each.page == page and part in each.text]
+    return found
+
+
+def test_the_query_of_the_readme_gets_something_of_all_four_services(running):
+    answer = running.run(session("README.md", "TOKEN=")).stdout
+    assert all(part in answer for part in ('"name":"Ada Lovelace"', '"id":"ord_', '"price"', '"CAPTURED"'))
+
+
+def test_the_two_fronts_take_from_one_account_at_the_prices_shown(running):
+    lines = running.run(session("README.md", "ratelimit")).stdout.splitlines()
+    left = [int(match[1]) for line in lines if (match := re.search(r";r=(\d+);", line))]
+    assert len(left) == 2
+    assert left[0] - left[1] == 1
+    assert lines[1].strip() == 'ratelimit-policy: "partner-60";q=6000;w=60'
+
+
+def test_the_request_to_look_for_is_in_the_log_with_its_trace(running):
+    running.run(session("README.md", "look-for-me"))
+    (line, *_) = [each for each in running.log.read_text().splitlines() if '"look-for-me"' in each]
+    assert '"trace_id":"4bf92f3577b34da6a3ce929d0e0e4736"' in line
