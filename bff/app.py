@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from importlib import import_module
 from importlib.util import find_spec
-from random import Random, SystemRandom
+from random import Random
 from types import ModuleType
 
 import httpx
@@ -83,7 +84,7 @@ def build(
         tiers=config.tiers,
         observability=config.observability,
         telemetry=telemetry,
-        random=random or SystemRandom(),
+        random=random or Random(secrets.randbits(128)),  # noqa: S311 - ids are no secrets
     )
     app = FastAPI(
         title="Gateway",

@@ -106,7 +106,7 @@ class Limits:
         self.mode = settings.mode
         self.clock = clock
         # slowapi's own middlewares pass by mounted apps; its limiter, fed with our keys, does not.
-        limiter = Limiter(get_remote_address, strategy="moving-window", storage_uri="memory://").limiter
+        limiter = Limiter(get_remote_address, strategy="sliding-window-counter", storage_uri="memory://").limiter
         self.accounts = {tier: Account(tier, policy.rate, limiter) for tier, policy in tiers.items()}
         decisions = Counter(
             "bff_limit_decisions", "What the limits decided.", ["tier", "decision"], registry=telemetry.registry
@@ -154,7 +154,7 @@ class AddressLimit:
     def __init__(self, app: ASGIApp, settings: LimitSettings) -> None:
         self.app = app
         self.mode = settings.mode
-        limiter = Limiter(get_remote_address, strategy="moving-window", storage_uri="memory://").limiter
+        limiter = Limiter(get_remote_address, strategy="sliding-window-counter", storage_uri="memory://").limiter
         self.window = Window("address", settings.per_address, limiter)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

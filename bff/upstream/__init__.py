@@ -24,7 +24,7 @@ class ServiceSettings(Settings):
     """Where the service is; its name is resolved again as it changes."""
     timeout: Duration = 2.0
     """For one attempt, first byte to last."""
-    connect_timeout: Duration = 0.5
+    connect_timeout: Duration = 1.0
     """To resolve the name and connect."""
     max_connections: Annotated[int, Field(ge=1, le=10_000)] = 100
     """Open at once; a call past it waits for one, at most a second."""
