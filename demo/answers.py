@@ -42,6 +42,8 @@ def etag_of(body: bytes) -> str:
 
 def is_known(request: Request, etag: str) -> bool:
     """If-None-Match compares weakly: a gateway that compresses has made the tag a weak one."""
+    if request.method not in ("GET", "HEAD"):
+        return False
     tags = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
     return etag in tags or tags == ["*"]
 

@@ -17,11 +17,13 @@ async def json_body(request: Request, shape: type[T]) -> T:
     expect(request, "application/json")
     body = await bounded_body(request)
     try:
-        return msgspec.json.decode(body, type=shape)
-    except msgspec.ValidationError as error:
-        raise Problem(422, str(error)) from None
+        value = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Problem(400, "the body is no JSON") from None
+    try:
+        return msgspec.convert(value, shape)
+    except msgspec.ValidationError as error:
+        raise Problem(422, str(error)) from None
 
 
 def expect(request: Request, media_type: str) -> None:

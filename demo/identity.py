@@ -18,7 +18,6 @@ from demo import keys, tokens
 from demo.bodies import bounded_body, expect
 from demo.database import database
 from demo.keys import ALGORITHMS, Keys
-from demo.query import whole
 from demo.server import Options, serve, service
 from demo.tokens import Tokens
 
@@ -86,7 +85,7 @@ class Identity:
             known = grant in ("client_credentials", SUBJECT_GRANT)
             raise Refusal("unauthorized_client" if known else "unsupported_grant_type", f"grant_type {grant!r}")
         subject, scope = granted(client, grant, form)
-        lifetime, alg = whole("expires_in", form, LIFETIME, LIFETIME), form.get("alg", "RS256")
+        lifetime, alg = lifetime_in(form), form.get("alg", "RS256")
         if alg not in ALGORITHMS:
             raise Refusal("invalid_request", f"alg is one of {', '.join(ALGORITHMS)}")
         claims = {
@@ -163,6 +162,13 @@ def granted(client: str, grant: str, form: dict[str, str]) -> tuple[str, str]:
     if scope and not SCOPE.fullmatch(scope):
         raise Refusal("invalid_scope", "scopes are words with one space between them")
     return subject, scope
+
+
+def lifetime_in(form: dict[str, str]) -> int:
+    wanted = form.get("expires_in", str(LIFETIME))
+    if not re.fullmatch("[1-9][0-9]{0,3}", wanted) or int(wanted) > LIFETIME:
+        raise Refusal("invalid_request", f"expires_in is a number of seconds from 1 to {LIFETIME}")
+    return int(wanted)
 
 
 def token_in(form: dict[str, str]) -> str:

@@ -9,7 +9,8 @@ from demo.ids import number_of
 from demo.money import Money
 from demo.problems import Problem
 
-FORWARDED = ("x-auth-subject", "x-auth-scopes", "x-auth-consumer", "traceparent", "x-request-id")
+IDENTITY = ("x-auth-subject", "x-auth-scopes", "x-auth-consumer")
+TRACE = ("traceparent", "tracestate", "x-request-id")
 ITSELF = {"x-auth-consumer": "payments", "x-auth-scopes": "orders:admin"}
 
 
@@ -32,11 +33,10 @@ class OrderClient:
         self.http = http
 
     async def read(self, order_id: str, headers: Mapping[str, str]) -> Order:
-        known = {name: headers[name] for name in FORWARDED if name in headers}
-        return await self.call("GET", order_id, known)
+        return await self.call("GET", order_id, some(headers, *IDENTITY, *TRACE))
 
-    async def paid(self, order_id: str) -> Order:
-        return await self.call("PATCH", order_id, ITSELF, {"status": "paid"})
+    async def paid(self, order_id: str, headers: Mapping[str, str]) -> Order:
+        return await self.call("PATCH", order_id, {**ITSELF, **some(headers, *TRACE)}, {"status": "paid"})
 
     async def call(
         self, method: str, order_id: str, headers: dict[str, str], body: dict[str, str] | None = None
@@ -56,3 +56,7 @@ class OrderClient:
         if answer.status_code != 200:
             raise Problem(502, "the Order service answered with an error")
         return msgspec.json.decode(answer.content, type=Order)
+
+
+def some(headers: Mapping[str, str], *names: str) -> dict[str, str]:
+    return {name: headers[name] for name in names if name in headers}

@@ -239,6 +239,7 @@ def items_of(purchase: data.Purchase) -> str:
 
 def build(options: Options) -> ASGIApp:
     watchers = Watchers(options.heartbeat, options.watch)
+    options.endings.append(watchers.close)
     orders = Orders(database(options.data / "orders.db", SCHEMA, seed), watchers)
     return service(
         [

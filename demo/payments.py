@@ -76,7 +76,7 @@ class Payments:
             if answer is None:
                 order = await self.orders.read(wish.order_id, request.headers)
                 number = self.reserve(order, wish)
-                await self.report(order, number)
+                await self.report(order, number, request)
                 answer = self.capture(number, caller, key, wish)
         return answers.created(answer)
 
@@ -100,12 +100,12 @@ class Payments:
         )
         return int(self.db.execute('SELECT number FROM payments WHERE "order" = ?', (number,)).fetchone()[0])
 
-    async def report(self, order: Order, number: int) -> None:
+    async def report(self, order: Order, number: int, request: Request) -> None:
         """Tell the Order service. If it refuses, the charge failed; if nobody knows, the payment stays pending."""
         if order.status == "paid":
             return
         try:
-            await self.orders.paid(order.id)
+            await self.orders.paid(order.id, request.headers)
         except Problem as refusal:
             if refusal.status_code == 409:
                 self.db.execute("UPDATE payments SET status = 'failed' WHERE number = ?", (number,))

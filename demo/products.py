@@ -1,5 +1,6 @@
 """The Product service: what is sold, at which price. It is public, and asks nobody who they are."""
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 
@@ -72,6 +73,7 @@ class Products:
             while lines := self.read("number > ?", last, limit=100):
                 yield b"".join(msgspec.json.encode(product) + b"\n" for product in lines)
                 last = number_of("prd_", lines[-1].id) or 0
+                await asyncio.sleep(0)  # sending waits for slow readers only: let others have their turn
 
     def read(self, where: str, *values: object, limit: int = query.MAX_BATCH) -> list[Product]:
         sql = f"SELECT * FROM products WHERE {where} ORDER BY number LIMIT ?"  # noqa: S608 - our words, their values

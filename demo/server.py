@@ -37,6 +37,8 @@ class Options(argparse.Namespace):
     orders: str
     issuer: str | None
     fd: int | None
+    endings: list[Callable[[], None]]
+    """What a service adds here is called before its server waits for requests to end."""
 
 
 def options(port: int) -> Options:
@@ -50,7 +52,7 @@ def options(port: int) -> Options:
     add("--orders", default="http://127.0.0.1:8103", metavar="URL", help="payments: where the Order service is")
     add("--issuer", help="identity: the `iss` of its tokens, http://127.0.0.1:PORT where not given")
     add("--fd", type=int, help="a socket that listens already; the service ends when its standard input does")
-    return parser.parse_args(namespace=Options())
+    return parser.parse_args(namespace=Options(endings=[]))
 
 
 def service(routes: Sequence[Route], latency: int = 0, renderers: Renderers = NONE) -> ASGIApp:
@@ -83,13 +85,27 @@ def serve(port: int, build: Callable[[Options], ASGIApp]) -> None:
         access_log=False,
         log_level="warning",
         server_header=False,
-        timeout_graceful_shutdown=1,  # an event stream would never end by itself
+        proxy_headers=False,
+        timeout_graceful_shutdown=1,
     )
     with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-        runner.run(run(uvicorn.Server(config), listening, with_parent=chosen.fd is not None))
+        runner.run(run(Server(config, chosen.endings), listening, with_parent=chosen.fd is not None))
 
 
-async def run(server: uvicorn.Server, listening: socket.socket, *, with_parent: bool) -> None:
+class Server(uvicorn.Server):
+    """Ends what would not end by itself, an event stream for instance, before it waits for the rest."""
+
+    def __init__(self, config: uvicorn.Config, endings: list[Callable[[], None]]) -> None:
+        super().__init__(config)
+        self.endings = endings
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for end in self.endings:
+            end()
+        await super().shutdown(sockets)
+
+
+async def run(server: Server, listening: socket.socket, *, with_parent: bool) -> None:
     loop = asyncio.get_running_loop()
 
     def end() -> None:

@@ -16,7 +16,7 @@ class Watchers:
         """heartbeat: seconds between signs of life; longest: seconds after which a client has to come again."""
         self.heartbeat, self.longest = heartbeat, longest
         self.waiting: dict[str, set[asyncio.Event]] = {}
-        self.streams = 0
+        self.streams, self.closing = 0, False
 
     def make_room(self) -> None:
         if self.streams >= MAX_STREAMS:
@@ -26,13 +26,19 @@ class Watchers:
         for bell in self.waiting.get(topic, ()):
             bell.set()
 
+    def close(self) -> None:
+        """End every stream: their readers come again when the service is back, and say what they saw last."""
+        self.closing = True
+        for topic in self.waiting:
+            self.wake(topic)
+
     async def watch(self, topic: str) -> AsyncIterator[None]:
         """At once, then after each `wake` and at each heartbeat, until the stream is as old as a stream may get."""
         bell, ends = asyncio.Event(), asyncio.get_running_loop().time() + self.longest
         self.waiting.setdefault(topic, set()).add(bell)
         self.streams += 1
         try:
-            while (left := ends - asyncio.get_running_loop().time()) > 0:
+            while not self.closing and (left := ends - asyncio.get_running_loop().time()) > 0:
                 bell.clear()
                 yield
                 with suppress(TimeoutError):
