@@ -145,10 +145,14 @@ class Unauthenticated(ClientError):
 
 
 class Forbidden(ClientError):
+    """The caller is known, and may not do this."""
+
     status, code, title = 403, Code.FORBIDDEN, "Not allowed"
 
 
 class NotFound(ClientError):
+    """There is no such thing, or none that this caller may know of."""
+
     status, code, title = 404, Code.NOT_FOUND, "Not found"
 
 
@@ -161,6 +165,8 @@ class NotAcceptable(ClientError):
 
 
 class Conflict(ClientError):
+    """It may be done, but not in the present state of what it is asked of."""
+
     status, code, title = 409, Code.CONFLICT, "Conflict"
 
 
@@ -177,6 +183,8 @@ class UnsupportedMediaType(ClientError):
 
 
 class Unprocessable(ClientError):
+    """It is well-formed, and still cannot be done as it is."""
+
     status, code, title = 422, Code.UNPROCESSABLE, "Unprocessable"
 
 
