@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -22,7 +23,7 @@ from bff import edge
 from bff.config import Config
 from bff.console import Readiness, admin
 from bff.core.route import Front
-from bff.core.telemetry import Telemetry, json_log
+from bff.core.telemetry import Telemetry, json_log, otlp, tracer_provider
 from bff.edge.credentials import Credentials
 from bff.edge.keyset import MAX_BYTES
 from bff.graphql.compose import compose
@@ -54,7 +55,7 @@ def build(
     Raises:
         ConfigError: a service has no module.
     """
-    telemetry = telemetry or Telemetry(log=json_log(sys.stdout.buffer, config.observability.logs.level))
+    telemetry = telemetry or _telemetry(config)
     attempts = Attempts(telemetry)
     services = {
         name: connect(name, settings, attempts, telemetry, network) for name, settings in config.services.items()
@@ -98,6 +99,11 @@ def build(
     app.state.readiness = readiness
     app.state.admin = admin(telemetry, readiness, metrics=config.observability.metrics.prometheus)
     return app
+
+
+def _telemetry(config: Config) -> Telemetry:
+    log = json_log(sys.stdout.buffer, config.observability.logs.level)
+    return Telemetry(log=log, spans=tracer_provider(*otlp(os.environ)))
 
 
 class Fronts:

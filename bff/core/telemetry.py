@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 import orjson
 import structlog
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Tracer
 from prometheus_client import CollectorRegistry
 
@@ -58,6 +61,16 @@ def tracer_provider(*processors: SpanProcessor) -> TracerProvider:
     for processor in processors:
         provider.add_span_processor(processor)
     return provider
+
+
+def otlp(environ: Mapping[str, str]) -> list[SpanProcessor]:
+    """What sends spans to a collector, such as Jaeger, if the standard variables name one.
+
+    See https://opentelemetry.io/docs/specs/otel/protocol/exporter/ ; the protocol is OTLP over HTTP.
+    """
+    if not any(environ.get(f"OTEL_EXPORTER_OTLP_{each}ENDPOINT") for each in ("", "TRACES_")):
+        return []
+    return [BatchSpanProcessor(OTLPSpanExporter())]
 
 
 class Bounded:
