@@ -138,15 +138,22 @@ class Gateway:
     """
 
     def __init__(
-        self, text: str, overrides: Mapping[str, Any], profile: str, address: str, *, real_network: bool
+        self,
+        text: str,
+        overrides: Mapping[str, Any],
+        profile: str,
+        address: str,
+        network: type[Services],
+        *,
+        real_network: bool,
     ) -> None:
         public = jwt.algorithms.RSAAlgorithm.to_jwk(signing_key().public_key(), as_dict=True)
-        self.services = Services([public | {"kid": "one", "use": "sig", "alg": "RS256", "key_ops": ["verify"]}])
+        self.services = network([public | {"kid": "one", "use": "sig", "alg": "RS256", "key_ops": ["verify"]}])
         self._log, self._spans = BytesIO(), InMemorySpanExporter()
         self.telemetry = Telemetry(log=json_log(self._log), spans=tracer_provider(SimpleSpanProcessor(self._spans)))
         self.config = load(text, profile=profile, overrides=overrides)
-        network = None if real_network else self.services
-        self.app = build(self.config, network=network, telemetry=self.telemetry, random=Random(7))  # noqa: S311
+        carrier = None if real_network else self.services
+        self.app = build(self.config, network=carrier, telemetry=self.telemetry, random=Random(7))  # noqa: S311
         self.client = self.client_at(address)
         self.admin = httpx.AsyncClient(
             transport=httpx.ASGITransport(self.app.state.admin), base_url="http://admin.example"
@@ -160,6 +167,15 @@ class Gateway:
         """A client whose connection comes from this address."""
         transport = httpx.ASGITransport(self.app, client=(address, 40000))
         return httpx.AsyncClient(transport=transport, base_url="http://gateway.example")
+
+    @property
+    def layers(self) -> list[Any]:
+        """What a request crosses, outermost first."""
+        self.app.middleware_stack = self.app.middleware_stack or self.app.build_middleware_stack()
+        found: list[Any] = [self.app.middleware_stack]
+        while hasattr(found[-1], "app"):
+            found.append(found[-1].app)
+        return found
 
     async def close(self) -> None:
         """End as the server ends it; only what has real connections needs it."""
@@ -208,6 +224,7 @@ def gateway(
     *,
     profile: str = "development",
     address: str = "192.0.2.1",
+    network: type[Services] = Services,
     real_network: bool = False,
     **overrides: Any,
 ) -> Gateway:
@@ -219,7 +236,8 @@ def gateway(
         text: bff.yaml.
         profile: `development` or `production`.
         address: where its client calls from.
+        network: what stands for the network and the services.
         real_network: whether calls go out on connections instead of to `services`.
         overrides: sections of the configuration.
     """
-    return Gateway(text, overrides, profile, address, real_network=real_network)
+    return Gateway(text, overrides, profile, address, network, real_network=real_network)

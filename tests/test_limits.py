@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
+from bff.edge.limits import Limits
 from tests.harness import BFF_YAML, bearer, customer, gateway, partner, token
 
 QUERY = {"query": '{ product(id: "prd_1") { id } }'}
@@ -107,6 +110,53 @@ async def test_who_is_anonymous_is_counted_by_address():
     assert [(await rest(shop, {})).status_code for _ in range(3)] == [200, 200, 429]
     assert (await rest(shop, {"x-forwarded-for": "198.51.100.7"})).status_code == 429
     assert (await rest(shop, {}, other)).status_code == 200
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds since 1970 that pass only when a test lets them: the limits' engine has no clock of its own to set."""
+
+    class Clock:
+        now = time.time() // 60 * 60 + 17.25
+
+        def __call__(self) -> float:
+            return self.now
+
+    monkeypatch.setattr(time, "time", Clock())
+    return time.time
+
+
+def at(clock, shop):
+    """The gateway with that clock: its limits took theirs before."""
+    (layer,) = (each for each in shop.layers if isinstance(each, Limits))
+    layer.clock = clock
+    return shop
+
+
+@pytest.mark.parametrize("rate", ["3/minute", "10/minute", "5/second", "100/hour"])
+@pytest.mark.parametrize("earlier", [0, 70])
+async def test_who_waits_as_long_as_retry_after_says_is_let_in(clock, rate, earlier):
+    shop = at(clock, gateway(tiers={"partner": {"rate": [rate]}}))
+    for _ in range(3):
+        await rest(shop, partner())
+    clock.now += earlier
+    while (refused := await rest(shop, partner())).status_code == 200:
+        clock.now += 0.125
+    clock.now += int(refused.headers["retry-after"])
+    assert (await rest(shop, partner())).status_code == 200
+
+
+@pytest.mark.parametrize("offset", [0, 20, 40, 59])
+async def test_no_minute_holds_twice_what_the_rate_allows_wherever_it_begins(clock, offset):
+    clock.now += offset
+    shop = at(clock, gateway(tiers={"partner": {"rate": ["20/minute"]}}))
+    admitted = []
+    for _ in range(180):
+        if (await rest(shop, partner())).status_code == 200:
+            admitted.append(clock.now)
+        clock.now += 1
+    assert max(sum(start <= each < start + 60 for each in admitted) for start in admitted) < 40
+    assert len(admitted) >= 50
 
 
 async def test_of_several_windows_each_holds():
