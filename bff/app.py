@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from bff import edge
 from bff.config import Config
 from bff.console import Readiness, admin
+from bff.core.errors import NotFound
 from bff.core.route import Front
 from bff.core.telemetry import Telemetry, json_log, otlp, tracer_provider
 from bff.edge.credentials import Credentials
@@ -118,6 +119,8 @@ class Fronts:
         if route is None:
             await self.app(scope, receive, send)
             return
+        if scope["type"] == "websocket":
+            raise NotFound("There are no websockets here")
         scope["bff.deadline"] = asyncio.get_running_loop().time() + route.timeout
         await self.fronts[route.front](scope, receive, send)
 

@@ -26,7 +26,7 @@ class Errors:
         self.telemetry = telemetry
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
         started = False
@@ -46,7 +46,7 @@ class Errors:
                 # Half an answer is out: only a broken connection can still tell the client that it is not whole.
                 raise
             scope["bff.code"] = failure.code
-            await answer(failure, scope, send)
+            await (refuse_websocket if scope["type"] == "websocket" else answer)(failure, scope, send)
 
     def _unexpected(self, scope: Scope, error: Exception) -> GatewayError:
         self.telemetry.log.error("unexpected", request_id=scope.get("bff.request_id"), exc_info=error)
@@ -59,7 +59,7 @@ async def answer(error: GatewayError, scope: Scope, send: Send) -> None:
     if route is not None and route.front is Front.GRAPHQL:
         kind, body = _graphql(error, scope)
     else:
-        kind, body = "application/problem+json", problem(error, scope["bff.request_id"])
+        kind, body = "application/problem+json", problem(error, scope.get("bff.request_id", ""))
     headers = [
         (b"content-type", kind.encode()),
         (b"content-length", b"%d" % len(body)),
@@ -68,6 +68,18 @@ async def answer(error: GatewayError, scope: Scope, send: Send) -> None:
     ]
     await send({"type": "http.response.start", "status": error.status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+
+async def refuse_websocket(error: GatewayError, scope: Scope, send: Send) -> None:
+    """Answer a handshake with what `error` says, or with a plain 403 where the server cannot do better."""
+    if "websocket.http.response" not in (scope.get("extensions") or {}):
+        await send({"type": "websocket.close", "code": 1008})
+        return
+
+    async def send_refusal(message: Message) -> None:
+        await send({**message, "type": f"websocket.{message['type']}"})
+
+    await answer(error, {**scope, "method": "GET"}, send_refusal)
 
 
 def headers_of(error: GatewayError) -> Mapping[str, str]:
@@ -94,7 +106,7 @@ def problem(error: GatewayError, request_id: str) -> bytes:
 def _graphql(error: GatewayError, scope: Scope) -> tuple[str, bytes]:
     accept = next((value for name, value in scope["headers"] if name == b"accept"), b"")
     kind = GRAPHQL_JSON if GRAPHQL_JSON.encode() in accept else "application/json"
-    return kind, orjson.dumps({"errors": [entry(error, scope["bff.request_id"])]})
+    return kind, orjson.dumps({"errors": [entry(error, scope.get("bff.request_id", ""))]})
 
 
 def entry(error: GatewayError, request_id: str) -> dict[str, Any]:

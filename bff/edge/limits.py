@@ -151,9 +151,10 @@ class Limits:
 class AddressLimit:
     """Before auth: how often one address may knock at all."""
 
-    def __init__(self, app: ASGIApp, settings: LimitSettings) -> None:
+    def __init__(self, app: ASGIApp, settings: LimitSettings, clock: Callable[[], float] = time.time) -> None:
         self.app = app
         self.mode = settings.mode
+        self.clock = clock
         limiter = Limiter(get_remote_address, strategy="sliding-window-counter", storage_uri="memory://").limiter
         self.window = Window("address", settings.per_address, limiter)
 
@@ -161,6 +162,7 @@ class AddressLimit:
         if scope["type"] == "http" and self.mode == "enforce" and (client := scope.get("client")):
             address = client[0]
             if not self.window.admits(address, 1):
-                raise RateLimited(f"More than {self.window.rate} requests from this address", retry_after=1)
+                _, seconds = self.window.state(address, self.clock())
+                raise RateLimited(f"More than {self.window.rate} requests from this address", retry_after=seconds)
             self.window.spend(address, 1)
         await self.app(scope, receive, send)

@@ -15,6 +15,7 @@ from graphql import ExecutionResult, GraphQLError, GraphQLSchema, OperationType,
 from opentelemetry.trace import StatusCode
 from starlette.types import Receive, Scope, Send
 
+from bff.breadth import BreadthExecutor
 from bff.core.errors import (
     BadRequest,
     Code,
@@ -25,7 +26,6 @@ from bff.core.errors import (
 )
 from bff.core.receive import read_body, until_disconnect
 from bff.core.telemetry import Telemetry
-from bff.breadth import BreadthExecutor
 from bff.graphql.context import Context
 from bff.graphql.documents import Document, DocumentRefused, Documents, Operation, formatted
 from bff.upstream.client import Origin, Service, Upstream
@@ -142,7 +142,7 @@ class Endpoint:
             return formatted(
                 GraphQLError(original.detail, error.nodes, path=error.path), original.code, **original.members
             )
-        if original is None and error.path is None:
+        if error.path is None:  # nothing was executed: the variables do not fit
             return formatted(error, Code.BAD_USER_INPUT)
         self._telemetry.log.error("unexpected", request_id=scope["bff.request_id"], exc_info=original or error)
         masked = GraphQLError("Something went wrong in the gateway", error.nodes, path=error.path)
