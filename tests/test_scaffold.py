@@ -50,7 +50,7 @@ AWKWARD = {
         },
     },
     "components": {
-        "parameters": {"Ids": {"name": "ids", "in": "query", "style": "form", "explode": False, "schema": {}}},
+        "parameters": {"Ids": {"name": "ids", "in": "query", "explode": False, "schema": {"type": "array"}}},
         "schemas": {
             "carrier-kind": {"type": "string", "enum": ["in-house", "in house", "3rd", 'quo"te', "line\nend", ""]},
             "node": {
@@ -287,6 +287,14 @@ def test_a_list_that_the_contract_wants_repeated_is_pointed_out(written):
     text = source(written, "services/shipments.py")
     assert "wants orderIds=a&orderIds=b" in text
     assert "wants ids=" not in text
+
+
+@pytest.mark.parametrize(("kind", "is_money"), [("string", True), ("number", True), ("integer", False)])
+def test_money_is_the_shared_one_unless_it_is_counted_in_cents(tmp_path, kind, is_money):
+    price = {"type": "object", "properties": {"amount": {"type": kind}, "currency": {"type": "string"}}}
+    data = listing({"type": "object", "properties": {"id": {"type": "string"}, "price": price}}, ["ids"])
+    new_service("things", root=checkout(tmp_path), openapi=document(tmp_path, data))
+    assert ("from services.money import Money" in source(tmp_path, "services/things.py")) is is_money
 
 
 @pytest.mark.parametrize(
