@@ -27,6 +27,7 @@ T = TypeVar("T")
 Headers = list[tuple[bytes, bytes]]
 Param = str | int | Sequence[str] | None
 
+_EMPTY = httpx.ByteStream(b"")
 _SAFE = "-._~:@$!*()"  # what a query value may hold as it is (RFC 3986 §3.4), less what separates parameters
 
 
@@ -68,7 +69,9 @@ class Service:
         if self.forwards_identity:
             headers += origin.caller.headers
         extensions = {"target": self.base.raw_path.rstrip(b"/") + target, "deadline": origin.deadline, "whole": whole}
-        request = httpx.Request(method, self.base, headers=headers, content=content, extensions=extensions)
+        # Without a body httpx is told so: finding it out by itself takes three times as long as all the rest.
+        body: dict[str, Any] = {"stream": _EMPTY} if content is None else {"content": content}
+        request = httpx.Request(method, self.base, headers=headers, extensions=extensions, **body)
         try:
             return await self.transport.handle_async_request(request)
         except httpx.TransportError as error:
