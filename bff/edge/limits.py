@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from bff.core.errors import RateLimited
 from bff.core.identity import Caller
 from bff.core.settings import Rate, Settings
+from bff.core.store import BoundedMemory
 from bff.core.telemetry import Telemetry
 
 _ITEMS: dict[int, type[RateLimitItem]] = {
@@ -44,6 +45,18 @@ class LimitSettings(Settings):
     """`measure` counts and reports what would be refused, and refuses nothing."""
     per_address: Rate = Rate(300, 60)
     """Before authentication, for each client address: guards the checking of keys and tokens itself."""
+    max_accounts: Annotated[int, Field(ge=100, le=100_000_000)] = 100_000
+    """Callers and addresses that are counted at a time; past it, the one that was seen longest ago begins anew."""
+
+
+def _limiter(settings: LimitSettings) -> RateLimiter:
+    """The limiter of slowapi, fed with our keys; its own middlewares would pass by mounted apps."""
+    return Limiter(
+        get_remote_address,
+        strategy="sliding-window-counter",
+        storage_uri=f"{BoundedMemory.STORAGE_SCHEME[0]}://",
+        storage_options={"size": str(settings.max_accounts)},
+    ).limiter
 
 
 class Window:
@@ -59,8 +72,9 @@ class Window:
     def admits(self, account: str, cost: int) -> bool:
         return self._limiter.test(self.item, self.name, account, cost=cost)
 
-    def spend(self, account: str, cost: int) -> None:
-        self._limiter.hit(self.item, self.name, account, cost=cost)
+    def spend(self, account: str, cost: int) -> bool:
+        """Take `cost` if there is as much; whether there was."""
+        return self._limiter.hit(self.item, self.name, account, cost=cost)
 
     def state(self, account: str, now: float) -> tuple[int, int]:
         """What is left, and the seconds until more is."""
@@ -77,10 +91,13 @@ class Account:
 
     def take(self, account: str, cost: int) -> Window | None:
         """Spend `cost` in every window, or in none of them and name the one that refuses."""
-        for window in self.windows:
+        first, *others = self.windows
+        for window in others:
             if not window.admits(account, cost):
                 return window
-        for window in self.windows:
+        if not first.spend(account, cost):
+            return first
+        for window in others:
             window.spend(account, cost)
         return None
 
@@ -105,8 +122,7 @@ class Limits:
         self.app = app
         self.mode = settings.mode
         self.clock = clock
-        # slowapi's own middlewares pass by mounted apps; its limiter, fed with our keys, does not.
-        limiter = Limiter(get_remote_address, strategy="sliding-window-counter", storage_uri="memory://").limiter
+        limiter = _limiter(settings)
         self.accounts = {tier: Account(tier, policy.rate, limiter) for tier, policy in tiers.items()}
         decisions = Counter(
             "bff_limit_decisions", "What the limits decided.", ["tier", "decision"], registry=telemetry.registry
@@ -155,14 +171,12 @@ class AddressLimit:
         self.app = app
         self.mode = settings.mode
         self.clock = clock
-        limiter = Limiter(get_remote_address, strategy="sliding-window-counter", storage_uri="memory://").limiter
-        self.window = Window("address", settings.per_address, limiter)
+        self.window = Window("address", settings.per_address, _limiter(settings))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and self.mode == "enforce" and (client := scope.get("client")):
             address = client[0]
-            if not self.window.admits(address, 1):
+            if not self.window.spend(address, 1):
                 _, seconds = self.window.state(address, self.clock())
                 raise RateLimited(f"More than {self.window.rate} requests from this address", retry_after=seconds)
-            self.window.spend(address, 1)
         await self.app(scope, receive, send)
