@@ -1,11 +1,27 @@
-"""How queries are executed: breadth first, whole levels at a time.
+"""How queries are executed: breadth first, each field once for all objects of its level.
 
-It depends on graphql-core and strawberry, and on nothing of the gateway.
+Depends on graphql-core, strawberry and msgspec, and on nothing of the gateway.
 """
 
-from bff.engine.authoring import Parents, batched, resolver_of
-from bff.engine.columns import RECORD
-from bff.engine.executor import BreadthExecutor
-from bff.engine.plan import GUARD, Guard
+from bff.engine.authoring import Parents, batched
+from bff.engine.executor import BreadthExecutor, StandardExecutor
+from bff.engine.objects import RECORD
+from bff.engine.pending import Pending, then
+from bff.engine.plan import Field, Wrap
+from bff.engine.plans import Reason
+from bff.engine.run import GUARD, Guard
 
-__all__ = ["GUARD", "RECORD", "BreadthExecutor", "Guard", "Parents", "batched", "resolver_of"]
+__all__ = [
+    "GUARD",
+    "RECORD",
+    "BreadthExecutor",
+    "Field",
+    "Guard",
+    "Parents",
+    "Pending",
+    "Reason",
+    "StandardExecutor",
+    "Wrap",
+    "batched",
+    "then",
+]

@@ -11,7 +11,7 @@ import inspect
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from types import UnionType
-from typing import Any, TypeAlias, TypedDict, TypeVar, Union, get_args, get_origin, overload
+from typing import Any, NamedTuple, TypeAlias, TypedDict, TypeVar, Union, get_args, get_origin, overload
 
 import strawberry
 from strawberry.extensions import FieldExtension
@@ -77,8 +77,15 @@ def batched(
     return _field(resolve, options)
 
 
-def batched_resolver(field: StrawberryField) -> Resolver | None:
-    """The function behind a `batched` field; None for other fields."""
+class BatchedResolver(NamedTuple):
+    """The function behind a `batched` field, and what it calls its `Info` if it wants it."""
+
+    function: Resolver
+    info_name: str | None
+
+
+def batched_resolver(field: StrawberryField) -> BatchedResolver | None:
+    """What is behind a `batched` field; None for other fields."""
     resolver = field.base_resolver
     return getattr(resolver.wrapped_func, "__batched__", None) if resolver else None
 
@@ -87,8 +94,11 @@ def checked_results(results: object, count: int, name: str) -> list[Any]:
     """The results, if there is one for each of `count` parents.
 
     Raises:
+        Exception: it is what the resolver ended with instead.
         TypeError: the resolver `name` returned something else.
     """
+    if isinstance(results, Exception):
+        raise results
     if not isinstance(results, Iterable) or isinstance(results, str | bytes | Mapping):
         raise TypeError(f"The batched resolver of {name} must return a list, not {type(results).__name__}")
     column = results if isinstance(results, list) else list(results)
@@ -113,7 +123,7 @@ def _field(resolve: Resolver, options: FieldOptions) -> StrawberryField:
     ]
     result = Any if options.get("graphql_type") else _element(signature.return_annotation, name)
     alone.__signature__ = signature.replace(parameters=parameters, return_annotation=result)  # type: ignore[attr-defined]
-    alone.__batched__ = resolve  # type: ignore[attr-defined]
+    alone.__batched__ = BatchedResolver(resolve, given.name if given else None)  # type: ignore[attr-defined]
     alone.__module__, alone.__name__, alone.__doc__ = resolve.__module__, resolve.__name__, resolve.__doc__
     alone.__qualname__ = name
     alone.__annotations__ = {each.name: each.annotation for each in parameters[1:]} | {"return": result}
@@ -145,7 +155,7 @@ def _one_by_one(resolve: Resolver, name: str, info_name: str, *, wants_info: boo
 
     def resolve_now(self: Any, **arguments: Any) -> Any:
         (result,) = checked_results(call([self], arguments), 1, name)
-        if isinstance(result, Exception):
+        if isinstance(result, BaseException):
             raise result
         return result
 
@@ -192,12 +202,7 @@ class _Level:
         for waiter, result in zip(self._waiting, results, strict=True):
             if waiter.done():
                 continue
-            if isinstance(result, Exception):
+            if isinstance(result, BaseException):
                 waiter.set_exception(result)
             else:
                 waiter.set_result(result)
-
-
-def resolver_of(_field: StrawberryField, _schema: strawberry.Schema) -> Callable[..., Any] | None:
-    """No field needs a shorter way round strawberry's wrappers: the executor goes it by itself."""
-    return None

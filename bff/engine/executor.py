@@ -1,131 +1,146 @@
-"""The breadth-first executor: every field of an operation is resolved once, for all objects of its level together."""
+"""The executors: breadth first, and graphql-core's own for what that does not do and for who wants it.
+
+Both are `execution_context_class` of a strawberry schema and `executor_class` of graphql-core's `execute`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
-from graphql import ExecutionResult, OperationType
-from graphql.execution.executor_throwing_on_incremental import ExecutorThrowingOnIncremental
-from strawberry.types.arguments import convert_arguments
+from graphql import ExecutionResult, GraphQLError, GraphQLObjectType, OperationType
+from graphql.execution import Executor
+from graphql.execution.collect_fields import FieldDetails
+from graphql.execution.execute import assume_not_async_iterable, assume_not_awaitable
+from graphql.execution.executor import SELECTIONS_NESTED_TOO_DEEPLY
+from graphql.execution.incremental.incremental_executor import IncrementalExecutor
+from graphql.pyutils import Path
+from graphql.pyutils.is_awaitable import is_async_iterable, is_awaitable
+from strawberry.execution import optimized_is_awaitable
+from strawberry.extensions.directives import DirectivesExtension, DirectivesExtensionSync
+from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
-from bff.engine.columns import Completer, completer_of, each, select, select_serially
-from bff.engine.places import Places, Root
-from bff.engine.plan import FieldPlan, Selection, Unsupported, plan_of
-from bff.engine.run import Completed, Run
+from bff.engine.columns import Column
+from bff.engine.pending import Pending
+from bff.engine.places import ROOT
+from bff.engine.plan import Wrap
+from bff.engine.plans import Fallback, Plans, Reason
+from bff.engine.run import GUARD, Guard, Run
+
+_PLANS = "engine.plans"
+_PREDICATES: tuple[Any, ...] = (
+    is_awaitable,
+    is_async_iterable,
+    optimized_is_awaitable,
+    assume_not_awaitable,
+    assume_not_async_iterable,
+)
 
 
-class BreadthExecutor(ExecutorThrowingOnIncremental):
-    """For `graphql.execute(..., executor_class=BreadthExecutor)` and `strawberry.Schema(execution_context_class=...)`.
+class Guarded(IncrementalExecutor):
+    """Graphql-core's executor, which asks the guards of fields."""
 
-    An operation with anything in it that is not supported here is executed by graphql-core as a whole.
+    def execute_field(
+        self,
+        parent_type: GraphQLObjectType,
+        source: Any,
+        field_details_list: list[FieldDetails],
+        path: Path,
+        position_context: Any,
+    ) -> Any:
+        field = self.schema.get_field(parent_type, field_details_list[0].node.name.value)
+        guard: Guard | None = field.extensions.get(GUARD) if field else None
+        if field and guard:
+            nodes = [each.node for each in field_details_list]
+            try:
+                guard(self.build_resolve_info(field, nodes, parent_type, path))
+            except Exception as error:  # noqa: BLE001 - a guard refuses by whatever error it wants to be reported
+                self.handle_field_error(error, field.type, field_details_list, path)
+                return None
+        return super().execute_field(parent_type, source, field_details_list, path, position_context)
+
+
+class BreadthFirst(Guarded):
+    """Executes an operation level by level, each field once for all objects of its level.
+
+    Whatever the plan cannot express is left to graphql-core, the operation as a whole, and reported to `on_fallback`.
+
+    Attributes:
+        wrap: called with each field of a plan when it is planned, and how its values are got; what it returns is used
+            instead. It is how spans and metrics attach to nodes. The values are those of all parents of the node, or
+            `Pending`; `bff.engine.then` does something with them in either case.
+        on_fallback: called with the `Reason` whenever graphql-core executes an operation instead.
     """
 
-    def fell_back(self, reason: str) -> None:
-        """Told each time; for a subclass to count."""
+    wrap: ClassVar[Wrap | None] = None
+    on_fallback: ClassVar[Callable[[Reason], None] | None] = None
 
     def execute_operation(self, serially: bool | None = None) -> Any:
+        run = Run(self, type(self).wrap)
         try:
-            plan = plan_of(self)
-        except Unsupported as unsupported:
-            self.fell_back(str(unsupported))
+            self._check()
+            plan = _plans(self).plan(run)
+        except Fallback as fallback:
+            report = type(self).on_fallback
+            if report:
+                report(fallback.reason)
             return super().execute_operation(serially)
-        return self._execute(plan, serially=serially or self.operation.operation is OperationType.MUTATION)
-
-    async def _execute(self, plan: Selection, *, serially: bool) -> ExecutionResult:
-        run = Run(self, resolve)
-        if serially:
-            rows, bad = await select_serially(run, plan, self.root_value, Root())
-        else:
-            rows, bad = await select(run, plan, [self.root_value], Root())
-        self.run_async_work_finished_hook()
-        return ExecutionResult(None if bad else rows[0], run.errors() or None)
-
-
-def resolve(
-    run: Run, field: FieldPlan, sources: list[Any], places: Places
-) -> Completed | Coroutine[Any, Any, Completed]:
-    """The completed column of `field` over `sources`; without a coroutine for plain leaves, the most there is of."""
-    if field.name == "__typename":
-        return [field.parent.name] * len(sources), frozenset()
-    completer: Completer = field.completer
-    if completer is None:
-        completer = field.completer = completer_of(field, field.definition.type)
-    try:
-        if field.guard is not None:
-            field.guard(run.info(field, places, 0))
-        if field.batched is not None:
-            return _batched(run, field, completer, sources, places)
-        if field.attribute is None:
-            return _one_by_one(run, field, completer, sources, places)
-        values = list(map(field.attribute, sources))
-    except Exception as error:  # noqa: BLE001 - a guard's refusal, or an attribute that one of the objects lacks
-        return completer.complete(run, _attributes(field, sources, error), places)
-    if completer.immediate is not None:
-        return completer.immediate(run, values, places)
-    return completer.complete(run, values, places)
-
-
-def _attributes(field: FieldPlan, sources: list[Any], error: Exception) -> list[Any]:
-    """Each object's own attribute or error; the guard's error for all."""
-    if field.attribute is None or not isinstance(error, AttributeError):
-        return [error] * len(sources)
-    values: list[Any] = []
-    for source in sources:
+        if serially is None:
+            serially = self.operation.operation is OperationType.MUTATION
         try:
-            values.append(field.attribute(source))
-        except Exception as missing:  # noqa: BLE001 - a property may raise anything
-            values.append(missing)
-    return values
+            if serially:
+                column = plan.execute_serially(run, self.root_value)
+            else:
+                column = plan.execute(run, [self.root_value], ROOT)
+        except RecursionError:
+            return _nested_too_deeply()
+        return self._later(run, column) if isinstance(column, Pending) else _result(run, column)
 
+    def _check(self) -> None:
+        if self.abort_signal is not None:
+            raise Fallback("abort signal")
+        if self.hooks is not None:
+            raise Fallback("execution hooks")
+        manager = self.middleware_manager
+        # Strawberry's own middleware does nothing where the document has no directives of the schema's.
+        if manager and any(
+            type(each) not in (DirectivesExtension, DirectivesExtensionSync) for each in manager.middlewares
+        ):
+            raise Fallback("middleware")
+        if self.is_awaitable not in _PREDICATES or self.is_async_iterable not in _PREDICATES:
+            raise Fallback("own predicates")
 
-async def _batched(run: Run, field: FieldPlan, completer: Completer, parents: list[Any], places: Places) -> Completed:
-    """One call of the author's function for all parents."""
-    assert field.batched is not None and field.strawberry is not None  # noqa: S101, PT018
-    results: Sequence[Any]
-    try:
-        results = await field.batched(parents, _info(run, field, places), **_converted(run, field))
-    except Exception as error:  # noqa: BLE001 - it is the error of each parent
-        results = [error] * len(parents)
-    if len(results) != len(parents):
-        name = f"{field.parent.name}.{field.name}"
-        results = [ValueError(f"{name}: {len(results)} results for {len(parents)} parents")] * len(parents)
-    return await completer.complete(run, list(results), places)
-
-
-async def _one_by_one(
-    run: Run, field: FieldPlan, completer: Completer, sources: list[Any], places: Places
-) -> Completed:
-    """A resolver for one object, called for each."""
-    function = field.definition.resolve or run.executor.field_resolver
-    values: list[Any] = []
-    for row, source in enumerate(sources):
+    async def _later(self, run: Run, column: Pending[Column]) -> ExecutionResult:
         try:
-            info = run.info(field, places, row)
-            values.append(function(source, info, **field.arguments(run.executor)))
-        except Exception as error:  # noqa: BLE001 - it is this object's error
-            values.append(error)
-    return await completer.complete(run, await each(values), places)
+            return _result(run, await column.value())
+        except RecursionError:
+            return _nested_too_deeply()
 
 
-def _info(run: Run, field: FieldPlan, places: Places) -> Any:
-    config = _schema_of(run).config
-    return config.info_class(_raw_info=run.info(field, places, 0), _field=field.strawberry)
+class StandardExecutor(Guarded, StrawberryGraphQLCoreExecutionContext):
+    """Graphql-core's executor with guards."""
 
 
-def _converted(run: Run, field: FieldPlan) -> dict[str, Any]:
-    """The arguments as the author's function takes them."""
-    assert field.strawberry is not None  # noqa: S101
-    if not field.definition.args:
-        return {}
-    schema = _schema_of(run)
-    return convert_arguments(
-        field.arguments(run.executor),
-        field.strawberry.arguments,
-        scalar_registry=schema.schema_converter.scalar_registry,
-        config=schema.config,
-    )
+class BreadthExecutor(BreadthFirst, StrawberryGraphQLCoreExecutionContext):
+    """The breadth-first executor.
+
+    strawberry.Schema(query=Query, execution_context_class=BreadthExecutor)
+    graphql.execute(schema, document, executor_class=BreadthExecutor)
+    """
 
 
-def _schema_of(run: Run) -> Any:
-    return run.executor.schema._strawberry_schema  # type: ignore[attr-defined]  # noqa: SLF001 - strawberry's own link
+def _plans(executor: Executor[Any]) -> Plans:
+    """Those of the executor's class: classes may wrap fields differently."""
+    by_class: dict[type, Plans] = executor.schema.extensions.setdefault(_PLANS, {})
+    plans = by_class.get(type(executor))
+    if plans is None:
+        plans = by_class[type(executor)] = Plans()
+    return plans
+
+
+def _result(run: Run, column: Column) -> ExecutionResult:
+    return ExecutionResult(None if column.lost else column.values[0], run.failures.errors())
+
+
+def _nested_too_deeply() -> ExecutionResult:
+    return ExecutionResult(None, [GraphQLError(SELECTIONS_NESTED_TOO_DEEPLY)])

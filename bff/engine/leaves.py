@@ -1,4 +1,4 @@
-"""Leaf values: a whole column is checked at the speed of C, and item by item only where something is unusual."""
+"""Leaves: whole columns serialized at once, where the column is what its type expects."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from array import array
 from collections.abc import Callable
 from enum import Enum
 from math import isfinite
-from typing import Any
+from types import NoneType
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from graphql import (
     GraphQLBoolean,
@@ -14,78 +15,139 @@ from graphql import (
     GraphQLFloat,
     GraphQLID,
     GraphQLInt,
-    GraphQLScalarType,
+    GraphQLLeafType,
     GraphQLString,
     Undefined,
 )
+from graphql.execution import Executor
 
-Check = Callable[[list[Any]], list[Any] | None]
-"""The completed column, or None where it has to be looked at item by item."""
+from bff.engine.columns import Column
+from bff.engine.completion import Completion
+from bff.engine.pending import Pending, then
+from bff.engine.places import Place
+from bff.engine.run import Run
+from bff.engine.values import plain
+from bff.engine.waves import settled
 
-_EXACT = {"String": str, "ID": str, "Boolean": bool}
-_BUILT_IN = (GraphQLString, GraphQLID, GraphQLBoolean, GraphQLInt, GraphQLFloat)
+if TYPE_CHECKING:
+    from bff.engine.plan import Field
+
+Serialize: TypeAlias = Callable[[list[Any]], list[Any] | None]
+"""The serialized column; None if it must be looked at value by value: something in it is unusual, such as a null."""
+
+_NOTHING = frozenset({NoneType, type(Undefined)})
 
 
-def check_of(leaf: GraphQLScalarType | GraphQLEnumType, *, nullable: bool) -> Check:
+class Leaves(Completion):
+    """Scalars and enums."""
+
+    __slots__ = ("_serialize", "_type")
+
+    def __init__(self, leaf: GraphQLLeafType, field: Field, *, required: bool) -> None:
+        super().__init__(field, required=required)
+        self._type = leaf
+        self._serialize = serializer(leaf) if required else with_nulls(serializer(leaf))
+
+    def complete(self, run: Run, values: list[Any], place: Place) -> Column | Pending[Column]:
+        serialized = self._serialize(values)
+        if serialized is not None:
+            return Column(serialized)
+        return then(settled(run, values), lambda values: self._one_by_one(run, values, place))
+
+    def _one_by_one(self, run: Run, values: list[Any], place: Place) -> Column:
+        rows, lost = self.usable(run, values, place)
+        column: list[Any] = [None] * len(values)
+        for row in rows:
+            try:
+                column[row] = Executor.complete_leaf_value(self._type, values[row])
+            except Exception as error:  # noqa: BLE001 - whatever a scalar raises is the error of its value
+                self.fail(run, place, row, error, lost)
+        return Column(column, lost)
+
+
+def serializer(leaf: GraphQLLeafType) -> Serialize:
+    """The fast way for columns of this type."""
+    if leaf is GraphQLString or leaf is GraphQLID:
+        return _strings
+    if leaf is GraphQLBoolean:
+        return _booleans
     if leaf is GraphQLInt:
-        return _ints
+        return _integers
     if leaf is GraphQLFloat:
         return _floats
-    if any(leaf is each for each in _BUILT_IN):
-        return _of_class(_EXACT[leaf.name], nullable=nullable)
-    if isinstance(leaf, GraphQLEnumType):
-        return _members(leaf, nullable=nullable)
+    # Strawberry's enum types know the class whose members resolvers return.
+    members = getattr(leaf, "wrapped_cls", None)
+    if isinstance(leaf, GraphQLEnumType) and isinstance(members, type) and issubclass(members, Enum):
+        return _members(leaf, members)
     return _coerced(leaf)
 
 
-def _of_class(cls: type, *, nullable: bool) -> Check:
-    allowed = {cls, type(None)} if nullable else {cls}
-    return lambda values: values if allowed.issuperset(map(type, values)) else None
+def with_nulls(serialize: Serialize) -> Serialize:
+    """The same for columns that may have nulls."""
+
+    def serialize_others(values: list[Any]) -> list[Any] | None:
+        serialized = serialize(values)
+        if serialized is not None or NoneType not in set(map(type, values)):
+            return serialized
+        others = serialize([each for each in values if each is not None])
+        if others is None:
+            return None
+        following = iter(others)
+        return [None if each is None else next(following) for each in values]
+
+    return serialize_others
 
 
-def _ints(values: list[Any]) -> list[Any] | None:
-    if set(map(type, values)) != {int}:
+def _strings(values: list[Any]) -> list[Any] | None:
+    try:
+        "".join(values)  # the cheapest way to see that all are
+    except TypeError:
+        return None
+    return values
+
+
+def _booleans(values: list[Any]) -> list[Any] | None:
+    return values if set(map(type, values)) <= {bool} else None
+
+
+def _integers(values: list[Any]) -> list[Any] | None:
+    if not set(map(type, values)) <= {int}:
         return None
     try:
-        array("i", values)  # GraphQL's Int has 32 bits, and so has the array's
-    except OverflowError:
+        array("i", values)
+    except OverflowError:  # more than 32 bits
         return None
     return values
 
 
 def _floats(values: list[Any]) -> list[Any] | None:
-    # Infinity and NaN survive a sum; a sum that overflows is only looked at more closely.
-    return values if set(map(type, values)) == {float} and isfinite(sum(values)) else None
+    # One that is infinite or not a number makes the sum so.
+    return values if set(map(type, values)) <= {float} and isfinite(sum(values)) else None
 
 
-def _members(leaf: GraphQLEnumType, *, nullable: bool) -> Check:
-    """By the identity of the enum's members, which lets values that only equal one be looked at."""
-    cls = getattr(leaf, "wrapped_cls", None)
-    names: dict[int, str | None] = {}
-    if isinstance(cls, type) and issubclass(cls, Enum):
-        names = {id(member): leaf.coerce_output_value(member) for member in cls}
-    if nullable:
-        names[id(None)] = None
+def _members(leaf: GraphQLEnumType, members: type[Enum]) -> Serialize:
+    # By identity, because an enum hashes in Python, and there is one object for each member.
+    names = {id(member): leaf.coerce_output_value(member) for member in members}
 
-    def check(values: list[Any]) -> list[Any] | None:
+    def serialize(values: list[Any]) -> list[Any] | None:
         try:
-            return [names[id(value)] for value in values]
+            return [names[id(each)] for each in values]
         except KeyError:
             return None
 
-    return check
+    return serialize
 
 
-def _coerced(leaf: GraphQLScalarType) -> Check:
+def _coerced(leaf: GraphQLLeafType) -> Serialize:
     coerce = leaf.coerce_output_value
 
-    def check(values: list[Any]) -> list[Any] | None:
-        if any(value is None or value is Undefined or isinstance(value, BaseException) for value in values):
+    def serialize(values: list[Any]) -> list[Any] | None:
+        if not plain(values):
             return None
         try:
-            completed = [coerce(value) for value in values]
-        except Exception:  # noqa: BLE001 - which one it was, and where, is found out item by item
+            coerced = [coerce(each) for each in values]
+        except Exception:  # noqa: BLE001 - the way value by value finds out which, and reports it
             return None
-        return None if None in completed or Undefined in completed else completed
+        return coerced if _NOTHING.isdisjoint(map(type, coerced)) else None
 
-    return check
+    return serialize

@@ -1,197 +1,193 @@
-"""The plan of an operation: what its selections are and how each field is resolved, made once for each document."""
+"""Plans: what an operation does, decided once for its document and not again for each request.
+
+A plan is a tree of selections and fields. Selections below the root are planned when the first object of their type is
+there, because interfaces and unions have more of them than are ever needed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass, field
-from operator import attrgetter
-from typing import Any
+from collections.abc import Callable, Generator
+from typing import Any, TypeAlias
 
 from graphql import (
     FieldNode,
-    GraphQLError,
     GraphQLField,
     GraphQLObjectType,
-    GraphQLResolveInfo,
-    InlineFragmentNode,
-    OperationDefinitionNode,
-    SelectionSetNode,
-    Undefined,
-    ValueNode,
-    VariableNode,
+    GraphQLOutputType,
+    is_leaf_type,
+    is_list_type,
     is_non_null_type,
+    is_object_type,
 )
-from graphql.execution import Executor
-from graphql.execution.collect_fields import FieldDetailsList, GroupedFieldSet, collect_fields, collect_subfields
-from graphql.execution.values import get_argument_values
-from strawberry.types.field import StrawberryField
+from graphql.execution.collect_fields import FieldDetails, GroupedFieldSet, collect_fields, collect_subfields
 
-from bff.engine.places import Step
-from bff.engine.rows import Rows, rows_of
+from bff.engine import kernels
+from bff.engine.columns import Column
+from bff.engine.completion import Completion
+from bff.engine.leaves import Leaves
+from bff.engine.lists import Lists
+from bff.engine.objects import Abstracts, Objects
+from bff.engine.pending import Pending, all_of, close, stepwise, then
+from bff.engine.places import ROOT, FieldPlace, Place
+from bff.engine.resolvers import Resolve, resolver_of
+from bff.engine.run import Run
 
-GUARD = "engine.guard"
-Guard = Callable[[GraphQLResolveInfo[Any]], None]
-"""Judges a field before it is resolved, by raising: in `GraphQLField.extensions["engine.guard"]`."""
-
-MAX_VARIANTS = 64
-"""Of one operation: each set of values of the variables in its @skip and @include is planned by itself."""
-
-
-class Unsupported(Exception):
-    """This operation is for graphql-core; the message is the reason, from a small set."""
+Wrap: TypeAlias = Callable[["Field", Resolve], Resolve]
+"""Made round the resolving of each field of a plan when it is made: see `BreadthExecutor.wrap`."""
 
 
-@dataclass(slots=True)
-class FieldPlan:
-    """One field of one selection, for all objects at once."""
+class Field:
+    """One field of a selection, with all places in the document that ask for it.
 
-    parent: GraphQLObjectType
-    name: str
-    definition: GraphQLField
-    details: FieldDetailsList
-    step: Step
-    strawberry: StrawberryField | None
-    attribute: Callable[[Any], Any] | None
-    """How the value is read, where it is an attribute of the source object."""
-    batched: Callable[..., Any] | None
-    """The author's function, where it takes all parents at once."""
-    guard: Guard | None
-    constant: dict[str, Any] | None
-    """The arguments, where no variable has a part in them."""
-    selections: dict[GraphQLObjectType, Selection] = field(default_factory=dict)
-    completer: Any = None
-    """How its column is completed; put there by whoever completes it first."""
+    Attributes:
+        key: its name in the response.
+        name: its name in the schema.
+        order: its index among the fields of its selection.
+        nullable: whether null may be its value.
+        full_name: `Type.name`, as messages have it.
+    """
 
-    @property
-    def nodes(self) -> list[FieldNode]:
-        return [each.node for each in self.details]
+    __slots__ = (
+        "_completion", "_resolve", "_selections", "definition", "details", "full_name", "key", "name", "nodes",
+        "nullable", "order", "parent_type",
+    )  # fmt: skip
 
-    def arguments(self, executor: Executor[Any]) -> dict[str, Any]:
-        if self.constant is not None:
-            return self.constant
-        return get_argument_values(self.definition, self.details[0].node, executor.variable_values)
+    def __init__(
+        self,
+        run: Run,
+        parent_type: GraphQLObjectType,
+        definition: GraphQLField,
+        key: str,
+        order: int,
+        details: list[FieldDetails],
+    ) -> None:
+        self.key = key
+        self.name = details[0].node.name.value
+        self.full_name = f"{parent_type.name}.{self.name}"
+        self.order = order
+        self.parent_type = parent_type
+        self.definition = definition
+        self.details = details
+        self.nodes: list[FieldNode] = [each.node for each in details]
+        self.nullable = not is_non_null_type(definition.type)
+        self._selections: dict[GraphQLObjectType, Selection] = {}
+        self._completion = _completion(definition.type, self)
+        resolve = resolver_of(run, self)
+        self._resolve = run.wrap(self, resolve) if run.wrap else resolve
 
-    def selection(self, executor: Executor[Any], object_type: GraphQLObjectType) -> Selection:
-        """What is asked of objects of this type, below this field."""
-        found = self.selections.get(object_type)
-        if found is None:
+    def column(self, run: Run, objects: list[Any], above: Place) -> Column | Pending[Column]:
+        """The field of all these objects, which are the rows of `above`."""
+        place = FieldPlace(above, self)
+        values = self._resolve(run, objects, place)
+        if isinstance(values, Pending):
+            return values.then(lambda values: self._completion.complete(run, values, place))
+        return self._completion.complete(run, values, place)
+
+    def selection(self, run: Run, type_: GraphQLObjectType) -> Selection:
+        """What is asked of the objects of one type that the field leads to.
+
+        Raises:
+            GraphQLError: a directive in it has no value.
+        """
+        selection = self._selections.get(type_)
+        if selection is None:
+            executor = run.executor
             collected = collect_subfields(
                 executor.schema,
                 executor.fragments,
                 executor.variable_values,
                 executor.operation,
-                object_type,
+                type_,
                 self.details,
+                executor.hide_suggestions,
             )
-            found = self.selections[object_type] = _selection(executor, object_type, collected.grouped_field_set)
-        return found
+            selection = self._selections[type_] = Selection(run, type_, collected.grouped_field_set)
+        return selection
 
 
-@dataclass(slots=True)
 class Selection:
     """The fields asked of objects of one type."""
 
-    type: GraphQLObjectType
-    fields: list[FieldPlan]
-    rows: Rows
+    __slots__ = ("_fields", "_rows")
+
+    def __init__(self, run: Run, type_: GraphQLObjectType, grouped: GroupedFieldSet) -> None:
+        schema = run.executor.schema
+        self._fields: list[Field] = []
+        for key, details in grouped.items():
+            definition = schema.get_field(type_, details[0].node.name.value)
+            if definition is not None:  # only validation would refuse one that is not there
+                self._fields.append(Field(run, type_, definition, key, len(self._fields), details))
+        self._rows = kernels.rows(tuple(field.key for field in self._fields))
+
+    def execute(self, run: Run, objects: list[Any], place: Place) -> Column | Pending[Column]:
+        """One row for each object, all fields side by side; not a field more once no object is left to have it."""
+        count = len(objects)
+        if not count:
+            return Column([])
+        columns: list[Column | Pending[Column]] = []
+        for field in self._fields:
+            column = field.column(run, objects, place)
+            if isinstance(column, Column) and column.lost and len(column.lost) == count:
+                close(columns)
+                return _all_lost(count)
+            columns.append(column)
+        done = all_of(columns, enough=lambda column: bool(column.lost) and len(column.lost or ()) == count)
+        return then(done, lambda columns: self._assembled(columns, count))
+
+    def execute_serially(self, run: Run, source: Any) -> Column | Pending[Column]:
+        """The only row of a mutation: a field begins when the one before it has ended with all that follows from it."""
+        return stepwise(self._one_after_the_other(run, source))
+
+    def _one_after_the_other(self, run: Run, source: Any) -> Generator[Pending[Column], Column, Column]:
+        columns: list[Column] = []
+        for field in self._fields:
+            column = field.column(run, [source], ROOT)
+            if isinstance(column, Pending):
+                column = yield column
+            if column.lost:
+                return _all_lost(1)
+            columns.append(column)
+        return self._assembled(columns, 1)
+
+    def _assembled(self, columns: list[Column] | None, count: int) -> Column:
+        if columns is None:
+            return _all_lost(count)
+        lost: set[int] = set()
+        for column in columns:
+            if column.lost:
+                lost = lost | column.lost
+        return Column(self._rows([column.values for column in columns], count), lost)
 
 
-def plan_of(executor: Executor[Any]) -> Selection:
-    """The root selection of the executor's operation; kept with the document, and freed with it.
+def root_selection(run: Run, root_type: GraphQLObjectType) -> Selection:
+    """The plan of the operation, from its root.
 
     Raises:
-        Unsupported: the operation needs what only graphql-core does.
+        GraphQLError: a directive in it has no value.
     """
-    if executor.abort_signal is not None or executor.middleware_manager is not None:
-        raise Unsupported("middleware")
-    operation = executor.operation
-    known: dict[Any, Any] = vars(operation).setdefault("bff_plans", {})
-    deciding = known.get("deciding")
-    if deciding is None:
-        deciding = known["deciding"] = _deciding(operation, executor)
-    if isinstance(deciding, Unsupported):
-        raise deciding
-    values = executor.variable_values.coerced
-    variant = (id(executor.schema), *(values.get(name, Undefined) for name in deciding))
-    plan = known.get(variant)
-    if plan is None:
-        if len(known) > MAX_VARIANTS:
-            raise Unsupported("variants")
-        plan = known[variant] = _plan(executor)
-    return plan[1]
+    executor = run.executor
+    collected = collect_fields(
+        executor.schema,
+        executor.fragments,
+        executor.variable_values,
+        root_type,
+        executor.operation,
+        executor.hide_suggestions,
+    )
+    return Selection(run, root_type, collected.grouped_field_set)
 
 
-def _plan(executor: Executor[Any]) -> tuple[Any, Selection]:
-    root = executor.schema.get_root_type(executor.operation.operation)
-    if root is None:
-        raise Unsupported("no root type")
-    collected = collect_fields(executor.schema, executor.fragments, executor.variable_values, root, executor.operation)
-    # The schema is held with its plan, so that its id stays its own.
-    return executor.schema, _selection(executor, root, collected.grouped_field_set)
+def _completion(type_: GraphQLOutputType, field: Field, *, required: bool = False) -> Completion:
+    if is_non_null_type(type_):
+        return _completion(type_.of_type, field, required=True)
+    if is_list_type(type_):
+        return Lists(_completion(type_.of_type, field), field, required=required)
+    if is_leaf_type(type_):
+        return Leaves(type_, field, required=required)
+    if is_object_type(type_):
+        return Objects(type_, field, required=required)
+    return Abstracts(type_, field, required=required)  # type: ignore[arg-type]
 
 
-def _selection(executor: Executor[Any], object_type: GraphQLObjectType, grouped: GroupedFieldSet) -> Selection:
-    fields = []
-    for order, (key, details) in enumerate(grouped.items()):
-        name = details[0].node.name.value
-        definition = executor.schema.get_field(object_type, name)
-        if definition is not None:
-            fields.append(_field(object_type, name, definition, details, key, order))
-    return Selection(object_type, fields, rows_of(tuple(str(each.step.key) for each in fields)))
-
-
-def _field(
-    parent: GraphQLObjectType, name: str, definition: GraphQLField, details: FieldDetailsList, key: str, order: int
-) -> FieldPlan:
-    node = details[0].node
-    constant = None
-    if not any(_has_variable(argument.value) for argument in node.arguments or ()):
-        with suppress(GraphQLError):  # raised again, with its path, when the field is resolved
-            constant = get_argument_values(definition, node)
-    extensions = definition.extensions or {}
-    author: StrawberryField | None = extensions.get("strawberry-definition")
-    attribute = batched = None
-    if author is not None and not author.extensions and not author.is_subscription:
-        if author.base_resolver is None:
-            attribute = attrgetter(author.python_name)
-        else:
-            batched = getattr(author.base_resolver.wrapped_func, "__batched__", None)
-    step = Step(key, order, not is_non_null_type(definition.type), parent.name)
-    guard = extensions.get(GUARD)
-    return FieldPlan(parent, name, definition, details, step, author, attribute, batched, guard, constant)
-
-
-def _has_variable(value: ValueNode) -> bool:
-    if isinstance(value, VariableNode):
-        return True
-    parts = getattr(value, "values", None) or [each.value for each in getattr(value, "fields", None) or ()]
-    return any(_has_variable(part) for part in parts)
-
-
-def _deciding(operation: OperationDefinitionNode, executor: Executor[Any]) -> tuple[str, ...] | Unsupported:
-    """The variables that decide what is asked for, or why this is not for us."""
-    if operation.directives:
-        return Unsupported("operation directive")
-    names: dict[str, None] = {}
-    try:
-        for fragment in executor.fragments.values():
-            if fragment.variable_signatures:
-                return Unsupported("fragment variables")
-            names.update(dict.fromkeys(_directive_variables(fragment.definition.selection_set)))
-        names.update(dict.fromkeys(_directive_variables(operation.selection_set)))
-    except Unsupported as unsupported:
-        return unsupported
-    return tuple(names)
-
-
-def _directive_variables(selections: SelectionSetNode) -> Iterator[str]:
-    for each in selections.selections:
-        for directive in each.directives or ():
-            if directive.name.value not in {"skip", "include"}:
-                raise Unsupported("directive")
-            for argument in directive.arguments or ():
-                if isinstance(argument.value, VariableNode):
-                    yield argument.value.name.value
-        if isinstance(each, FieldNode | InlineFragmentNode) and each.selection_set:
-            yield from _directive_variables(each.selection_set)
+def _all_lost(count: int) -> Column:
+    return Column([None] * count, set(range(count)))

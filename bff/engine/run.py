@@ -1,54 +1,86 @@
-"""One execution of a plan: on whose behalf, and what has failed so far."""
+"""One execution of one operation: what all nodes of its plan share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import Callable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from graphql import GraphQLError, GraphQLResolveInfo, located_error
+from graphql import GraphQLResolveInfo
 from graphql.execution import Executor
 
-from bff.engine.places import Places, Step, path_of
-from bff.engine.plan import FieldPlan
+from bff.engine.failures import Failures
+from bff.engine.places import Place
 
-Completed = tuple[list[Any], frozenset[int]]
-"""A column's values, and the rows in which a null stands that the type forbids."""
+if TYPE_CHECKING:
+    from bff.engine.plan import Field, Wrap
 
-Resolve = Callable[["Run", FieldPlan, list[Any], Places], Completed | Coroutine[Any, Any, Completed]]
+Guard: TypeAlias = Callable[[GraphQLResolveInfo[Any]], None]
+"""Asked before a field is resolved; what it raises is the error of the field for every parent. See `GUARD`."""
+
+GUARD = "engine.guard"
+"""The key of a `Guard` in `GraphQLField.extensions`. The breadth-first executor asks it once for each node of the plan,
+with the `info` of the first parent; the standard executor asks it for each parent."""
 
 
 class Run:
-    """What all columns of one execution share."""
+    """What is shared by all nodes of the plan.
 
-    def __init__(self, executor: Executor[Any], resolve: Resolve) -> None:
+    Args:
+        executor: graphql-core's, which knows schema, variables and context.
+        wrap: for fields that are planned on the way.
+    """
+
+    __slots__ = ("_verdicts", "executor", "failures", "is_async_iterable", "is_awaitable", "wrap")
+
+    def __init__(self, executor: Executor[Any], wrap: Wrap | None) -> None:
         self.executor = executor
-        self._resolve = resolve
-        self._failures: list[tuple[Sequence[Step], GraphQLError]] = []
+        self.wrap = wrap
+        self.failures = Failures()
+        self.is_awaitable: Callable[[Any], bool] = executor.is_awaitable
+        self.is_async_iterable: Callable[[Any], bool] = executor.is_async_iterable
+        self._verdicts: dict[Field, Exception | None] = {}
 
-    def resolve(
-        self, field: FieldPlan, sources: list[Any], places: Places
-    ) -> Completed | Coroutine[Any, Any, Completed]:
-        """The completed column of a field; at once where nothing has to be waited for."""
-        return self._resolve(self, field, sources, places)
+    def info(self, field: Field, place: Place, row: int = 0) -> GraphQLResolveInfo[Any]:
+        return self.infos(field, place)(row)
 
-    def fail(self, error: Exception, steps: Sequence[Step], field: FieldPlan) -> None:
-        self._failures.append((steps, located_error(error, field.nodes, [step.key for step in steps])))
+    def infos(self, field: Field, place: Place) -> Callable[[int], GraphQLResolveInfo[Any]]:
+        """The `info` of each row of a column, which differ in their path alone."""
+        executor = self.executor
+        info = executor.build_resolve_info(field.definition, field.nodes, field.parent_type, None)  # type: ignore[arg-type]
+        own: Any = type(info)
+        kind, index = _with_late_path(own)
+        before, after = tuple(info[:index]), tuple(info[index + 1 :])
+        return lambda row: tuple.__new__(kind, (*before, _Late(place, row), *after))
 
-    def info(self, field: FieldPlan, places: Places, row: int) -> GraphQLResolveInfo[Any]:
-        """What a resolver is told; where it is told so for many objects, the path is that of the first."""
-        return self.executor.build_resolve_info(field.definition, field.nodes, field.parent, path_of(places.steps(row)))
+    def refusal(self, field: Field, guard: Guard, place: Place) -> Exception | None:
+        """What the guard says about the node; it is asked once, also if the node's parents come one after the other."""
+        try:
+            return self._verdicts[field]
+        except KeyError:
+            refusal = None
+            try:
+                guard(self.info(field, place))
+            except Exception as error:  # noqa: BLE001 - a guard refuses by whatever error it wants to be reported
+                refusal = error
+            self._verdicts[field] = refusal
+            return refusal
 
-    def errors(self) -> list[GraphQLError]:
-        """In the document's order, without those below a position that an earlier error has made null already."""
-        errors: list[GraphQLError] = []
-        nulls: set[tuple[str | int, ...]] = set()
-        for steps, error in sorted(self._failures, key=lambda failure: [step.order for step in failure[0]]):
-            path = tuple(step.key for step in steps)
-            if any(path[:length] in nulls for length in range(len(path) + 1)):
-                continue
-            depth = len(steps)
-            while depth and not steps[depth - 1].nullable:
-                depth -= 1
-            nulls.add(path[:depth])
-            errors.append(error)
-        return errors
+
+class _Late(NamedTuple):
+    """A path, before anybody has asked for it."""
+
+    place: Place
+    row: int
+
+
+@lru_cache(maxsize=16)
+def _with_late_path(kind: type[Any]) -> tuple[type[Any], int]:
+    """A subclass of a `GraphQLResolveInfo` that makes its path when it is read, and where it keeps what it needs."""
+    index: int = kind._fields.index("path")
+
+    def path(self: Any) -> Any:
+        held = tuple.__getitem__(self, index)
+        return held.place.path(held.row) if isinstance(held, _Late) else held
+
+    return type(kind.__name__, (kind,), {"__slots__": (), "path": property(path)}), index

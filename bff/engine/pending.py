@@ -1,0 +1,131 @@
+"""Results that are not there yet, and what is to be done with them then.
+
+A level is resolved by plain calls as long as its values are at hand. What has to be awaited becomes a `Pending`, on
+which the rest of the work is put by `then`: no coroutine exists for it before somebody awaits it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
+from types import CoroutineType
+from typing import Any, Generic, TypeVar, cast
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+
+class Pending(Generic[T]):
+    """A result to come.
+
+    Args:
+        start: what to await for it.
+        awaitables: what resolvers have returned and `start` is going to await: to be closed if nobody wants it.
+    """
+
+    __slots__ = ("_awaitables", "_start", "_steps")
+
+    def __init__(self, start: Callable[[], Awaitable[Any]], awaitables: Iterable[Any] = ()) -> None:
+        self._start = start
+        self._awaitables = awaitables
+        self._steps: list[Callable[[Any], Any]] = []
+
+    def then(self, step: Callable[[T], U | Pending[U]]) -> Pending[U]:
+        """Do `step` with the result; what it returns is the result from then on."""
+        self._steps.append(step)
+        return cast("Pending[U]", self)
+
+    async def value(self) -> T:
+        """The result. It can be asked for only once."""
+        value: Any = await self._start()
+        for step in self._steps:
+            value = step(value)
+            if type(value) is Pending:
+                value = await value.value()
+        return cast("T", value)
+
+    def drop(self) -> None:
+        """Nobody wants the result: what has not been started never will be."""
+        close(self._awaitables)
+
+
+def then(value: T | Pending[T], step: Callable[[T], U | Pending[U]]) -> U | Pending[U]:
+    """Do `step` with the value, now if it is there."""
+    return value.then(step) if isinstance(value, Pending) else step(value)
+
+
+def close(awaitables: Iterable[Any]) -> None:
+    """End coroutines that nobody is going to await. Futures are left alone: others may wait for the same ones."""
+    for each in awaitables:
+        if isinstance(each, CoroutineType | Pending):
+            each.drop() if isinstance(each, Pending) else each.close()
+
+
+async def outcome(awaitable: Awaitable[T]) -> T | Exception:
+    """Its result, or the error that it ends with, as a value."""
+    try:
+        return await awaitable
+    except Exception as error:  # noqa: BLE001 - errors are values here; they become null with an error in the response
+        return error
+
+
+def all_of(
+    results: Sequence[T | Pending[T]], *, enough: Callable[[T], bool] | None = None
+) -> list[T] | Pending[list[T] | None] | None:
+    """All results, those to come awaited side by side; None as soon as one is `enough`, which ends the others."""
+    if any(isinstance(each, Pending) for each in results):
+        return Pending(lambda: together(results, enough=enough), results)
+    return cast("list[T]", results)
+
+
+class _Enough(Exception):
+    """Not an error: it ends a gather early."""
+
+
+async def together(results: Sequence[T | Pending[T]], *, enough: Callable[[T], bool] | None = None) -> list[T] | None:
+    waiting = [each for each in results if isinstance(each, Pending)]
+    if len(waiting) == 1:  # a task costs more than awaiting it here
+        return [await each.value() if isinstance(each, Pending) else each for each in results]
+
+    async def watched(pending: Pending[T]) -> T:
+        value = await pending.value()
+        if enough and enough(value):
+            raise _Enough
+        return value
+
+    tasks = [asyncio.ensure_future(watched(each)) for each in waiting]
+    try:
+        values = iter(await asyncio.gather(*tasks))
+    except _Enough:
+        return None
+    finally:
+        await cancelled(tasks)
+        close(waiting)
+    return [next(values) if isinstance(each, Pending) else each for each in results]
+
+
+async def cancelled(tasks: Iterable[asyncio.Future[Any]]) -> None:
+    """End those that still run, and wait until they have ended."""
+    running = [each for each in tasks if not each.done()]
+    for each in running:
+        each.cancel()
+    if running:
+        await asyncio.wait(running)
+
+
+def stepwise(steps: Generator[Pending[Any], Any, T]) -> T | Pending[T]:
+    """What a generator returns that yields whatever it has to wait for, and gets its result back."""
+    try:
+        first = next(steps)
+    except StopIteration as end:
+        return cast("T", end.value)
+    return Pending(lambda: _resumed(steps, first))
+
+
+async def _resumed(steps: Generator[Pending[Any], Any, T], pending: Pending[Any]) -> T:
+    while True:
+        value = await pending.value()
+        try:
+            pending = steps.send(value)
+        except StopIteration as end:
+            return cast("T", end.value)

@@ -1,0 +1,144 @@
+"""Plans are kept as long as their documents, and what cannot be planned is known as long."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from typing import Any, Literal, TypeAlias
+
+from graphql import (
+    FragmentSpreadNode,
+    GraphQLError,
+    OperationDefinitionNode,
+    SelectionSetNode,
+    VariableNode,
+)
+from graphql.execution import Executor
+
+from bff.engine.plan import Selection, root_selection
+from bff.engine.run import Run
+
+MAX_VARIANTS = 16
+"""Of one operation: each variable in a `@skip` or `@include` doubles them."""
+
+Reason: TypeAlias = Literal[
+    "abort signal",
+    "custom directive",
+    "defer or stream",
+    "execution hooks",
+    "fragment arguments",
+    "middleware",
+    "nested too deeply",
+    "no such root type",
+    "operation directive",
+    "own predicates",
+    "unfit directive arguments",
+]
+"""Why an operation is executed by graphql-core; the whole list, so that it can be the label of a metric."""
+
+
+class Fallback(Exception):
+    """Not an error: graphql-core executes the operation."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Plans:
+    """The plans of all operations of one schema that are alive."""
+
+    def __init__(self) -> None:
+        self._operations: dict[int, tuple[weakref.ref[OperationDefinitionNode], _Operation]] = {}
+
+    def plan(self, run: Run) -> Selection:
+        """The plan of the operation with these variables.
+
+        Raises:
+            Fallback: there is none.
+        """
+        operation = run.executor.operation
+        # By identity: graphql-core's nodes hash and compare by their whole content.
+        known = self._operations.get(id(operation))
+        if known is None:
+            key, operations = id(operation), self._operations
+            known = weakref.ref(operation, lambda _: operations.pop(key, None)), _Operation(run.executor)
+            operations[key] = known
+        return known[1].plan(run)
+
+    def __len__(self) -> int:
+        return len(self._operations)
+
+
+class _Operation:
+    """The plans of one operation by the values of the variables that decide what it selects."""
+
+    def __init__(self, executor: Executor[Any]) -> None:
+        self._variants: dict[tuple[Any, ...], Selection] = {}
+        self._deciding: list[str] = []
+        self._fallback: Reason | None = None
+        try:
+            self._deciding = sorted(_deciding(executor))
+        except Fallback as fallback:
+            self._fallback = fallback.reason
+        except RecursionError:
+            self._fallback = "nested too deeply"
+
+    def plan(self, run: Run) -> Selection:
+        if self._fallback:
+            raise Fallback(self._fallback)
+        values = run.executor.variable_values.coerced
+        try:
+            variant = tuple([values[name] for name in self._deciding])
+        except KeyError:
+            raise Fallback("unfit directive arguments") from None
+        plan = self._variants.get(variant)
+        if plan is None:
+            plan = _planned(run)
+            if len(self._variants) >= MAX_VARIANTS:
+                del self._variants[next(iter(self._variants))]
+            self._variants[variant] = plan
+        return plan
+
+
+def _planned(run: Run) -> Selection:
+    root_type = run.executor.schema.get_root_type(run.executor.operation.operation)
+    if root_type is None:
+        raise Fallback("no such root type")
+    try:
+        return root_selection(run, root_type)
+    except GraphQLError:
+        raise Fallback("unfit directive arguments") from None
+    except RecursionError:
+        raise Fallback("nested too deeply") from None
+
+
+def _deciding(executor: Executor[Any]) -> set[str]:
+    """The names of the variables in `@skip` and `@include`.
+
+    Raises:
+        Fallback: the document has something in it that is executed by graphql-core.
+    """
+    operation = executor.operation
+    if operation.directives:
+        raise Fallback("operation directive")
+    if any(fragment.variable_signatures for fragment in executor.fragments.values()):
+        raise Fallback("fragment arguments")
+    selections = [operation.selection_set, *(each.definition.selection_set for each in executor.fragments.values())]
+    names: set[str] = set()
+    for directive in (each for selection in selections for each in _directives(selection)):
+        name = directive.name.value
+        if name in ("defer", "stream"):
+            raise Fallback("defer or stream")
+        if name not in ("skip", "include"):
+            raise Fallback("custom directive")
+        names |= {each.value.name.value for each in directive.arguments if isinstance(each.value, VariableNode)}
+    return names
+
+
+def _directives(selection_set: SelectionSetNode) -> Iterator[Any]:
+    for selection in selection_set.selections:
+        yield from selection.directives or ()
+        below = None if isinstance(selection, FragmentSpreadNode) else getattr(selection, "selection_set", None)
+        if below:
+            yield from _directives(below)

@@ -1,0 +1,207 @@
+"""How the values of one field are got for all objects of a level.
+
+Strawberry's fields are resolved without the wrappers that strawberry puts round every call, as long as these would do
+nothing. Everything else is called as graphql-core calls it: object by object, with an `info`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+from graphql import get_named_type, is_input_object_type
+from strawberry.types.arguments import convert_arguments
+from strawberry.types.field import StrawberryField
+from strawberry.types.fields.resolver import StrawberryResolver
+
+from bff.engine import kernels
+from bff.engine.arguments import Arguments, shareable
+from bff.engine.authoring import BatchedResolver, batched_resolver, checked_results
+from bff.engine.pending import Pending, outcome
+from bff.engine.places import Place
+from bff.engine.run import GUARD, Guard, Run
+
+if TYPE_CHECKING:
+    from bff.engine.plan import Field
+
+Resolve: TypeAlias = Callable[[Run, list[Any], Place], list[Any] | Pending[list[Any]]]
+"""The values of a field for these objects; an exception among them is that object's error. It never raises one."""
+
+
+Infos: TypeAlias = Callable[[Run, Place], Callable[[int], Any]]
+"""Makes strawberry's `Info` for each row of a column."""
+
+
+def resolver_of(run: Run, field: Field) -> Resolve:
+    """The cheapest right way to the values of a field, behind its guard if it has one."""
+    resolve = _unguarded(run, field)
+    guard: Guard | None = field.definition.extensions.get(GUARD)
+    return _guarded(field, guard, resolve) if guard else resolve
+
+
+def _guarded(field: Field, guard: Guard, resolve: Resolve) -> Resolve:
+    def resolve_if_allowed(run: Run, objects: list[Any], place: Place) -> list[Any] | Pending[list[Any]]:
+        refusal = run.refusal(field, guard, place)
+        return resolve(run, objects, place) if refusal is None else [refusal] * len(objects)
+
+    return resolve_if_allowed
+
+
+def _unguarded(run: Run, field: Field) -> Resolve:
+    if field.name == "__typename":
+        return _type_name(field.parent_type.name)
+    definition = field.definition.extensions.get("strawberry-definition")
+    schema = vars(run.executor.schema).get("_strawberry_schema")
+    if schema is None or not isinstance(definition, StrawberryField) or not _is_bare(field, definition, schema):
+        return _as_graphql_core(field)
+    if definition.base_resolver is None:
+        return _attributes(definition)
+    resolver = definition.base_resolver
+    infos = _infos(field, definition, schema)
+    arguments = Arguments(field.definition, field.nodes[0], _converter(field, definition, schema))
+    batch = batched_resolver(definition)
+    if batch is not None:
+        return _batched(field, batch, arguments, infos)
+    return _object_by_object(resolver, arguments, infos)
+
+
+def _is_bare(field: Field, definition: StrawberryField, schema: Any) -> bool:
+    """Whether strawberry's wrappers of the field only call its resolver, and nobody has put others round them."""
+    resolve = field.definition.resolve
+    return (
+        getattr(resolve, "__module__", None) == "strawberry.schema.schema_converter"
+        and getattr(resolve, "__qualname__", "").startswith("GraphQLCoreConverter.from_resolver.")
+        and not definition.extensions
+        and not schema.schema_converter.exception_handlers
+        and not definition.is_subscription
+        and type(definition).get_result is StrawberryField.get_result
+        and type(definition.base_resolver) in (StrawberryResolver, type(None))
+    )
+
+
+def _type_name(name: str) -> Resolve:
+    return lambda _run, objects, _place: [name] * len(objects)
+
+
+def _attributes(definition: StrawberryField) -> Resolve:
+    name, read = definition.python_name, definition.default_resolver
+    read_all = kernels.attributes(name) if read is getattr else None
+
+    def read_one(source: Any) -> Any:
+        try:
+            return read(source, name)
+        except Exception as error:  # noqa: BLE001 - the error of this object alone
+            return error
+
+    def resolve(_run: Run, objects: list[Any], _place: Place) -> list[Any]:
+        if read_all is not None:
+            try:
+                return read_all(objects)
+            except Exception:  # noqa: BLE001, S110 - some object has no such attribute: find out which
+                pass
+        return [read_one(each) for each in objects]
+
+    return resolve
+
+
+def _batched(field: Field, batch: BatchedResolver, arguments: Arguments, infos: Infos) -> Resolve:
+    function, info_name = batch
+
+    def resolve(run: Run, objects: list[Any], place: Place) -> list[Any] | Pending[list[Any]]:
+        def column(results: Any) -> list[Any]:
+            try:
+                return checked_results(results, len(objects), field.full_name)
+            except Exception as error:  # noqa: BLE001 - the error of all of them
+                return [error] * len(objects)
+
+        try:
+            given = arguments.values(run, place)
+            if info_name:
+                given = {**given, info_name: infos(run, place)(0)}
+            # A list of their own, because sorting it must not shift the results of other fields.
+            results: Any = function(objects.copy(), **given)
+        except Exception as error:  # noqa: BLE001 - the error of all of them
+            return [error] * len(objects)
+        if run.is_awaitable(results):
+            return Pending(lambda: outcome(results), (results,)).then(column)
+        return column(results)
+
+    return resolve
+
+
+def _object_by_object(resolver: StrawberryResolver[Any], arguments: Arguments, infos: Infos) -> Resolve:
+    function = cast("Callable[..., Any]", resolver.wrapped_func)
+    takes_self = resolver.self_parameter is not None
+    source_names = [each.name for each in (resolver.parent_parameter, resolver.root_parameter) if each]
+    info_name = resolver.info_parameter.name if resolver.info_parameter else None
+
+    def resolve(run: Run, objects: list[Any], place: Place) -> list[Any]:
+        info = infos(run, place) if info_name else None
+
+        def call(row: int, source: Any, given: dict[str, Any]) -> Any:
+            if info_name and info:
+                given = {**given, info_name: info(row)}
+            if source_names:
+                given = {**given, **dict.fromkeys(source_names, source)}
+            return function(source, **given) if takes_self else function(**given)
+
+        return _called_for_each(run, objects, place, arguments, call)
+
+    return resolve
+
+
+def _as_graphql_core(field: Field) -> Resolve:
+    arguments = Arguments(field.definition, field.nodes[0])
+
+    def resolve(run: Run, objects: list[Any], place: Place) -> list[Any]:
+        function = field.definition.resolve or run.executor.field_resolver
+        info = run.infos(field, place)
+        return _called_for_each(
+            run, objects, place, arguments, lambda row, source, given: function(source, info(row), **given)
+        )
+
+    return resolve
+
+
+def _called_for_each(
+    run: Run, objects: list[Any], place: Place, arguments: Arguments, call: Callable[[int, Any, dict[str, Any]], Any]
+) -> list[Any]:
+    try:
+        given = arguments.values(run, place)
+    except Exception as error:  # noqa: BLE001 - the error of all of them
+        return [error] * len(objects)
+    shared = shareable(given)
+    values: list[Any] = []
+    for row, source in enumerate(objects):
+        try:
+            values.append(call(row, source, given if shared or not row else arguments.values(run, place)))
+        except Exception as error:  # noqa: BLE001 - the error of this object alone
+            values.append(error)
+    return values
+
+
+def _infos(field: Field, definition: StrawberryField, schema: Any) -> Infos:
+    make = schema.config.info_class
+
+    def infos(run: Run, place: Place) -> Callable[[int], Any]:
+        info = run.infos(field, place)
+        return lambda row: make(_raw_info=info(row), _field=definition)
+
+    return infos
+
+
+def _converter(
+    field: Field, definition: StrawberryField, schema: Any
+) -> Callable[[dict[str, Any], Run, Place], dict[str, Any]]:
+    """From the names and values of GraphQL to those of Python, as strawberry does it."""
+    infos = _infos(field, definition, schema)
+    arguments = definition.arguments
+    scalars = schema.schema_converter.scalar_registry
+    # Only input types can look at the info while they are made.
+    wants_info = any(is_input_object_type(get_named_type(each.type)) for each in field.definition.args.values())
+
+    def convert(values: dict[str, Any], run: Run, place: Place) -> dict[str, Any]:
+        info = infos(run, place)(0) if wants_info else None
+        return convert_arguments(values, arguments, scalars, schema.config, info)
+
+    return convert

@@ -1,0 +1,95 @@
+"""Columns with values that are still to come, one by one.
+
+Resolvers that are asked parent by parent end at different times. What arrives in the same tick goes on together, as one
+wave, so that batches stay together, but nobody waits for the slowest of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
+
+from bff.engine.columns import Column, scattered
+from bff.engine.pending import Pending, cancelled, close, outcome
+from bff.engine.places import Place, SomePlace
+from bff.engine.run import Run
+
+Complete: TypeAlias = Callable[[Run, list[Any], Place], Column | Pending[Column]]
+
+
+def settled(run: Run, values: list[Any]) -> list[Any] | Pending[list[Any]]:
+    """The values when all are there, with errors among them as values: for columns that nothing follows after."""
+    late = _late(run, values)
+    if not late:
+        return values
+
+    async def settle() -> list[Any]:
+        there = values.copy()
+        # Awaited one after the other where there is just one: a task costs more than that.
+        found = await asyncio.gather(*map(outcome, late.values())) if len(late) > 1 else [await outcome(*late.values())]
+        for row, value in zip(late, found, strict=True):
+            there[row] = value
+        return there
+
+    return Pending(settle, late.values())
+
+
+def in_waves(run: Run, values: list[Any], place: Place, complete: Complete) -> Column | Pending[Column]:
+    """Complete the values wave by wave, each with all that follows from it, as they arrive."""
+    late = _late(run, values)
+    if not late:
+        return complete(run, values, place)
+    if len(values) == 1:
+        (only,) = values
+        return Pending(lambda: outcome(only), values).then(lambda value: complete(run, [value], place))
+    return Pending(lambda: _waves(run, values, late, place, complete), late.values())
+
+
+def _late(run: Run, values: list[Any]) -> dict[int, Awaitable[Any]]:
+    is_awaitable = run.is_awaitable
+    return {
+        row: value for row, value in enumerate(values) if not isinstance(value, BaseException) and is_awaitable(value)
+    }
+
+
+async def _waves(
+    run: Run, values: list[Any], late: dict[int, Awaitable[Any]], place: Place, complete: Complete
+) -> Column:
+    rows_by_task: dict[asyncio.Future[Any], list[int]] = {}
+    for row, awaitable in late.items():
+        # The same future in several rows, such as a loader's for the same key, is one task.
+        rows_by_task.setdefault(asyncio.ensure_future(awaitable), []).append(row)
+    arrived: asyncio.Queue[asyncio.Future[Any]] = asyncio.Queue()
+    for task in rows_by_task:
+        task.add_done_callback(arrived.put_nowait)
+    parts: list[tuple[list[int], Column | asyncio.Future[Column]]] = []
+
+    def go_on(wave: dict[int, Any]) -> None:
+        rows = sorted(wave)
+        column = complete(run, [wave[row] for row in rows], SomePlace(place, rows))
+        parts.append((rows, asyncio.ensure_future(column.value()) if isinstance(column, Pending) else column))
+
+    try:
+        if len(late) < len(values):
+            go_on({row: value for row, value in enumerate(values) if row not in late})
+        left = len(rows_by_task)
+        while left:
+            tasks = [await arrived.get()]
+            while not arrived.empty():
+                tasks.append(arrived.get_nowait())
+            left -= len(tasks)
+            go_on({row: _result(task) for task in tasks for row in rows_by_task[task]})
+        columns = [(rows, part if isinstance(part, Column) else await part) for rows, part in parts]
+    finally:
+        await cancelled([*rows_by_task, *(part for _, part in parts if isinstance(part, asyncio.Future))])
+        close(late.values())
+    return scattered(len(values), columns, set())
+
+
+def _result(task: asyncio.Future[Any]) -> Any:
+    """What the task has come to, an error as a value; a cancellation goes on upwards."""
+    error = task.exception()
+    if error is not None and not isinstance(error, Exception):
+        raise error
+    return error or task.result()
