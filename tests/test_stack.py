@@ -116,7 +116,7 @@ async def test_what_slowapis_limiter_says_is_what_happens(monkeypatch, path):
     assert (await shop.client.request(url=path, headers=partner(), **request)).status_code == 200
     limiter = type(limiters(shop)[0])
     assert limiter in slowapi.extension.STRATEGIES.values()
-    monkeypatch.setattr(limiter, "test", lambda *_, **__: False)
+    monkeypatch.setattr(limiter, "hit", lambda *_, **__: False)
     assert (await shop.client.request(url=path, headers=partner(), **request)).status_code == 429
 
 
