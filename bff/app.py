@@ -66,7 +66,9 @@ def build(
     readiness = Readiness({name: services[name] for name, each in config.services.items() if each.required})
     schema = compose(schema_modules(config), suggestions=config.graphql.introspection)._schema  # noqa: SLF001
     fronts: Mapping[Front, ASGIApp] = {
-        Front.GRAPHQL: Endpoint(schema, Documents(schema, config.graphql), services, telemetry, get=config.graphql.get),
+        Front.GRAPHQL: Endpoint(
+            schema, Documents(schema, config.graphql, telemetry), services, telemetry, get=config.graphql.get
+        ),
         Front.REST: Passthrough(services),
     }
 

@@ -11,16 +11,23 @@ from graphql import (
     GraphQLError,
     GraphQLSchema,
     GraphQLSyntaxError,
-    NoSchemaIntrospectionCustomRule,
     OperationDefinitionNode,
     OperationType,
     parse,
     specified_rules,
     validate,
 )
+from graphql.validation import OverlappingFieldsCanBeMergedRule, ValidationContext
+from prometheus_client import Counter
 
 from bff.core.errors import Code, GatewayError
+from bff.core.telemetry import Telemetry
 from bff.graphql import GraphQLSettings
+from bff.graphql.rules import DEEPEST, Broken, Survey, broken, broken_by, dangerous, survey, too_deep, too_many_tokens
+
+_RULES = ("cycle", "tokens", "depth", "aliases", "root_fields", "directives", "list_size")
+_MOST_ERRORS = 5
+_COMPARISONS = 50_000  # of fields with each other: some 50 ms of work, and far more than applications' documents need
 
 
 class DocumentRefused(GatewayError):
@@ -28,10 +35,15 @@ class DocumentRefused(GatewayError):
 
     status = 400
 
-    def __init__(self, code: Code, errors: list[GraphQLError]) -> None:
+    def __init__(self, code: Code, errors: list[GraphQLError], rule: str | None = None) -> None:
         super().__init__(errors[0].message)
         self.code = code
         self.errors = errors
+        self.rule = rule
+
+    @classmethod
+    def by(cls, rule: Broken) -> DocumentRefused:
+        return cls(rule.code, [GraphQLError(rule.detail)], rule.rule)
 
 
 @dataclass(frozen=True)
@@ -42,10 +54,19 @@ class Operation:
 
 @dataclass(frozen=True)
 class Document:
-    """A valid document."""
+    """A valid document.
+
+    Attributes:
+        node: what was parsed.
+        survey: how large it is.
+        operations: by name; the anonymous one is "".
+        broken: the names of the rules that it breaks, each of them once, where they are only measured.
+    """
 
     node: DocumentNode
+    survey: Survey
     operations: dict[str, Operation] = field(default_factory=dict)
+    broken: frozenset[str] = frozenset()
 
     def operation(self, name: str | None) -> Operation:
         """The operation of that name, or the only one.
@@ -69,53 +90,98 @@ class Documents:
     """One bounded memory of documents for one schema.
 
     Args:
+        schema: that they are to fit.
         settings: their bounds, and whether `__schema` and `__type` may be asked for.
+        telemetry: where documents that break a rule are counted.
     """
 
-    def __init__(self, schema: GraphQLSchema, settings: GraphQLSettings) -> None:
+    def __init__(self, schema: GraphQLSchema, settings: GraphQLSettings, telemetry: Telemetry) -> None:
         self._schema = schema
         self._memory = settings.memory
-        self._rules = (
-            [*specified_rules] if settings.introspection else [*specified_rules, NoSchemaIntrospectionCustomRule]
-        )
-        self.hides_suggestions = not settings.introspection  # "did you mean" tells of the schema, name by name
-        self._max_tokens = settings.limits.tokens
+        self._limits = settings.limits
+        self._introspection = settings.introspection
+        # They tell a stranger what there is to ask for, as introspection does.
+        self.hides_suggestions = not settings.introspection
         self._known: OrderedDict[str, Document | DocumentRefused] = OrderedDict()
         self._bytes = 0
+        over = Counter(
+            "graphql_documents_over_limit", "Documents that break a rule.", ["rule"], registry=telemetry.registry
+        )
+        self._over = {rule: over.labels(rule) for rule in _RULES}
 
     def document(self, text: str) -> Document:
         """What `text` says.
 
         Raises:
-            DocumentRefused: it cannot be parsed, or does not fit the schema.
+            DocumentRefused: it cannot be parsed, breaks a rule, or does not fit the schema.
         """
         known = self._known.get(text)
         if known is None:
-            known = self._prepare(text)
+            try:
+                known = self._prepare(text)
+            except DocumentRefused as refused:
+                refused.__context__ = None
+                known = refused
             self._keep(text, known)
         else:
             self._known.move_to_end(text)
         if isinstance(known, DocumentRefused):
-            raise known
+            if known.rule is not None:
+                self._over[known.rule].inc()
+            # It is raised many times: without this it would hold on to the frames of all of them.
+            raise known.with_traceback(None)
+        for rule in known.broken:
+            self._over[rule].inc()
         return known
 
-    def _prepare(self, text: str) -> Document | DocumentRefused:
-        try:
-            node = parse(text, no_location=False, max_tokens=self._max_tokens)
-        except GraphQLSyntaxError as error:
-            too_long = "tokens" in error.message and "Parsing aborted" in error.message
-            return DocumentRefused(Code.MAX_TOKENS_LIMIT if too_long else Code.GRAPHQL_PARSE_FAILED, [error])
-        except RecursionError:
-            return DocumentRefused(Code.MAX_DEPTH_LIMIT, [GraphQLError("The document is nested too deeply")])
-        try:
-            errors = validate(self._schema, node, self._rules, max_errors=10, hide_suggestions=self.hides_suggestions)
-        except RecursionError:
-            return DocumentRefused(Code.MAX_DEPTH_LIMIT, [GraphQLError("The document is nested too deeply")])
+    def judge(self, document: Document, variables: dict[str, Any]) -> None:
+        """Judge what one request adds to its document.
+
+        Raises:
+            DocumentRefused: its variables break a rule.
+        """
+        if variables and self._limits.mode != "off":
+            for found in broken_by(variables, document.survey, self._limits):
+                self._over[found.rule].inc()
+                if self._limits.mode == "enforce":
+                    raise DocumentRefused.by(found)
+
+    def _prepare(self, text: str) -> Document:
+        over: list[Broken] = []
+        node = self._parsed(text, over)
+        found = survey(node)
+        if found.extent.introspects and not self._introspection:
+            raise DocumentRefused(Code.INTROSPECTION_DISABLED, [GraphQLError("Introspection is off in this gateway")])
+        if self._limits.mode != "off":
+            over += broken(found, self._limits)
+        if over and self._limits.mode == "enforce":
+            raise DocumentRefused.by(over[0])
+        if danger := dangerous(found):
+            raise DocumentRefused.by(danger)
+        errors = validate(
+            self._schema, node, _VALIDATION, max_errors=_MOST_ERRORS, hide_suggestions=self.hides_suggestions
+        )
         if errors:
-            return DocumentRefused(_code(errors), errors)
+            if errors[-1].message == "Validation aborted.":
+                errors[-1] = GraphQLError("Too many fields have the same name: whether they can be merged is not tried")
+            raise DocumentRefused(Code.GRAPHQL_VALIDATION_FAILED, errors)
         operations = [each for each in node.definitions if isinstance(each, OperationDefinitionNode)]
         named = {each.name.value if each.name else "": each.operation for each in operations}
-        return Document(node, {name: Operation(name, kind) for name, kind in named.items()})
+        kinds = {name: Operation(name, kind) for name, kind in named.items()}
+        return Document(node, found, kinds, frozenset(each.rule for each in over))
+
+    def _parsed(self, text: str, over: list[Broken]) -> DocumentNode:
+        try:
+            return parse(text, max_tokens=None if self._limits.mode == "off" or over else self._limits.tokens)
+        except GraphQLSyntaxError as error:
+            if error.message.startswith("Syntax Error: Document is nested too deeply"):
+                raise DocumentRefused.by(too_deep(None, DEEPEST)) from None
+            if not error.message.startswith("Syntax Error: Document contains more"):
+                raise DocumentRefused(Code.GRAPHQL_PARSE_FAILED, [error.with_traceback(None)]) from None
+        over.append(too_many_tokens(self._limits.tokens))
+        if self._limits.mode == "enforce":
+            raise DocumentRefused.by(over[0])
+        return self._parsed(text, over)
 
     def _keep(self, text: str, document: Document | DocumentRefused) -> None:
         self._known[text] = document
@@ -125,9 +191,15 @@ class Documents:
             self._bytes -= len(oldest)
 
 
-def _code(errors: list[GraphQLError]) -> Code:
-    introspected = any("introspection" in error.message.lower() for error in errors)
-    return Code.INTROSPECTION_DISABLED if introspected else Code.GRAPHQL_VALIDATION_FAILED
+class _Overlaps(OverlappingFieldsCanBeMergedRule):
+    """Whether fields of one name can be merged: the one rule whose work grows faster than the document."""
+
+    def __init__(self, context: ValidationContext) -> None:
+        super().__init__(context)
+        self.rule_context.remaining_complexity_budget = _COMPARISONS
+
+
+_VALIDATION = [_Overlaps if rule is OverlappingFieldsCanBeMergedRule else rule for rule in specified_rules]
 
 
 def formatted(error: GraphQLError, code: Code, **members: Any) -> dict[str, Any]:

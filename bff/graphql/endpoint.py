@@ -71,6 +71,7 @@ class Endpoint:
         try:
             document = self._documents.document(request.query)
             operation = document.operation(request.operation_name)
+            self._documents.judge(document, request.variables)
         except DocumentRefused as refused:
             scope["bff.code"] = refused.code
             status = 400 if media_type == GRAPHQL_JSON else 200

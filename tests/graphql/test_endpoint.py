@@ -199,6 +199,7 @@ async def test_a_hostile_document_gets_a_clear_error_and_costs_no_upstream_call(
         "GRAPHQL_PARSE_FAILED",
         "GRAPHQL_VALIDATION_FAILED",
         "OPERATION_RESOLUTION_FAILURE",
+        "MAX_LIST_SIZE_LIMIT",
         "BAD_REQUEST",
         "BAD_USER_INPUT",
         "MAX_DEPTH_LIMIT",
