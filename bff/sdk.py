@@ -1,7 +1,7 @@
 """All that `services/` and `schema/` may import from the gateway: the surface that teams extend it with."""
 
-from bff.breadth import Parents, batched
 from bff.core.errors import BadUserInput, Conflict, Forbidden, NotFound, Unprocessable, UpstreamError
+from bff.engine import Parents, batched
 from bff.graphql.compose import extend, requires
 from bff.graphql.connections import Connection, Page, Slice, page_size
 from bff.graphql.context import Context, Info

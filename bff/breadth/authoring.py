@@ -11,7 +11,7 @@ import inspect
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from types import UnionType
-from typing import Any, TypeAlias, TypedDict, TypeVar, Union, get_args, get_origin, overload
+from typing import Any, NamedTuple, TypeAlias, TypedDict, TypeVar, Union, get_args, get_origin, overload
 
 import strawberry
 from strawberry.extensions import FieldExtension
@@ -29,6 +29,14 @@ Resolver: TypeAlias = Callable[..., Awaitable[Sequence[Any]] | Sequence[Any]]
 
 _LISTS = (list, Sequence, tuple)
 _WRITTEN_LIST = re.compile(r"(?:[\w.]+\.)?(?:list|List|Sequence)\[(.*)\]\Z", re.DOTALL)
+
+
+class Batched(NamedTuple):
+    """What a `batched` field was made of."""
+
+    resolve: Resolver
+    name: str
+    info_parameter: str | None
 
 
 class FieldOptions(TypedDict, total=False):
@@ -77,8 +85,8 @@ def batched(
     return _field(resolve, options)
 
 
-def batched_resolver(field: StrawberryField) -> Resolver | None:
-    """The function behind a `batched` field; None for other fields."""
+def batched_resolver(field: StrawberryField) -> Batched | None:
+    """What is behind a `batched` field; None for other fields."""
     resolver = field.base_resolver
     return getattr(resolver.wrapped_func, "__batched__", None) if resolver else None
 
@@ -113,7 +121,7 @@ def _field(resolve: Resolver, options: FieldOptions) -> StrawberryField:
     ]
     result = Any if options.get("graphql_type") else _element(signature.return_annotation, name)
     alone.__signature__ = signature.replace(parameters=parameters, return_annotation=result)  # type: ignore[attr-defined]
-    alone.__batched__ = resolve  # type: ignore[attr-defined]
+    alone.__batched__ = Batched(resolve, name, given.name if given else None)  # type: ignore[attr-defined]
     alone.__module__, alone.__name__, alone.__doc__ = resolve.__module__, resolve.__name__, resolve.__doc__
     alone.__qualname__ = name
     alone.__annotations__ = {each.name: each.annotation for each in parameters[1:]} | {"return": result}

@@ -6,9 +6,8 @@ have to become null in the column above. Nothing that is finished is ever change
 
 from __future__ import annotations
 
-import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
@@ -19,93 +18,108 @@ from graphql import (
     GraphQLObjectType,
     GraphQLOutputType,
     GraphQLScalarType,
-    Undefined,
     is_abstract_type,
     is_leaf_type,
     is_list_type,
     is_non_null_type,
     is_object_type,
 )
+from graphql.execution.executor import invalid_return_type_error
+from graphql.pyutils import is_iterable
 
+from bff.breadth.kinds import as_exception, is_null, plain
 from bff.breadth.leaves import check_of
 from bff.breadth.places import Fields, Items, Places, Some
 from bff.breadth.plan import FieldPlan, Selection
 from bff.breadth.run import Completed, Run
+from bff.breadth.waiting import Work, begin, together
 
 RECORD = "engine.record"
 """In an object type's extensions: the class of its source objects, which then needs no other proof of what they are."""
 
-Bad = frozenset[int]
-NONE_BAD: Bad = frozenset()
+Rows = frozenset[int]
+NO_ROWS: Rows = frozenset()
 
 
 class Completer(ABC):
-    """Completes columns of one type, in one field.
-
-    Attributes:
-        immediate: `complete` without a coroutine, where nothing ever has to be waited for.
-    """
-
-    immediate: Callable[[Run, list[Any], Places], Completed] | None = None
+    """Completes columns of one type, in one field."""
 
     def __init__(self, field: FieldPlan, *, nullable: bool) -> None:
         self.field = field
         self.nullable = nullable
 
+    def start(self, run: Run, values: list[Any], places: Places) -> Completed | Work[Completed]:
+        """`complete`, or its result where it is known at once."""
+        return self.complete(run, values, places)
+
+    def complete(self, run: Run, values: list[Any], places: Places) -> Work[Completed]:
+        """The completed column of whatever resolvers return: awaitables, errors and nulls are looked after here."""
+        if plain(values):
+            completed, lost = yield from self.of_values(run, values, places)
+            return completed, (NO_ROWS if self.nullable else lost)
+        values = yield from settled(run, values)
+        good = self._usable(run, values, places)
+        part, below = yield from self.of_values(run, [values[row] for row in good], Some(places, good))
+        completed = [None] * len(values)
+        for row, value in zip(good, part, strict=True):
+            completed[row] = value
+        if self.nullable:
+            return completed, NO_ROWS
+        return completed, frozenset(range(len(values))).difference(good) | {good[row] for row in below}
+
     @abstractmethod
-    async def complete(self, run: Run, values: list[Any], places: Places) -> Completed:
-        """The completed column."""
+    def of_values(self, run: Run, values: list[Any], places: Places) -> Work[tuple[list[Any], Rows]]:
+        """The completed column of proper values, and the rows of it that are null because of an error."""
 
-    def failed(self, run: Run, row: int, places: Places, error: Exception) -> None:
-        run.fail(error, places.steps(row), self.field)
+    def spoils(self, value: Any) -> bool:
+        """Whether it is plain already that this value leaves a null where none may be."""
+        return not self.nullable and (is_null(value) or isinstance(value, BaseException))
 
-    def usable(self, run: Run, values: Sequence[Any], places: Places) -> tuple[list[int], Bad]:
-        """The rows that have a value, and those whose null the type forbids; errors are noted."""
+    def _usable(self, run: Run, values: Sequence[Any], places: Places) -> list[int]:
+        """The rows that have a value; errors are noted."""
         good: list[int] = []
         for row, value in enumerate(values):
             if isinstance(value, BaseException):
-                self.failed(run, row, places, _as_exception(value))
-            elif value is None or value is Undefined:
-                if not self.nullable:
-                    self.failed(run, row, places, _null_error(self.field))
-            else:
+                run.fail(as_exception(value), places, row, self.field)
+            elif not is_null(value):
                 good.append(row)
-        if self.nullable or len(good) == len(values):
-            return good, NONE_BAD
-        return good, frozenset(range(len(values))).difference(good)
+            elif not self.nullable:
+                run.fail(_null_error(self.field), places, row, self.field)
+        return good
 
 
 class Leaf(Completer):
     def __init__(self, field: FieldPlan, leaf: GraphQLScalarType | GraphQLEnumType, *, nullable: bool) -> None:
         super().__init__(field, nullable=nullable)
-        self.coerce = leaf.coerce_output_value
+        self.type = leaf
         self.check = check_of(leaf, nullable=nullable)
-        self.name = leaf.name
-        self.immediate = self._complete
 
-    async def complete(self, run: Run, values: list[Any], places: Places) -> Completed:
-        return self._complete(run, values, places)
-
-    def _complete(self, run: Run, values: list[Any], places: Places) -> Completed:
+    def start(self, run: Run, values: list[Any], places: Places) -> Completed | Work[Completed]:
         checked = self.check(values)
-        return (checked, NONE_BAD) if checked is not None else self._one_by_one(run, values, places)
+        return self.complete(run, values, places) if checked is None else (checked, NO_ROWS)
 
-    def _one_by_one(self, run: Run, values: list[Any], places: Places) -> Completed:
-        good, bad = self.usable(run, values, places)
+    def of_values(self, run: Run, values: list[Any], places: Places) -> Work[tuple[list[Any], Rows]]:
+        checked = self.check(values)
+        if checked is not None:
+            return checked, NO_ROWS
         completed: list[Any] = [None] * len(values)
-        for row in good:
+        lost: set[int] = set()
+        for row, value in enumerate(values):
             try:
-                completed[row] = self._coerced(values[row])
+                completed[row] = run.executor.complete_leaf_value(self.type, value)
             except Exception as error:  # noqa: BLE001 - whatever a scalar raises is this value's error
-                self.failed(run, row, places, error)
-                bad = bad if self.nullable else bad | {row}
-        return completed, bad
+                run.fail(error, places, row, self.field)
+                lost.add(row)
+        return completed, frozenset(lost)
+        yield []  # never: leaves have nothing to wait for
 
-    def _coerced(self, value: Any) -> Any:
-        coerced = self.coerce(value)
-        if coerced is None or coerced is Undefined:
-            raise TypeError(f"{self.name} made nothing of a value")
-        return coerced
+    def spoils(self, value: Any) -> bool:
+        if self.nullable or super().spoils(value):
+            return not self.nullable
+        try:
+            return is_null(self.type.coerce_output_value(value))
+        except Exception:  # noqa: BLE001 - it is reported when the value is completed
+            return True
 
 
 class Object(Completer):
@@ -114,41 +128,41 @@ class Object(Completer):
         self.type = object_type
         self.record = object_type.extensions.get(RECORD)
 
-    async def complete(self, run: Run, values: list[Any], places: Places) -> Completed:
-        good, bad = await self._rightful(run, values, places)
-        if not good:
-            return [None] * len(values), bad
-        selection = self.field.selection(run.executor, self.type)
+    def of_values(self, run: Run, values: list[Any], places: Places) -> Work[tuple[list[Any], Rows]]:
+        if not values:
+            return [], NO_ROWS
+        try:
+            selection = self.field.selection(run.executor, self.type)
+        except GraphQLError as error:  # the variable of a @skip or @include is null
+            return _all_lost(run, self.field, values, places, error)
+        if self._are_records(values):
+            return nulled(*(yield from select(run, selection, values, places)))
+        good = yield from self._rightful(run, values, places)
         if len(good) == len(values):
-            rows, below = await select(run, selection, values, places)
-            return self._settled(rows, below)
-        rows, below = await select(run, selection, [values[row] for row in good], Some(places, good))
-        completed, below = self._settled(rows, below)
-        return scattered(len(values), good, completed), bad | {good[row] for row in below}
+            return nulled(*(yield from select(run, selection, values, places)))
+        rows, below = yield from select(run, selection, [values[row] for row in good], Some(places, good))
+        completed: list[Any] = [None] * len(values)
+        for row, value in zip(good, rows, strict=True):
+            completed[row] = value
+        return nulled(completed, frozenset(range(len(values))).difference(good) | {good[row] for row in below})
 
-    def _settled(self, rows: list[Any], below: Bad) -> Completed:
-        """A row below which a null is forbidden becomes null itself, or hands it on."""
-        if below:
-            rows = [None if row in below else value for row, value in enumerate(rows)]
-        return rows, (NONE_BAD if self.nullable else below)
+    def _are_records(self, values: list[Any]) -> bool:
+        return self.type.is_type_of is None or (self.record is not None and {self.record}.issuperset(map(type, values)))
 
-    async def _rightful(self, run: Run, values: list[Any], places: Places) -> tuple[Sequence[int], Bad]:
+    def _rightful(self, run: Run, values: list[Any], places: Places) -> Work[list[int]]:
         """The rows whose value is one of this type."""
-        if self.record is not None and {self.record}.issuperset(map(type, values)):
-            return range(len(values)), NONE_BAD
-        good, bad = self.usable(run, values, places)
-        judge = self.type.is_type_of
-        if judge is None or (self.record is not None and all(type(values[row]) is self.record for row in good)):
-            return good, bad
-        info = run.info(self.field, places, good[0]) if good else None
-        verdicts = await each([_attempt(judge, values[row], info) for row in good])
-        for row, verdict in zip(tuple(good), verdicts, strict=True):
-            if isinstance(verdict, BaseException) or not verdict:
-                wrong = GraphQLError(f"Expected value of type '{self.type.name}' but got something else.")
-                self.failed(run, row, places, _as_exception(verdict) if isinstance(verdict, BaseException) else wrong)
-                good.remove(row)
-                bad = bad if self.nullable else bad | {row}
-        return good, bad
+        judge, info = self.type.is_type_of, run.info(self.field, places, 0)
+        verdicts = yield from settled(run, [_attempt(judge, value, info) for value in values])
+        good: list[int] = []
+        for row, verdict in enumerate(verdicts):
+            if isinstance(verdict, BaseException):
+                run.fail(as_exception(verdict), places, row, self.field)
+            elif not verdict:
+                wrong = invalid_return_type_error(self.type, values[row], self.field.details)
+                run.fail(wrong, places, row, self.field)
+            else:
+                good.append(row)
+        return good
 
 
 class Abstract(Completer):
@@ -157,44 +171,41 @@ class Abstract(Completer):
         self.type = abstract_type
         self.concrete: dict[GraphQLObjectType, Object] = {}
 
-    async def complete(self, run: Run, values: list[Any], places: Places) -> Completed:
-        good, bad = self.usable(run, values, places)
-        by_type: dict[GraphQLObjectType, list[int]] = {}
-        for row, found in zip(good, await self._types(run, [values[row] for row in good], places, good), strict=True):
+    def of_values(self, run: Run, values: list[Any], places: Places) -> Work[tuple[list[Any], Rows]]:
+        lost: set[int] = set()
+        rows_by_type: dict[GraphQLObjectType, list[int]] = {}
+        for row, found in enumerate((yield from self._types(run, values, places))):
             if isinstance(found, Exception):
-                self.failed(run, row, places, found)
-                bad = bad if self.nullable else bad | {row}
+                run.fail(found, places, row, self.field)
+                lost.add(row)
             else:
-                by_type.setdefault(found, []).append(row)
-        parts = await each(
+                rows_by_type.setdefault(found, []).append(row)
+        parts = yield from together(
             [
-                self._of(object_type).complete(run, [values[row] for row in rows], Some(places, rows))
-                for object_type, rows in by_type.items()
+                begin(self._of(each).of_values(run, [values[row] for row in rows], Some(places, rows)))
+                for each, rows in rows_by_type.items()
             ]
         )
         completed: list[Any] = [None] * len(values)
-        for rows, part in zip(by_type.values(), parts, strict=True):
-            column, below = raised(part)
-            for row, value in zip(rows, column, strict=True):
+        for rows, (part, below) in zip(rows_by_type.values(), parts, strict=True):
+            for row, value in zip(rows, part, strict=True):
                 completed[row] = value
-            bad |= {rows[row] for row in below}
-        return completed, bad
+            lost.update(rows[row] for row in below)
+        return completed, frozenset(lost)
 
     def _of(self, object_type: GraphQLObjectType) -> Object:
         if object_type not in self.concrete:
             self.concrete[object_type] = Object(self.field, object_type, nullable=self.nullable)
         return self.concrete[object_type]
 
-    async def _types(
-        self, run: Run, values: list[Any], places: Places, rows: Sequence[int]
-    ) -> list[GraphQLObjectType | Exception]:
+    def _types(self, run: Run, values: list[Any], places: Places) -> Work[list[GraphQLObjectType | Exception]]:
         if not values:
             return []
-        info = run.info(self.field, places, rows[0])
+        info = run.info(self.field, places, 0)
         resolve = self.type.resolve_type or run.executor.type_resolver
-        names = await each([_attempt(resolve, value, info, self.type) for value in values])
+        names = yield from settled(run, [_attempt(resolve, value, info, self.type) for value in values])
         return [
-            self._valid(run, info, name, value) if not isinstance(name, BaseException) else _as_exception(name)
+            as_exception(name) if isinstance(name, BaseException) else self._valid(run, info, name, value)
             for name, value in zip(names, values, strict=True)
         ]
 
@@ -210,48 +221,66 @@ class List(Completer):
         super().__init__(field, nullable=nullable)
         self.item = item
 
-    async def complete(self, run: Run, values: list[Any], places: Places) -> Completed:
+    def of_values(self, run: Run, values: list[Any], places: Places) -> Work[tuple[list[Any], Rows]]:
         if {list}.issuperset(map(type, values)):
-            return await self._of_lists(run, values, places)
-        good, bad = self.usable(run, values, places)
-        lists: list[list[Any]] = []
-        kept: list[int] = []
-        for row in good:
-            try:
-                lists.append(await self._items(values[row]))
-                kept.append(row)
-            except Exception as error:  # noqa: BLE001 - an iterator may raise anything, and it is this value's error
-                self.failed(run, row, places, error)
-                bad = bad if self.nullable else bad | {row}
-        completed, below = await self._of_lists(run, lists, Some(places, kept))
-        return scattered(len(values), kept, completed), bad | {kept[row] for row in below}
+            return (yield from self._of_lists(run, values, places))
+        lists = yield from self._items(run, values)
+        good = [row for row, items in enumerate(lists) if isinstance(items, list)]
+        part, below = yield from self._of_lists(run, [lists[row] for row in good], Some(places, good))
+        completed: list[Any] = [None] * len(values)
+        lost = {good[row] for row in below}
+        for row, value in zip(good, part, strict=True):
+            completed[row] = value
+        for row, items in enumerate(lists):
+            if isinstance(items, Exception):
+                run.fail(items, places, row, self.field)
+                lost.add(row)
+        return completed, frozenset(lost)
 
-    async def _of_lists(self, run: Run, lists: list[list[Any]], places: Places) -> Completed:
-        lengths = [len(each) for each in lists]
-        flat = lists[0] if len(lists) == 1 else list(chain.from_iterable(lists))
-        completed, bad = await self.item.complete(run, flat, Items(places, lengths, self.item.nullable))
-        if len(lists) == 1:
-            return ([None], NONE_BAD if self.nullable else frozenset({0})) if bad else ([completed], NONE_BAD)
+    def _of_lists(self, run: Run, lists: list[list[Any]], places: Places) -> Work[tuple[list[Any], Rows]]:
+        lengths = list(map(len, lists))
+        items = list(chain.from_iterable(lists))
+        item_places = Items(places, lengths, nullable=self.item.nullable)
+        begun = self.item.start(run, items, item_places)
+        completed, bad = begun if isinstance(begun, tuple) else (yield from begun)
         columns: list[Any] = []
-        outer: set[int] = set()
+        lost: set[int] = set()
         start = 0
         for row, length in enumerate(lengths):
             end = start + length
-            if bad and any(start <= each < end for each in bad):
-                columns.append(None)
-                outer.add(row)
-            else:
-                columns.append(completed[start:end])
+            columns.append(completed[start:end])
+            if bad and not bad.isdisjoint(range(start, end)):
+                columns[row] = None
+                lost.add(row)
             start = end
-        return columns, (NONE_BAD if self.nullable else frozenset(outer))
+        return columns, frozenset(lost)
 
-    async def _items(self, value: Any) -> list[Any]:
-        if isinstance(value, AsyncIterable):
-            return [item async for item in value]
-        if not isinstance(value, Iterable) or isinstance(value, str | bytes | dict):
-            name = f"{self.field.parent.name}.{self.field.name}"
-            raise GraphQLError(f"Expected Iterable, but did not find one for field '{name}'.")
-        return list(value)
+    def _items(self, run: Run, values: list[Any]) -> Work[list[Any]]:
+        """The items of each value, or why it has none."""
+        lists: list[Any] = []
+        for value in values:
+            if run.executor.is_async_iterable(value):
+                lists.append(self._received(value))
+            elif is_iterable(value):
+                lists.append(_attempt(list, value))
+            else:
+                name = f"{self.field.parent.name}.{self.field.name}"
+                lists.append(GraphQLError(f"Expected Iterable, but did not find one for field '{name}'."))
+        return (yield from settled(run, lists))
+
+    async def _received(self, iterable: Any) -> list[Any]:
+        """The items up to one that makes the whole list null: there may be no end to them otherwise."""
+        items: list[Any] = []
+        iterator = aiter(iterable)
+        try:
+            async for item in iterator:
+                items.append(item)
+                if self.item.spoils(item):
+                    break
+        finally:
+            if hasattr(iterator, "aclose"):
+                await iterator.aclose()
+        return items
 
 
 def completer_of(field: FieldPlan, output: GraphQLOutputType, *, nullable: bool = True) -> Completer:
@@ -267,68 +296,54 @@ def completer_of(field: FieldPlan, output: GraphQLOutputType, *, nullable: bool 
     return Object(field, output, nullable=nullable)
 
 
-async def select(run: Run, selection: Selection, sources: list[Any], places: Places) -> Completed:
+def select(run: Run, selection: Selection, sources: list[Any], places: Places) -> Work[Completed]:
     """One row for each source object; fields that wait do so together."""
-    columns: list[list[Any]] = []
-    bad: Bad = NONE_BAD
-    waiting: list[tuple[int, Coroutine[Any, Any, Completed]]] = []
-    for at, field in enumerate(selection.fields):
+    begun = []
+    for field in selection.fields:
         outcome = run.resolve(field, sources, Fields(places, field.step))
-        if isinstance(outcome, tuple):
-            columns.append(outcome[0])
-            bad |= outcome[1]
-        else:
-            columns.append([])
-            waiting.append((at, outcome))
-    completed = await each([coroutine for _, coroutine in waiting])
-    for (at, _), column in zip(waiting, completed, strict=True):
-        columns[at], below = raised(column)
-        bad |= below
-    return selection.rows(columns, len(sources)), bad
+        begun.append(outcome if isinstance(outcome, tuple) else begin(outcome))
+    completed = yield from together(begun)
+    bad = NO_ROWS.union(*(below for _, below in completed if below))
+    return selection.rows([values for values, _ in completed], len(sources)), bad
 
 
-async def select_serially(run: Run, selection: Selection, source: Any, places: Places) -> Completed:
+def select_serially(run: Run, selection: Selection, source: Any, places: Places) -> Work[Completed]:
     """The fields of a mutation, each after the one before has ended; none after a null that reaches the root."""
     columns: list[list[Any]] = []
     for field in selection.fields:
         outcome = run.resolve(field, [source], Fields(places, field.step))
-        column, bad = outcome if isinstance(outcome, tuple) else await outcome
+        column, bad = outcome if isinstance(outcome, tuple) else (yield from outcome)
         if bad:
             return [None], bad
         columns.append(column)
-    return selection.rows(columns, 1), NONE_BAD
+    return selection.rows(columns, 1), NO_ROWS
 
 
-async def each(values: Sequence[Any]) -> list[Any]:
-    """All values, in their order: those that can be awaited are, together; what they raise is their value."""
-    waiting = [at for at, value in enumerate(values) if isinstance(value, Awaitable)]
+def settled(run: Run, values: list[Any]) -> Work[list[Any]]:
+    """The same values, those awaited that have to be; what they raise is their value."""
+    waiting = [row for row, value in enumerate(values) if run.executor.is_awaitable(value)]
     if not waiting:
-        return list(values)
-    outcomes = list(values)
-    if len(waiting) == 1:
-        try:
-            outcomes[waiting[0]] = await values[waiting[0]]
-        except Exception as error:  # noqa: BLE001 - it is the value
-            outcomes[waiting[0]] = error
-        return outcomes
-    for at, outcome in zip(
-        waiting, await asyncio.gather(*(values[at] for at in waiting), return_exceptions=True), strict=True
-    ):
-        outcomes[at] = outcome
-    return outcomes
+        return values
+    outcomes = yield [values[row] for row in waiting]
+    values = values.copy()
+    for row, outcome in zip(waiting, outcomes, strict=True):
+        values[row] = outcome
+    return values
 
 
-def raised(outcome: Completed | BaseException) -> Completed:
-    if isinstance(outcome, BaseException):
-        raise outcome
-    return outcome
+def nulled(values: list[Any], lost: Rows) -> tuple[list[Any], Rows]:
+    """The column with nulls in its lost rows."""
+    if lost:
+        values = [None if row in lost else value for row, value in enumerate(values)]
+    return values, lost
 
 
-def scattered(count: int, rows: Sequence[int], values: Sequence[Any]) -> list[Any]:
-    completed: list[Any] = [None] * count
-    for row, value in zip(rows, values, strict=True):
-        completed[row] = value
-    return completed
+def _all_lost(
+    run: Run, field: FieldPlan, values: list[Any], places: Places, error: Exception
+) -> tuple[list[Any], Rows]:
+    for row in range(len(values)):
+        run.fail(error, places, row, field)
+    return [None] * len(values), frozenset(range(len(values)))
 
 
 def _attempt(function: Any, *arguments: Any) -> Any:
@@ -336,10 +351,6 @@ def _attempt(function: Any, *arguments: Any) -> Any:
         return function(*arguments)
     except Exception as error:  # noqa: BLE001 - it is the value
         return error
-
-
-def _as_exception(error: BaseException) -> Exception:
-    return error if isinstance(error, Exception) else RuntimeError("cancelled")
 
 
 def _null_error(field: FieldPlan) -> TypeError:

@@ -1,4 +1,4 @@
-"""Where the values of a column stand in the answer: worked out for one value, and only when it has failed."""
+"""Where the values of a column stand in the answer: worked out for one value, and only when somebody has to know."""
 
 from __future__ import annotations
 
@@ -34,6 +34,14 @@ class Places(ABC):
     def steps(self, row: int) -> list[Step]:
         """From the root to the value of that row."""
 
+    def path(self, row: int) -> Path:
+        """The same, as graphql-core has it."""
+        path: Path | None = None
+        for step in self.steps(row):
+            path = Path(path, step.key, step.type_name)
+        assert path is not None  # noqa: S101 - the root itself is never a value
+        return path
+
 
 class Root(Places):
     def steps(self, row: int) -> list[Step]:  # noqa: ARG002 - there is one row
@@ -56,17 +64,19 @@ class Fields(Places):
 class Items(Places):
     """All items of all lists of a column, one after another."""
 
-    __slots__ = ("above", "lengths", "nullable")
+    __slots__ = ("_ends", "above", "lengths", "nullable")
 
-    def __init__(self, above: Places, lengths: Sequence[int], nullable: bool) -> None:
+    def __init__(self, above: Places, lengths: Sequence[int], *, nullable: bool) -> None:
         self.above = above
         self.lengths = lengths
         self.nullable = nullable
+        self._ends: list[int] = []
 
     def steps(self, row: int) -> list[Step]:
-        ends = list(accumulate(self.lengths))
-        outer = bisect_right(ends, row)
-        index = row - (ends[outer - 1] if outer else 0)
+        if not self._ends:
+            self._ends = list(accumulate(self.lengths))
+        outer = bisect_right(self._ends, row)
+        index = row - (self._ends[outer - 1] if outer else 0)
         return [*self.above.steps(outer), Step(index, index, self.nullable, None)]
 
 
@@ -81,12 +91,3 @@ class Some(Places):
 
     def steps(self, row: int) -> list[Step]:
         return self.above.steps(self.rows[row])
-
-
-def path_of(steps: Sequence[Step]) -> Path:
-    """As graphql-core has it."""
-    path: Path | None = None
-    for step in steps:
-        path = Path(path, step.key, step.type_name)
-    assert path is not None  # noqa: S101 - the root itself is never a value
-    return path

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from enum import Enum
 from operator import attrgetter
+from types import NoneType
 from typing import Any
 
 from graphql import (
@@ -27,12 +29,15 @@ from graphql.execution.collect_fields import FieldDetailsList, GroupedFieldSet, 
 from graphql.execution.values import get_argument_values
 from strawberry.types.field import StrawberryField
 
+from bff.breadth.authoring import Batched, batched_resolver
 from bff.breadth.places import Step
 from bff.breadth.rows import Rows, rows_of
 
 GUARD = "engine.guard"
 Guard = Callable[[GraphQLResolveInfo[Any]], None]
 """Judges a field before it is resolved, by raising: in `GraphQLField.extensions["engine.guard"]`."""
+
+_UNCHANGEABLE = (str, int, float, bool, Enum, NoneType)
 
 MAX_VARIANTS = 64
 """Of one operation: each set of values of the variables in its @skip and @include is planned by itself."""
@@ -50,27 +55,26 @@ class FieldPlan:
     name: str
     definition: GraphQLField
     details: FieldDetailsList
+    nodes: list[FieldNode]
     step: Step
     strawberry: StrawberryField | None
     attribute: Callable[[Any], Any] | None
     """How the value is read, where it is an attribute of the source object."""
-    batched: Callable[..., Any] | None
+    batched: Batched | None
     """The author's function, where it takes all parents at once."""
     guard: Guard | None
     constant: dict[str, Any] | None
-    """The arguments, where no variable has a part in them."""
+    """The arguments, where no variable has a part in them and nobody can change them."""
     selections: dict[GraphQLObjectType, Selection] = field(default_factory=dict)
     completer: Any = None
     """How its column is completed; put there by whoever completes it first."""
 
-    @property
-    def nodes(self) -> list[FieldNode]:
-        return [each.node for each in self.details]
-
     def arguments(self, executor: Executor[Any]) -> dict[str, Any]:
         if self.constant is not None:
             return self.constant
-        return get_argument_values(self.definition, self.details[0].node, executor.variable_values)
+        return get_argument_values(
+            self.definition, self.nodes[0], executor.variable_values, hide_suggestions=executor.hide_suggestions
+        )
 
     def selection(self, executor: Executor[Any], object_type: GraphQLObjectType) -> Selection:
         """What is asked of objects of this type, below this field."""
@@ -110,8 +114,8 @@ def plan_of(executor: Executor[Any]) -> Selection:
     deciding = known.get("deciding")
     if deciding is None:
         deciding = known["deciding"] = _deciding(operation, executor)
-    if isinstance(deciding, Unsupported):
-        raise deciding
+    if isinstance(deciding, str):
+        raise Unsupported(deciding)
     values = executor.variable_values.coerced
     variant = (id(executor.schema), *(values.get(name, Undefined) for name in deciding))
     plan = known.get(variant)
@@ -126,7 +130,12 @@ def _plan(executor: Executor[Any]) -> tuple[Any, Selection]:
     root = executor.schema.get_root_type(executor.operation.operation)
     if root is None:
         raise Unsupported("no root type")
-    collected = collect_fields(executor.schema, executor.fragments, executor.variable_values, root, executor.operation)
+    try:
+        collected = collect_fields(
+            executor.schema, executor.fragments, executor.variable_values, root, executor.operation
+        )
+    except (GraphQLError, RecursionError):  # graphql-core says it better
+        raise Unsupported("selection") from None
     # The schema is held with its plan, so that its id stays its own.
     return executor.schema, _selection(executor, root, collected.grouped_field_set)
 
@@ -137,29 +146,52 @@ def _selection(executor: Executor[Any], object_type: GraphQLObjectType, grouped:
         name = details[0].node.name.value
         definition = executor.schema.get_field(object_type, name)
         if definition is not None:
-            fields.append(_field(object_type, name, definition, details, key, order))
+            step = Step(key, order, not is_non_null_type(definition.type), object_type.name)
+            fields.append(_field(executor, object_type, definition, details, step))
     return Selection(object_type, fields, rows_of(tuple(str(each.step.key) for each in fields)))
 
 
 def _field(
-    parent: GraphQLObjectType, name: str, definition: GraphQLField, details: FieldDetailsList, key: str, order: int
+    executor: Executor[Any], parent: GraphQLObjectType, definition: GraphQLField, details: FieldDetailsList, step: Step
 ) -> FieldPlan:
-    node = details[0].node
-    constant = None
-    if not any(_has_variable(argument.value) for argument in node.arguments or ()):
-        with suppress(GraphQLError):  # raised again, with its path, when the field is resolved
-            constant = get_argument_values(definition, node)
-    extensions = definition.extensions or {}
-    author: StrawberryField | None = extensions.get("strawberry-definition")
+    nodes = [each.node for each in details]
+    author = _author(definition)
     attribute = batched = None
-    if author is not None and not author.extensions and not author.is_subscription:
-        if author.base_resolver is None:
+    if author is not None and not executor.schema._strawberry_schema.exception_handlers:  # type: ignore[attr-defined]  # noqa: SLF001 - strawberry's own link
+        batched = batched_resolver(author)
+        if author.base_resolver is None and author.default_resolver is getattr:
             attribute = attrgetter(author.python_name)
-        else:
-            batched = getattr(author.base_resolver.wrapped_func, "__batched__", None)
-    step = Step(key, order, not is_non_null_type(definition.type), parent.name)
-    guard = extensions.get(GUARD)
-    return FieldPlan(parent, name, definition, details, step, author, attribute, batched, guard, constant)
+    return FieldPlan(
+        parent=parent,
+        name=nodes[0].name.value,
+        definition=definition,
+        details=details,
+        nodes=nodes,
+        step=step,
+        strawberry=author,
+        attribute=attribute,
+        batched=batched,
+        guard=(definition.extensions or {}).get(GUARD),
+        constant=_constant(definition, nodes[0]),
+    )
+
+
+def _author(definition: GraphQLField) -> StrawberryField | None:
+    """The field as its author wrote it, where nothing stands around its resolver."""
+    author: StrawberryField | None = (definition.extensions or {}).get("strawberry-definition")
+    if author is None or author.extensions or author.is_subscription:
+        return None
+    return author if type(author).get_result is StrawberryField.get_result else None
+
+
+def _constant(definition: GraphQLField, node: FieldNode) -> dict[str, Any] | None:
+    if any(_has_variable(argument.value) for argument in node.arguments or ()):
+        return None
+    with suppress(GraphQLError):  # raised again, with its path, when the field is resolved
+        arguments = get_argument_values(definition, node)
+        if all(isinstance(each, _UNCHANGEABLE) for each in arguments.values()):
+            return arguments
+    return None
 
 
 def _has_variable(value: ValueNode) -> bool:
@@ -169,19 +201,21 @@ def _has_variable(value: ValueNode) -> bool:
     return any(_has_variable(part) for part in parts)
 
 
-def _deciding(operation: OperationDefinitionNode, executor: Executor[Any]) -> tuple[str, ...] | Unsupported:
+def _deciding(operation: OperationDefinitionNode, executor: Executor[Any]) -> tuple[str, ...] | str:
     """The variables that decide what is asked for, or why this is not for us."""
     if operation.directives:
-        return Unsupported("operation directive")
+        return "operation directive"
     names: dict[str, None] = {}
     try:
         for fragment in executor.fragments.values():
             if fragment.variable_signatures:
-                return Unsupported("fragment variables")
+                return "fragment variables"
             names.update(dict.fromkeys(_directive_variables(fragment.definition.selection_set)))
         names.update(dict.fromkeys(_directive_variables(operation.selection_set)))
     except Unsupported as unsupported:
-        return unsupported
+        return str(unsupported)
+    except RecursionError:
+        return "selection"
     return tuple(names)
 
 

@@ -27,7 +27,7 @@ from strawberry.tools import merge_types
 from strawberry.types import get_object_definition
 from strawberry.types.field import StrawberryField
 
-from bff.breadth import GUARD, RECORD, resolver_of
+from bff.engine import GUARD, RECORD
 from bff.graphql.context import demand
 from bff.graphql.node import Entity, node_query
 
@@ -151,15 +151,7 @@ def _prepare(schema: strawberry.Schema) -> None:
         if isinstance(type_, GraphQLObjectType) and not type_.name.startswith("__"):
             for field in type_.fields.values():
                 _drop_null_defaults(field)
-                _shorten(field, schema)
                 _guard(field, _needed(field, scopes))
-
-
-def _shorten(field: GraphQLField, schema: strawberry.Schema) -> None:
-    definition: StrawberryField | None = field.extensions.get("strawberry-definition")
-    shorter = resolver_of(definition, schema) if definition else None
-    if shorter is not None:
-        field.resolve = shorter
 
 
 def _drop_null_defaults(field: GraphQLField) -> None:
@@ -184,17 +176,10 @@ def _gives(output: GraphQLOutputType) -> str:
 
 
 def _guard(field: GraphQLField, needed: frozenset[str]) -> None:
-    resolve = field.resolve
-    if not needed or resolve is None:
-        return
+    """Judged once for a level, whatever the number of its objects."""
 
     def judge(info: GraphQLResolveInfo[Any]) -> None:
         demand(info.context.caller, needed)
 
-    def judge_then_resolve(source: Any, info: GraphQLResolveInfo[Any], **arguments: Any) -> Any:
-        judge(info)
-        return resolve(source, info, **arguments)
-
-    # Once for a level where the engine executes, once for an object where graphql-core does.
-    field.extensions[GUARD] = judge
-    field.resolve = judge_then_resolve
+    if needed:
+        field.extensions[GUARD] = judge

@@ -13,9 +13,9 @@ from urllib.parse import parse_qsl
 import orjson
 from graphql import ExecutionResult, GraphQLError, GraphQLSchema, OperationType, execute
 from opentelemetry.trace import StatusCode
+from prometheus_client import Counter
 from starlette.types import Receive, Scope, Send
 
-from bff.breadth import BreadthExecutor
 from bff.core.errors import (
     BadRequest,
     Code,
@@ -26,6 +26,7 @@ from bff.core.errors import (
 )
 from bff.core.receive import read_body, until_disconnect
 from bff.core.telemetry import Telemetry
+from bff.engine import BreadthExecutor
 from bff.graphql.context import Context
 from bff.graphql.documents import Document, DocumentRefused, Documents, Operation, formatted
 from bff.upstream.client import Origin, Service, Upstream
@@ -58,6 +59,15 @@ class Endpoint:
         self._documents = documents
         self._services = services
         self._telemetry = telemetry
+        fallbacks = Counter(
+            "graphql_fallbacks",
+            "Operations that graphql-core executed, since the engine does not support something in them.",
+            ["reason"],
+            registry=telemetry.registry,
+        )
+        self._executor = type(
+            "Executor", (BreadthExecutor,), {"on_fallback": staticmethod(lambda reason: fallbacks.labels(reason).inc())}
+        )
         self._methods = ("GET", "POST") if get else ("POST",)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -122,7 +132,7 @@ class Endpoint:
             context_value=context,
             variable_values=request.variables,
             operation_name=request.operation_name,
-            executor_class=BreadthExecutor,
+            executor_class=self._executor,
             hide_suggestions=self._documents.hides_suggestions,
         )
         return await result if isinstance(result, Awaitable) else result
