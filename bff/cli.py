@@ -52,11 +52,15 @@ def run(
     """Serve until Ctrl-C or SIGTERM: clients on the public port, operators on the admin port."""
     import uvloop
 
+    from bff.config import ConfigError
     from bff.serve import serve
 
     settings = _config(config, profile)
     with _demo() if demo else nullcontext():
-        uvloop.run(serve(settings, started=lambda: _banner(settings, profile, demo=demo)))
+        try:
+            uvloop.run(serve(settings, started=lambda: _banner(settings, profile, demo=demo)))
+        except ConfigError as error:
+            _fail(str(error))
 
 
 @main.command("demo")

@@ -12,7 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from bff.app import build
-from bff.config import Config
+from bff.config import Config, ConfigError
 
 
 class _Server(uvicorn.Server):
@@ -50,6 +50,16 @@ def _server(app: FastAPI, host: str, port: int, *, graceful: float, lifespan: st
     )
 
 
+def _listening(section: str, host: str, port: int) -> socket.socket:
+    """Had before anything starts: a port that is taken is then one sentence instead of half a gateway."""
+    try:
+        return socket.create_server(
+            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048
+        )
+    except OSError as error:
+        raise ConfigError.of(f"{section}.port", f"{host}:{port} cannot be listened at: {error.strerror}") from error
+
+
 async def serve(config: Config, *, started: Callable[[], None]) -> None:
     """Serve until SIGTERM or SIGINT: say no at `/readyz`, wait, take no more connections, let requests end.
 
@@ -58,11 +68,13 @@ async def serve(config: Config, *, started: Callable[[], None]) -> None:
         started: called once both ports answer.
 
     Raises:
-        SystemExit: a port could not be had.
+        ConfigError: a port cannot be had.
     """
     app = build(config)
     public = _server(app, config.server.host, config.server.port, graceful=config.server.drain.timeout, lifespan="on")
     admin = _server(app.state.admin, config.admin.host, config.admin.port, graceful=1, lifespan="off")
+    for_clients = _listening("server", config.server.host, config.server.port)
+    for_operators = _listening("admin", config.admin.host, config.admin.port)
     loop = asyncio.get_running_loop()
     stopping: asyncio.Task[None] | None = None
 
@@ -81,15 +93,15 @@ async def serve(config: Config, *, started: Callable[[], None]) -> None:
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, stop)
     async with asyncio.TaskGroup() as servers:
-        servers.create_task(_until_end(public, admin))
-        servers.create_task(_until_end(admin, public))
+        servers.create_task(_until_end(public, for_clients, admin))
+        servers.create_task(_until_end(admin, for_operators, public))
         await asyncio.gather(public.up.wait(), admin.up.wait())
         started()
 
 
-async def _until_end(server: _Server, other: _Server) -> None:
+async def _until_end(server: _Server, listening: socket.socket, other: _Server) -> None:
     """Neither port is of use without the other."""
     try:
-        await server.serve()
+        await server.serve([listening])
     finally:
         other.should_exit = True

@@ -1,0 +1,265 @@
+"""What an operator or a developer types."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from hashlib import sha256
+from pathlib import Path
+
+import httpx
+import jsonschema_rs
+import jwt
+import pytest
+import yaml
+from graphql import build_schema
+from typer.testing import CliRunner
+
+import demo
+from bff.cli import main
+from tests.harness import BFF_YAML
+from tests.running import running
+
+ROOT = Path(__file__).parent.parent
+
+
+def bff(*arguments: str, **environ: str):
+    return CliRunner(env=environ).invoke(main, list(arguments))
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "bff.yaml"
+    path.write_text(BFF_YAML)
+    return path
+
+
+@pytest.fixture(scope="module")
+def shop():
+    with demo.processes(demo.FREE) as processes:
+        yield processes
+
+
+# check
+
+
+def test_check_says_that_a_configuration_is_fine(config):
+    ran = bff("check", "-c", str(config))
+    assert ran.exit_code == 0
+    assert ran.stdout == f"{config}: fine, 4 services and 5 routes\n"
+
+
+def test_the_projects_own_configuration_is_fine_in_both_profiles():
+    for profile in ("production", "development"):
+        ran = bff("check", "-c", str(ROOT / "bff.yaml"), "--profile", profile)
+        assert ran.exit_code == 0, ran.stderr
+
+
+def test_check_says_all_that_is_wrong_at_once_with_file_line_key_and_a_suggestion(config):
+    config.write_text(
+        BFF_YAML.replace("products.internal", 'products.internal", timeot: "2s').replace("cost: 2", "cost: many")
+    )
+    ran = bff("check", "-c", str(config))
+    assert ran.exit_code == 1
+    assert ran.stdout == ""
+    assert re.search(rf"{re.escape(str(config))}:\d+: services\.products\.timeot: .*did you mean `timeout`", ran.stderr)
+    assert re.search(rf"{re.escape(str(config))}:\d+: routes\[2\]\.cost: ", ran.stderr)
+    assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize("text", ["", "services: [", "- a", "services: {users: {}}", "\x00", "services: {a: {url: x}}"])
+def test_no_configuration_is_so_broken_that_it_is_not_said_clearly(config, text):
+    config.write_text(text)
+    ran = bff("check", "-c", str(config))
+    assert ran.exit_code == 1
+    assert str(config) in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert isinstance(ran.exception, SystemExit)
+
+
+def test_a_configuration_that_is_not_there_is_said_so(tmp_path):
+    ran = bff("check", "-c", str(tmp_path / "none.yaml"))
+    assert ran.exit_code == 1
+    assert "none.yaml" in ran.stderr
+    assert isinstance(ran.exception, SystemExit)
+
+
+def test_an_unknown_profile_is_said_so(config):
+    ran = bff("check", "-c", str(config), "--profile", "staging")
+    assert ran.exit_code == 1
+    assert "production or development" in ran.stderr
+
+
+def test_the_environment_says_which_configuration_and_profile_and_overrides_values(config):
+    ran = bff("check", BFF_CONFIG=str(config), BFF_PROFILE="staging")
+    assert "staging" in ran.stderr
+    ran = bff("check", BFF_CONFIG=str(config), BFF__GRAPHQL__TIMEOUT="soon")
+    assert "BFF__GRAPHQL__TIMEOUT" in ran.stderr
+
+
+def test_a_secret_is_never_printed(config):
+    config.write_text(BFF_YAML.replace("a secret that tests and their gateway share, long enough", "too-short-secret"))
+    ran = bff("check", "-c", str(config))
+    assert ran.exit_code == 1
+    assert "too-short-secret" not in ran.stderr + ran.stdout
+
+
+# routes, schema, config, keys
+
+
+def test_routes_lists_what_answers_where_and_who_may_pass(config):
+    ran = bff("routes", "-c", str(config))
+    assert ran.exit_code == 0
+    head, *rows = [line.split() for line in ran.stdout.splitlines()]
+    assert head == ["NAME", "METHODS", "PATH", "TO", "NEEDS", "COST"]
+    assert [row[0] for row in rows] == ["graphql", "users", "products", "orders", "payments"]
+    orders = " ".join(rows[3])
+    for part in ("/api/orders/{rest*}", "orders /orders/{rest}", "orders:read", "orders:write", "2"):
+        assert part in orders
+    assert "nothing" in rows[2]
+
+
+def test_schema_export_prints_the_schema_and_nothing_else(config):
+    ran = bff("schema", "export", "-c", str(config))
+    assert ran.exit_code == 0
+    schema = build_schema(ran.stdout)
+    assert schema.mutation_type.fields.keys() == {
+        "updateUser",
+        "placeOrder",
+        "cancelOrder",
+        "payOrder",
+        "refundPayment",
+    }
+
+
+def test_a_service_that_is_not_configured_has_no_part_in_the_schema(config):
+    settings = yaml.safe_load(BFF_YAML)
+    settings["services"] = {name: settings["services"][name] for name in ("users", "products")}
+    settings["routes"] = settings["routes"][:2]
+    config.write_text(yaml.safe_dump(settings))
+    ran = bff("schema", "export", "-c", str(config))
+    assert ran.exit_code == 0, ran.stderr
+    schema = build_schema(ran.stdout)
+    assert "Order" not in schema.type_map
+    assert "orders" not in schema.type_map["User"].fields
+
+
+def test_config_schema_is_a_json_schema_that_takes_the_projects_own_configuration():
+    ran = bff("config", "schema")
+    assert ran.exit_code == 0
+    schema = json.loads(ran.stdout)
+    jsonschema_rs.meta.validate(schema)
+    judge = jsonschema_rs.Draft202012Validator(schema)
+    assert judge.is_valid(yaml.safe_load((ROOT / "bff.yaml").read_text()))
+    assert not judge.is_valid({"services": {"users": {"url": "http://x", "timeot": "2s"}}})
+
+
+def test_keys_create_prints_a_key_and_the_hash_that_lets_it_in(config):
+    ran = bff("keys", "create", "--consumer", "acme")
+    key, hashed = ran.stdout.splitlines()
+    assert hashed == f"sha256:{sha256(key.encode()).hexdigest()}"
+    assert len(key) > 40
+    assert bff("keys", "create", "--consumer", "acme").stdout != ran.stdout
+    settings = yaml.safe_load(BFF_YAML)
+    settings["auth"]["api_keys"] = [{"consumer": "acme", "hash": hashed}]
+    config.write_text(yaml.safe_dump(settings))
+    assert bff("check", "-c", str(config)).exit_code == 0
+
+
+def test_help_names_every_command():
+    ran = bff("--help")
+    for command in ("run", "demo", "check", "routes", "config", "schema", "token", "keys", "new"):
+        assert re.search(rf"\b{command}\b", ran.stdout)
+
+
+# token
+
+
+def test_token_prints_a_customers_token_and_nothing_else(shop):
+    ran = bff("token", "--subject", "usr_7", "--identity", shop.urls["identity"])
+    assert ran.exit_code == 0
+    assert ran.stdout.count("\n") == 1
+    claims = jwt.decode(ran.stdout.strip(), options={"verify_signature": False})
+    assert claims["sub"] == "usr_7"
+    assert "orders:read" in claims["scope"].split()
+    assert "admin" not in claims["scope"]
+
+
+def test_token_takes_scopes(shop):
+    ran = bff("token", "--subject", "usr_7", "--scope", "users:read users:admin", "--identity", shop.urls["identity"])
+    assert jwt.decode(ran.stdout.strip(), options={"verify_signature": False})["scope"] == "users:read users:admin"
+
+
+def test_token_says_what_to_do_when_there_is_no_identity_provider():
+    ran = bff("token", "--subject", "usr_7", "--identity", "http://127.0.0.1:1")
+    assert ran.exit_code == 1
+    assert ran.stdout == ""
+    assert "bff demo" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+# run
+
+
+def test_run_serves_both_ports_until_it_is_told_to_end(shop, config):
+    with running(config, shop) as gateway:
+        assert httpx.get(f"{gateway.admin}/healthz").json() == {"status": "ok"}
+        assert httpx.get(f"{gateway.admin}/readyz").status_code == 200
+        token = bff("token", "--subject", "usr_7", "--identity", shop.urls["identity"]).stdout.strip()
+        headers = {"authorization": f"Bearer {token}"}
+        answer = httpx.post(f"{gateway.url}/graphql", json={"query": "{ me { id } }"}, headers=headers)
+        assert answer.json() == {"data": {"me": {"id": "usr_7"}}}
+        assert httpx.get(f"{gateway.url}/api/users/usr_7", headers=headers).json()["id"] == "usr_7"
+        assert "http_server_request_duration_seconds" in httpx.get(f"{gateway.admin}/metrics").text
+        gateway.process.terminate()
+        assert gateway.process.wait(10) == 0
+    lines = [json.loads(line) for line in gateway.stdout.splitlines()]
+    assert [line["path"] for line in lines if line["event"] == "request"] == ["/graphql", "/api/users/usr_7"]
+    assert "Traceback" not in gateway.stderr
+
+
+def test_run_says_which_port_it_could_not_have(shop, config):
+    with running(config, shop) as gateway:
+        environ = os.environ | gateway.environ
+        ran = subprocess.run(
+            [sys.executable, "-m", "bff", "run", "-c", config],
+            env=environ,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    assert ran.returncode != 0
+    assert "Traceback" not in ran.stderr
+    assert gateway.url.rpartition(":")[2] in ran.stderr
+    assert "in use" in ran.stderr
+
+
+def test_run_with_a_broken_configuration_says_so_and_ends(config):
+    config.write_text("services: {users: {}}")
+    started = time.monotonic()
+    ran = subprocess.run(
+        [sys.executable, "-m", "bff", "run", "-c", config],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert ran.returncode == 1
+    assert "services.users.url" in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert time.monotonic() - started < 20
+
+
+def test_the_banner_is_one_that_a_newcomer_can_act_on(shop, config):
+    with running(config, shop, "--profile", "development") as gateway:
+        banner = gateway.stderr
+    for address in (f"{gateway.url}/graphql", f"{gateway.url}/api/users/", f"{gateway.admin}/metrics"):
+        assert address in banner
+    assert "development" in banner
