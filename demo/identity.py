@@ -88,17 +88,19 @@ class Identity:
         lifetime, alg = lifetime_in(form), form.get("alg", "RS256")
         if alg not in ALGORITHMS:
             raise Refusal("invalid_request", f"alg is one of {', '.join(ALGORITHMS)}")
+        now = int(time.time())
         claims = {
             "iss": self.issuer,
             "aud": "shop",
             "sub": subject,
             "client_id": client,
             "scope": scope,
-            "iat": int(time.time()),
-            "exp": int(time.time()) + lifetime,
+            "iat": now,
+            "exp": now + lifetime,
             "jti": secrets.token_urlsafe(12),
-            **({"plan": form["plan"]} if "plan" in form else {}),
         }
+        if "plan" in form:
+            claims["plan"] = form["plan"]
         opaque = form.get("token_format") == "opaque"
         token = self.tokens.opaque(claims) if opaque else self.tokens.signed(claims, alg)
         return private({"access_token": token, "token_type": "Bearer", "expires_in": lifetime, "scope": scope})

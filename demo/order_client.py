@@ -55,7 +55,10 @@ class OrderClient:
             raise Problem(409, "the order cannot be paid any more")
         if answer.status_code != 200:
             raise Problem(502, "the Order service answered with an error")
-        return msgspec.json.decode(answer.content, type=Order)
+        try:
+            return msgspec.json.decode(answer.content, type=Order)
+        except ValueError:  # msgspec's errors and those of UTF-8 alike
+            raise Problem(502, "the Order service answered with nonsense") from None
 
 
 def some(headers: Mapping[str, str], *names: str) -> dict[str, str]:

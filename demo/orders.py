@@ -150,6 +150,7 @@ class Orders:
         if request.method == "PATCH":
             caller_of(request).demand("orders:admin")
             step = await json_body(request, Step)
+            order = self.asked_for(request)  # again: somebody may have cancelled it while the body came
             self.advance(order, step.status, allowed=order.status in FORWARD and step.status in after(order.status))
         return answers.record(request, order, CACHE)
 

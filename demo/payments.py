@@ -194,18 +194,19 @@ def lines_of(order: data.Purchase) -> str:
     return msgspec.json.encode(lines).decode()
 
 
+def routes(payments: Payments) -> list[Route]:
+    return [
+        Route("/payments", payments.several, methods=["GET", "POST"]),
+        Route("/payments/{id}", payments.one),
+        Route("/payments/{id}/refund", payments.refund, methods=["POST"]),
+        Route("/payments/{id}/receipt", payments.receipt),
+    ]
+
+
 def build(options: Options) -> ASGIApp:
     orders = OrderClient(httpx.AsyncClient(base_url=options.orders, timeout=2, trust_env=False))
     payments = Payments(database(options.data / "payments.db", SCHEMA, seed), orders)
-    return service(
-        [
-            Route("/payments", payments.several, methods=["GET", "POST"]),
-            Route("/payments/{id}", payments.one),
-            Route("/payments/{id}/refund", payments.refund, methods=["POST"]),
-            Route("/payments/{id}/receipt", payments.receipt),
-        ],
-        options.latency,
-    )
+    return service(routes(payments), options.latency)
 
 
 if __name__ == "__main__":

@@ -29,12 +29,13 @@ class User(msgspec.Struct):
     created_at: str
 
 
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+Email = Annotated[str, msgspec.Meta(max_length=254, pattern=r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9.-]+\Z")]
+
+
 class Changes(msgspec.Struct, forbid_unknown_fields=True):
-    name: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] | msgspec.UnsetType = msgspec.UNSET
-    email: (
-        Annotated[str, msgspec.Meta(max_length=254, pattern=r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9.-]+\Z")]
-        | msgspec.UnsetType
-    ) = msgspec.UNSET
+    name: Name | msgspec.UnsetType = msgspec.UNSET
+    email: Email | msgspec.UnsetType = msgspec.UNSET
 
 
 class Users:
@@ -59,11 +60,10 @@ class Users:
         user = self.asked_for(request)
         if request.method == "PATCH":
             changes = await json_body(request, Changes)
+            user = self.asked_for(request)  # again: somebody may have changed it while the body came
             user.name, user.email = changes.name or user.name, changes.email or user.email
-            self.db.execute(
-                "UPDATE users SET name = ?, email = ? WHERE number = ?",
-                (user.name, user.email, number_of("usr_", user.id)),
-            )
+            row = (user.name, user.email, number_of("usr_", user.id))
+            self.db.execute("UPDATE users SET name = ?, email = ? WHERE number = ?", row)
         return answers.record(request, user, CACHE)
 
     async def picture(self, request: Request) -> Response:

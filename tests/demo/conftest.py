@@ -1,12 +1,14 @@
 """The demo services as real processes, and callers as the gateway would announce them."""
 
 from collections.abc import Iterator
+from itertools import count
 
 import httpx
 import pytest
 
 import demo
 
+PLACED = count(1)
 HEARTBEAT = 0.2
 WATCH = 3.0
 CUSTOMER = {"x-auth-subject": "usr_1", "x-auth-scopes": "users:write orders:write payments:write"}
@@ -58,14 +60,13 @@ def identity(shop):
 @pytest.fixture
 def place(orders):
     """Place an order of one prd_1 and return its id: what a test changes is its own."""
-    count = iter(range(1, 1_000_000))
 
     def placed(caller=CUSTOMER, owner=None, key=None) -> str:
         body = {
             "user_id": owner or caller["x-auth-subject"],
             "items": [{"product_id": "prd_1", "quantity": 2}],
         }
-        headers = {**caller, "idempotency-key": key or f"place-{id(count)}-{next(count)}"}
+        headers = {**caller, "idempotency-key": key or f"place {next(PLACED)}"}
         answer = orders.post("/orders", json=body, headers=headers)
         assert answer.status_code == 201, answer.text
         return answer.json()["id"]

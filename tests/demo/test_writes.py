@@ -298,3 +298,24 @@ def test_without_the_order_service_nothing_is_charged_and_the_same_request_works
         assert client.get(f"{url}?order_ids=ord_3960", headers=CUSTOMER).json()["items"] == []
         shop.start("orders")
         assert client.post(url, json=wish, headers=keyed("later")).status_code == 201
+
+
+def test_a_change_that_came_slowly_is_judged_by_what_is_true_at_its_end(orders, users, place):
+    order = place()
+
+    def while_the_order_is_cancelled():
+        yield b'{"status":'
+        orders.post(f"/orders/{order}/cancel", headers=CUSTOMER)
+        yield b'"paid"}'
+
+    json = {**OPERATOR, "content-type": "application/json"}
+    assert_problem(orders.patch(f"/orders/{order}", content=while_the_order_is_cancelled(), headers=json), 409)
+    assert status_of(orders, order) == "cancelled"
+
+    def while_the_address_changes():
+        yield b'{"name":'
+        users.patch("/users/usr_903", json={"email": "new@example.com"}, headers=OPERATOR)
+        yield b'"New"}'
+
+    changed = users.patch("/users/usr_903", content=while_the_address_changes(), headers=json).json()
+    assert (changed["name"], changed["email"]) == ("New", "new@example.com")
