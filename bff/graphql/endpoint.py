@@ -26,7 +26,7 @@ from bff.core.errors import (
 )
 from bff.core.receive import read_body, until_disconnect
 from bff.core.telemetry import Telemetry
-from bff.engine import BreadthExecutor
+from bff.engine import BreadthExecutor, Reason
 from bff.graphql.context import Context
 from bff.graphql.documents import Document, DocumentRefused, Documents, Operation, formatted
 from bff.upstream.client import Origin, Service, Upstream
@@ -65,9 +65,9 @@ class Endpoint:
             ["reason"],
             registry=telemetry.registry,
         )
-        self._executor = type(
-            "Executor", (BreadthExecutor,), {"on_fallback": staticmethod(lambda reason: fallbacks.labels(reason).inc())}
-        )
+        children = {reason: fallbacks.labels(reason) for reason in Reason}
+        counted = {"on_fallback": staticmethod(lambda reason: children[reason].inc())}
+        self._executor = type("Executor", (BreadthExecutor,), counted)
         self._methods = ("GET", "POST") if get else ("POST",)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
