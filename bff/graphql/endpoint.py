@@ -7,7 +7,7 @@ cannot be executed, as that specification has it for older clients.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 from urllib.parse import parse_qsl
 
 import orjson
@@ -65,7 +65,7 @@ class Endpoint:
             ["reason"],
             registry=telemetry.registry,
         )
-        children = {reason: fallbacks.labels(reason) for reason in Reason}
+        children = {reason: fallbacks.labels(reason) for reason in get_args(Reason)}
         counted = {"on_fallback": staticmethod(lambda reason: children[reason].inc())}
         self._executor = type("Executor", (BreadthExecutor,), counted)
         self._methods = ("GET", "POST") if get else ("POST",)
