@@ -1,0 +1,49 @@
+"""Audits and attacks that others made, against a gateway as people run it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.running import ROOT
+
+
+def ran(*command: object, cwd=ROOT, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(part) for part in command], cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False
+    )
+
+
+def all_passed(run: subprocess.CompletedProcess[str], at_least: int) -> None:
+    counts = re.findall(r"^(\d+) passed, (\d+) failed$", run.stdout, re.MULTILINE)
+    assert counts, run.stdout + run.stderr
+    assert counts[-1][1] == "0", run.stdout
+    assert int(counts[-1][0]) >= at_least, run.stdout
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+@pytest.mark.timeout(300)
+def test_no_forged_token_is_taken(shared, development, shop, signing_keys):
+    (rsa, rsa_kid), (ec, ec_kid) = signing_keys["RS256"], signing_keys["ES256"]
+    run = ran(
+        sys.executable,
+        shared / "acceptance" / "run_jwt_attacks.py",
+        f"{development.url}/api/users/usr_1",
+        *("--rsa", rsa, "--rsa-kid", rsa_kid, "--ec", ec, "--ec-kid", ec_kid),
+        *("--iss", shop.urls["identity"], "--aud", "shop"),
+    )
+    all_passed(run, at_least=26)
+
+
+@pytest.mark.timeout(300)
+def test_the_reference_suite_of_graphql_over_http_passes_whole(shared, development, tmp_path):
+    shutil.copy(shared / "acceptance" / "run_graphql_http_audit.mjs", tmp_path)
+    shutil.copy(shared / "acceptance" / "package.json", tmp_path)
+    installed = ran("npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", cwd=tmp_path)
+    assert installed.returncode == 0, installed.stderr
+    run = ran("node", "run_graphql_http_audit.mjs", f"{development.url}/graphql", cwd=tmp_path)
+    all_passed(run, at_least=61)
