@@ -13,7 +13,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    return True if collection_path == ACCEPTANCE and not config.getoption("--acceptance") else None
+    wanted = config.getoption("--acceptance") or not collection_path.is_relative_to(ACCEPTANCE)
+    return None if wanted else True
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
