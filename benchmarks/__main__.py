@@ -36,7 +36,7 @@ T = TypeVar("T")
 BUILD = ROOT / "build" / "bench"
 PACKAGE_JSON = Path(__file__).parent / "package.json"
 ENVOY_VERSION = "1.40.0"
-PYTHON_PACKAGES = ("fastapi", "strawberry-graphql", "graphql-core", "httpx", "aiohttp", "uvicorn", "uvloop")
+PYTHON_PACKAGES = ("fastapi", "strawberry-graphql", "graphql-core", "httpx", "uvicorn", "uvloop")
 
 
 def main() -> None:
