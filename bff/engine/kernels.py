@@ -39,4 +39,4 @@ def rows(keys: tuple[str, ...]) -> Callable[[list[list[Any]], int], list[dict[st
 
 def _compiled(source: str) -> Any:
     # What stands in the source are identifiers, and keys as repr quotes them.
-    return eval(source, {"__builtins__": {}, "zip": zip})  # noqa: S307
+    return eval(source, {})  # noqa: S307

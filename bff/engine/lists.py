@@ -72,30 +72,34 @@ class Lists(Completion):
         return list(value)
 
     def _streamed(self, run: Run, source: AsyncIterable[Any], place: Place, row: int) -> Pending[Column]:
-        return Pending(lambda: self._item_by_item(run, source, place, row))
-
-    async def _item_by_item(self, run: Run, source: AsyncIterable[Any], place: Place, row: int) -> Column:
-        """The list in one row, whose items are completed as they come: who never ends can be ended by an error."""
-        lost: set[int] = set()
+        """The list in one row, alone."""
         items: list[Column | Pending[Column]] = []
+        return Pending(lambda: self._item_by_item(run, source, place, row, items), items)
+
+    async def _item_by_item(
+        self, run: Run, source: AsyncIterable[Any], place: Place, row: int, items: list[Column | Pending[Column]]
+    ) -> Column:
+        """Items are completed as they come: who never ends can be ended by an error."""
         iterator = aiter(source)
+        ended_early = False
         try:
             async for each in iterator:
                 at = ItemPlace(place, row, len(items), nullable=not self._items.required)
                 item = self._items.complete(run, [each], at)
                 items.append(item)
                 if isinstance(item, Column) and item.lost:
-                    lost.add(0)
+                    ended_early = True
                     break
         except Exception as error:  # noqa: BLE001 - whatever iterating over it raises is the error of the list
-            self.fail(run, place, row, error, lost)
-            lost.add(0)
-        if lost:
+            self.fail(run, place, row, error, set())
+            ended_early = True
+        if ended_early:
             close(items)
             with suppress(Exception):
                 await iterator.aclose()  # type: ignore[attr-defined] # only generators have it
-            return self._allowed(Column([None], lost))
+            return self._lost_alone()
         done = await together(items, enough=lambda item: bool(item.lost))
-        if done is None:
-            return self._allowed(Column([None], {0}))
-        return Column([[item.values[0] for item in done]])
+        return self._lost_alone() if done is None else Column([[item.values[0] for item in done]])
+
+    def _lost_alone(self) -> Column:
+        return self._allowed(Column([None], {0}))

@@ -7,7 +7,7 @@ which the rest of the work is put by `then`: no coroutine exists for it before s
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Sequence
 from types import CoroutineType
 from typing import Any, Generic, TypeVar, cast
 
@@ -37,7 +37,11 @@ class Pending(Generic[T]):
 
     async def value(self) -> T:
         """The result. It can be asked for only once."""
-        value: Any = await self._start()
+        try:
+            value: Any = await self._start()
+        except BaseException:
+            self.drop()
+            raise
         for step in self._steps:
             value = step(value)
             if type(value) is Pending:
@@ -45,7 +49,7 @@ class Pending(Generic[T]):
         return cast("T", value)
 
     def drop(self) -> None:
-        """Nobody wants the result: what has not been started never will be."""
+        """Nobody wants the result any more: what has not been started never will be."""
         close(self._awaitables)
 
 
@@ -104,13 +108,16 @@ async def together(results: Sequence[T | Pending[T]], *, enough: Callable[[T], b
     return [next(values) if isinstance(each, Pending) else each for each in results]
 
 
-async def cancelled(tasks: Iterable[asyncio.Future[Any]]) -> None:
+async def cancelled(tasks: Collection[asyncio.Future[Any]]) -> None:
     """End those that still run, and wait until they have ended."""
     running = [each for each in tasks if not each.done()]
     for each in running:
         each.cancel()
     if running:
         await asyncio.wait(running)
+    for each in tasks:
+        if not each.cancelled():
+            each.exception()  # or asyncio would complain that nobody has looked at it
 
 
 def stepwise(steps: Generator[Pending[Any], Any, T]) -> T | Pending[T]:

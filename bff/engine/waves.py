@@ -64,11 +64,17 @@ async def _waves(
     for task in rows_by_task:
         task.add_done_callback(arrived.put_nowait)
     parts: list[tuple[list[int], Column | asyncio.Future[Column]]] = []
+    started: dict[asyncio.Future[Column], Pending[Column]] = {}
 
     def go_on(wave: dict[int, Any]) -> None:
         rows = sorted(wave)
         column = complete(run, [wave[row] for row in rows], SomePlace(place, rows))
-        parts.append((rows, asyncio.ensure_future(column.value()) if isinstance(column, Pending) else column))
+        if isinstance(column, Pending):
+            task = asyncio.ensure_future(column.value())
+            started[task] = column
+            parts.append((rows, task))
+        else:
+            parts.append((rows, column))
 
     try:
         if len(late) < len(values):
@@ -82,8 +88,8 @@ async def _waves(
             go_on({row: _result(task) for task in tasks for row in rows_by_task[task]})
         columns = [(rows, part if isinstance(part, Column) else await part) for rows, part in parts]
     finally:
-        await cancelled([*rows_by_task, *(part for _, part in parts if isinstance(part, asyncio.Future))])
-        close(late.values())
+        await cancelled([*rows_by_task, *started])
+        close(started.values())
     return scattered(len(values), columns, set())
 
 

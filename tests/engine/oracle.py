@@ -1,0 +1,111 @@
+"""The judge: what graphql-core's executor says to the same document is right.
+
+Where all resolvers are synchronous, data, order of keys, and the list of errors must be the same to the letter. Where
+some are not, the specification leaves open which of several errors under one null is reported, so there the data must
+be the same, the nulls must be accounted for in the same places, and every error must be a true one.
+"""
+
+import asyncio
+import json
+from typing import Any, ClassVar
+
+from graphql import (
+    DirectiveNode,
+    DocumentNode,
+    ExecutionResult,
+    GraphQLSchema,
+    NameNode,
+    OperationDefinitionNode,
+    execute,
+)
+
+from bff.engine import BreadthExecutor, StandardExecutor
+
+
+class Fuzzed(BreadthExecutor):
+    """Counts what it leaves to graphql-core."""
+
+    fallbacks: ClassVar[list[str]] = []
+    on_fallback = fallbacks.append
+
+
+def executed(
+    schema: GraphQLSchema, document: DocumentNode, variables: dict[str, Any], executor: Any
+) -> ExecutionResult:
+    async def run() -> ExecutionResult:
+        result = execute(schema, document, variable_values=variables, executor_class=executor)
+        result = result if isinstance(result, ExecutionResult) else await result
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        if executor is Fuzzed:
+            assert not left
+        # Graphql-core leaves what it does not wait for any more running.
+        await asyncio.gather(*left, return_exceptions=True)
+        return result
+
+    return asyncio.run(run())
+
+
+def compare_strictly(schema: GraphQLSchema, document: DocumentNode, variables: dict[str, Any]) -> ExecutionResult:
+    ours = execute(schema, document, variable_values=variables, executor_class=Fuzzed)
+    theirs = execute(schema, document, variable_values=variables, executor_class=StandardExecutor)
+    assert isinstance(ours, ExecutionResult)
+    assert isinstance(theirs, ExecutionResult)
+    assert as_text(ours.data) == as_text(theirs.data)
+    assert errors(ours) == errors(theirs)
+    return theirs
+
+
+def compare(schema: GraphQLSchema, document: DocumentNode, variables: dict[str, Any]) -> ExecutionResult:
+    ours = executed(schema, document, variables, Fuzzed)
+    theirs = executed(schema, document, variables, StandardExecutor)
+    assert as_text(ours.data) == as_text(theirs.data)
+    assert {null(ours.data, error[1]) for error in errors(ours)} == {
+        null(ours.data, each[1]) for each in errors(theirs)
+    }
+    at_their_null = {error for error in errors(theirs) if null(theirs.data, error[1]) == error[1]}
+    assert at_their_null <= set(errors(ours)) | _moved(theirs, ours)
+    if not set(errors(ours)) <= set(errors(theirs)):
+        assert set(errors(ours)) <= set(
+            errors(executed(schema, without_propagation(document), variables, StandardExecutor))
+        )
+    assert len(errors(ours)) == len(set(errors(ours)))
+    return theirs
+
+
+def _moved(theirs: ExecutionResult, ours: ExecutionResult) -> set[Any]:
+    """Errors of theirs at a null that ours explains by an error further down: one of several is as good."""
+    explained = {null(ours.data, path) for _, path, _ in errors(ours) if null(ours.data, path) != path}
+    return {error for error in errors(theirs) if error[1] in explained}
+
+
+def as_text(data: Any) -> str:
+    return json.dumps(data, default=repr)
+
+
+def errors(result: ExecutionResult) -> list[Any]:
+    return [
+        (each.message, tuple(each.path or ()), tuple((at.line, at.column) for at in each.locations or ()))
+        for each in result.errors or ()
+    ]
+
+
+def null(data: Any, path: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Where on the path the null stands that the error has made."""
+    for length, step in enumerate(path):
+        if data is None:
+            return path[:length]
+        data = data[step]
+    assert data is None
+    return path
+
+
+def without_propagation(document: DocumentNode) -> DocumentNode:
+    """The same, so that every error stays where it is and all of them are reported."""
+    directive = DirectiveNode(name=NameNode(value="experimental_disableErrorPropagation"), arguments=())
+    definitions = [
+        OperationDefinitionNode(**{key: getattr(each, key) for key in each.keys} | {"directives": (directive,)})
+        if isinstance(each, OperationDefinitionNode)
+        else each
+        for each in document.definitions
+    ]
+    return DocumentNode(definitions=tuple(definitions))
