@@ -91,13 +91,13 @@ class Extent:
 
     def add(self, part: Extent, at: _At) -> None:
         """A fragment is spread at that place."""
-        self.selections += part.selections
-        self.aliases += part.aliases
-        self.directives += part.directives
+        self.selections = _sum(self.selections, part.selections)
+        self.aliases = _sum(self.aliases, part.aliases)
+        self.directives = _sum(self.directives, part.directives)
         self.nesting = max(self.nesting, at.level + part.nesting)
         self.introspects = self.introspects or part.introspects
         if at.level == 0:
-            self.root_fields += part.root_fields
+            self.root_fields = _sum(self.root_fields, part.root_fields)
         if at.introspection:
             self.introspection_lists = max(self.introspection_lists, at.lists + part.lists)
         else:
@@ -107,7 +107,7 @@ class Extent:
 
     def widen(self, other: Extent) -> None:
         """Be as large as the other is, wherever it is larger; what they say is to be worked through both."""
-        selections = self.selections + other.selections
+        selections = _sum(self.selections, other.selections)
         for name in self.__slots__:
             setattr(self, name, max(getattr(self, name), getattr(other, name)))
         self.selections = selections
@@ -205,9 +205,8 @@ class _Walk:
         extent.root_fields += at.level == 0
         for argument in node.arguments or ():
             self._value(argument.name.value, argument.value)
-        begins = name in _INTROSPECTION and not at.introspection
-        lists = 0 if begins else at.lists + (name in _TYPE_LISTS)
-        at = _At(at.level + 1, lists, at.introspection or begins)
+        lists = at.lists + (name in _TYPE_LISTS)
+        at = _At(at.level + 1, lists, at.introspection or name in _INTROSPECTION)
         extent.nesting = max(extent.nesting, at.level)
         if at.introspection:
             extent.introspects = True
@@ -274,13 +273,13 @@ def broken(found: Survey, limits: DocumentLimits) -> Iterator[Broken]:
     if extent.depth > limits.depth:
         yield too_deep(extent.depth, limits.depth)
     if extent.aliases > limits.aliases:
-        detail = f"The operation has {extent.aliases} aliases and repeated fields; {limits.aliases} are allowed"
+        detail = f"The operation has {_said(extent.aliases)} aliases and repeated fields; {limits.aliases} are allowed"
         yield Broken("aliases", Code.MAX_ALIASES_LIMIT, detail)
     if extent.root_fields > limits.root_fields:
-        detail = f"The operation has {extent.root_fields} fields at its root; {limits.root_fields} are allowed"
+        detail = f"The operation has {_said(extent.root_fields)} fields at its root; {limits.root_fields} are allowed"
         yield Broken("root_fields", Code.MAX_ROOT_FIELDS_LIMIT, detail)
     if extent.directives > limits.directives:
-        detail = f"The operation has {extent.directives} directives; {limits.directives} are allowed"
+        detail = f"The operation has {_said(extent.directives)} directives; {limits.directives} are allowed"
         yield Broken("directives", Code.MAX_DIRECTIVES_LIMIT, detail)
     if extent.list_size > limits.list_size:
         yield _too_long(extent.list_size, limits.list_size)
@@ -297,8 +296,8 @@ def broken_by(variables: dict[str, Any], found: Survey, limits: DocumentLimits) 
             for name, each in value.items():
                 if isinstance(each, dict | list):
                     pending.append((each, level + 1, SIZES.__contains__))
-                elif type(each) is int and says_size(name):
-                    longest = max(longest, each)
+                elif isinstance(each, int | float) and says_size(name):
+                    longest = max(longest, int(min(each, _LONG)))
         else:
             longest = max(longest, len(value))
             pending += [(each, level + 1, SIZES.__contains__) for each in value if isinstance(each, dict | list)]
@@ -318,19 +317,22 @@ def too_deep(found: int | None, limit: int) -> Broken:
 
 
 def _too_wide(found: int, limit: int) -> Broken:
-    detail = f"The operations have {_rounded(found)} selections with their fragments written out; {limit} are allowed"
+    detail = f"The operations have {_said(found)} selections with their fragments written out; {limit} are allowed"
     return Broken("tokens", Code.MAX_TOKENS_LIMIT, detail)
 
 
 def _too_long(found: int, limit: int) -> Broken:
-    size = "more" if found >= _LONG else str(found)
-    detail = f"A list of {size} is given or asked for; {limit} are allowed"
+    detail = f"A list of {_said(found)} values is given or asked for; {limit} are allowed"
     return Broken("list_size", Code.MAX_LIST_SIZE_LIMIT, detail)
 
 
-def _rounded(number: int) -> str:
-    """Fragments can make it longer than the document."""
-    return str(number) if number < _LONG else f"more than {_LONG}"
+def _sum(one: int, other: int) -> int:
+    """Fragments can make it longer than the document itself: from here on nobody asks how long."""
+    return min(one + other, _LONG)
+
+
+def _said(number: int) -> str:
+    return str(number) if number < _LONG else f"{_LONG} or more"
 
 
 def _short(text: str, most: int = 200) -> str:
