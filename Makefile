@@ -20,6 +20,9 @@ check: .venv/installed
 bench: .venv/installed
 	$(BIN)/python -m benchmarks
 
+fuzz: .venv/installed
+	$(BIN)/python -m pytest -m fuzz
+
 acceptance: .venv/installed
 	$(BIN)/python -m pytest tests/acceptance --acceptance
 
