@@ -25,7 +25,10 @@ def money(cents: int) -> Record:
 
 
 def number(id: str) -> int:
-    return int(id.partition("_")[2])
+    digits = id.partition("_")[2]
+    if not (digits.isascii() and digits.isdigit() and len(digits) < 10):
+        raise Refusal(400, "that is no id")
+    return int(digits)
 
 
 def user(n: int) -> Record:
@@ -186,7 +189,7 @@ def _page(records: list[Record], call: Call, default: int = 20) -> Record:
 def _known(ids: Iterable[str], prefix: str, most: int, make: Callable[[int], Record]) -> Iterator[Record]:
     for id in ids:
         start, _, digits = id.partition("_")
-        if start == prefix and digits.isdigit() and 1 <= int(digits) <= most:
+        if start == prefix and digits.isascii() and digits.isdigit() and len(digits) < 10 and 1 <= int(digits) <= most:
             yield make(int(digits))
 
 
@@ -266,16 +269,16 @@ def orders(call: Call) -> tuple[int, Any]:
 def payments(call: Call) -> tuple[int, Any]:
     subject, scopes = _identified(call)
 
-    def visible(numbers: Iterable[int]) -> list[Record]:
-        # Every tenth order has no payment.
-        found = [payment(n) for n in numbers if 1 <= n <= USERS * ORDERS_OF_EACH and n % 10]
+    def visible(ids: Iterable[str], prefix: str) -> list[Record]:
+        # Every tenth order has no payment; the others' has its number.
+        found = [p for p in _known(ids, prefix, USERS * ORDERS_OF_EACH, payment) if number(p["id"]) % 10]
         return [p for p in found if "payments:admin" in scopes or p["user_id"] == subject]
 
     if call.method == "POST" and call.path == "/payments":
-        return 201, _one(visible([number(orjson.loads(call.body)["order_id"])])) | {"status": "captured"}
+        return 201, _one(visible([orjson.loads(call.body)["order_id"]], "ord")) | {"status": "captured"}
     if call.path == "/payments":
-        return 200, {"items": visible(number(id) for id in call.ids)}
-    record = _one(visible([number(call.path.split("/")[2])]))
+        return 200, {"items": visible(call.ids, "ord" if "order_ids" in call.query else "pay")}
+    record = _one(visible([call.path.split("/")[2]], "pay"))
     return 200, record | ({"status": "refunded"} if call.path.endswith("/refund") else {})
 
 
