@@ -252,7 +252,7 @@ ATTACKS = {
     "J58 times of no kind": [
         token(**{name: value})
         for name in ("exp", "nbf", "iat")
-        for value in ("never", str(NOW + 300), [], {}, -1, "", float("nan"), True, 1e300)
+        for value in ("never", str(NOW + 7200), [], {}, -1, "", float("nan"), True, 1e300)
     ]
     + [
         # signed by hand: what json.dumps does not write
@@ -301,7 +301,7 @@ async def test_a_bad_token_is_refused_and_asks_nobody_else(credentials, provider
 
 
 async def test_a_token_with_two_issuers_is_judged_by_the_one_that_was_verified(credentials):
-    text = f'{{"iss":"{SHARED_ISSUER}","iss":"{ISSUER}","aud":"{AUDIENCE}","sub":"u","exp":{NOW + 300}}}'
+    text = f'{{"iss":"{SHARED_ISSUER}","iss":"{ISSUER}","aud":"{AUDIENCE}","sub":"u","exp":{NOW + 7200}}}'
     await refused(credentials, sealed(HS, text.encode(), SHARED.encode()))
 
 
@@ -340,7 +340,7 @@ async def test_two_credentials_are_refused_even_if_one_is_good(credentials, head
 
 async def test_what_is_wrong_with_time_is_said(credentials):
     assert "expired" in (await refused(credentials, token(exp=NOW - 100))).detail
-    assert "not valid yet" in (await refused(credentials, token(nbf=NOW + 100))).detail
+    assert "not valid yet" in (await refused(credentials, token(nbf=NOW + 3600))).detail
 
 
 # Verified tokens are remembered
