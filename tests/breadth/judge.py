@@ -33,7 +33,6 @@ class Judge:
         self.name = name
         self.count = 0
         self.fallbacks: list[str] = []
-        # A class of its own has plans of its own.
         self.executor = type("Judged", (BreadthExecutor,), {"on_fallback": self.fallbacks.append})
 
     def compare(self, cases: Iterable[Case]) -> None:
