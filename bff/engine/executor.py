@@ -8,8 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from graphql import ExecutionResult, GraphQLError, GraphQLObjectType, OperationType
-from graphql.execution import Executor
+from graphql import (
+    ExecutionResult,
+    GraphQLError,
+    GraphQLObjectType,
+    GraphQLSchema,
+    OperationDefinitionNode,
+    OperationType,
+)
 from graphql.execution.collect_fields import FieldDetails
 from graphql.execution.execute import assume_not_async_iterable, assume_not_awaitable
 from graphql.execution.executor import SELECTIONS_NESTED_TOO_DEEPLY
@@ -23,8 +29,8 @@ from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 from bff.engine.columns import Column
 from bff.engine.pending import Pending
 from bff.engine.places import ROOT
-from bff.engine.plan import Wrap
-from bff.engine.plans import Fallback, Plans, Reason
+from bff.engine.plan import Selection, Wrap
+from bff.engine.plans import Plans, Reason
 from bff.engine.run import GUARD, Guard, Run
 
 _PLANS = "engine.plans"
@@ -77,44 +83,41 @@ class BreadthFirst(Guarded):
 
     def execute_operation(self, serially: bool | None = None) -> Any:
         run = Run(self, type(self).wrap)
-        try:
-            self._check()
-            plan = _plans(self).plan(run)
-        except Fallback as fallback:
+        plan = self._unsupported() or _plans(self.schema).plan(run)
+        if not isinstance(plan, Selection):
             report = type(self).on_fallback
             if report:
-                report(fallback.reason)
+                report(plan)
             return super().execute_operation(serially)
         if serially is None:
             serially = self.operation.operation is OperationType.MUTATION
         try:
-            if serially:
-                column = plan.execute_serially(run, self.root_value)
-            else:
-                column = plan.execute(run, [self.root_value], ROOT)
+            column = (
+                plan.execute_serially(run, self.root_value) if serially else plan.execute(run, [self.root_value], ROOT)
+            )
         except RecursionError:
-            return _nested_too_deeply()
+            return _nested_too_deeply(self.operation)
         return self._later(run, column) if isinstance(column, Pending) else _result(run, column)
 
-    def _check(self) -> None:
+    def _unsupported(self) -> Reason | None:
+        """Why this execution is left to graphql-core, whatever its document says."""
         if self.abort_signal is not None:
-            raise Fallback("abort signal")
+            return "abort signal"
         if self.hooks is not None:
-            raise Fallback("execution hooks")
-        manager = self.middleware_manager
+            return "execution hooks"
+        middlewares = self.middleware_manager.middlewares if self.middleware_manager else ()
         # Strawberry's own middleware does nothing where the document has no directives of the schema's.
-        if manager and any(
-            type(each) not in (DirectivesExtension, DirectivesExtensionSync) for each in manager.middlewares
-        ):
-            raise Fallback("middleware")
+        if any(type(each) not in (DirectivesExtension, DirectivesExtensionSync) for each in middlewares):
+            return "middleware"
         if self.is_awaitable not in _PREDICATES or self.is_async_iterable not in _PREDICATES:
-            raise Fallback("own predicates")
+            return "own predicates"
+        return None
 
     async def _later(self, run: Run, column: Pending[Column]) -> ExecutionResult:
         try:
             return _result(run, await column.value())
         except RecursionError:
-            return _nested_too_deeply()
+            return _nested_too_deeply(self.operation)
 
 
 class StandardExecutor(Guarded, StrawberryGraphQLCoreExecutionContext):
@@ -129,12 +132,10 @@ class BreadthExecutor(BreadthFirst, StrawberryGraphQLCoreExecutionContext):
     """
 
 
-def _plans(executor: Executor[Any]) -> Plans:
-    """Those of the executor's class: classes may wrap fields differently."""
-    by_class: dict[type, Plans] = executor.schema.extensions.setdefault(_PLANS, {})
-    plans = by_class.get(type(executor))
+def _plans(schema: GraphQLSchema) -> Plans:
+    plans: Plans | None = schema.extensions.get(_PLANS)
     if plans is None:
-        plans = by_class[type(executor)] = Plans()
+        plans = schema.extensions[_PLANS] = Plans()
     return plans
 
 
@@ -142,5 +143,6 @@ def _result(run: Run, column: Column) -> ExecutionResult:
     return ExecutionResult(None if column.lost else column.values[0], run.failures.errors())
 
 
-def _nested_too_deeply() -> ExecutionResult:
-    return ExecutionResult(None, [GraphQLError(SELECTIONS_NESTED_TOO_DEEPLY)])
+def _nested_too_deeply(operation: OperationDefinitionNode) -> ExecutionResult:
+    """Where even reporting it as the error of a field needs more stack than there is."""
+    return ExecutionResult(None, [GraphQLError(SELECTIONS_NESTED_TOO_DEEPLY, operation)])

@@ -44,13 +44,12 @@ class Objects(Completion):
 
     def _selected(self, run: Run, objects: list[Any], place: Place) -> Column | Pending[Column]:
         try:
-            selection = self.field.selection(run, self._type)
-        except GraphQLError as error:
-            return self._refused(run, error, len(objects), place)
-        column = selection.execute(run, objects, place)
+            column = self.field.selection(run, self._type).execute(run, objects, place)
+        except (GraphQLError, RecursionError) as error:  # no value for a directive, or nested too deeply
+            return self._failed(run, error, len(objects), place)
         return column if self.required else then(column, nulled)
 
-    def _refused(self, run: Run, error: GraphQLError, count: int, place: Place) -> Column:
+    def _failed(self, run: Run, error: Exception, count: int, place: Place) -> Column:
         lost: set[int] = set()
         for row in range(count):
             self.fail(run, place, row, error, lost)

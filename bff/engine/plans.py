@@ -37,37 +37,30 @@ Reason: TypeAlias = Literal[
 """Why an operation is executed by graphql-core; the whole list, so that it can be the label of a metric."""
 
 
-class Fallback(Exception):
-    """Not an error: graphql-core executes the operation."""
-
-    def __init__(self, reason: Reason) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
 class Plans:
-    """The plans of all operations of one schema that are alive."""
+    """The plans of all operations of one schema that are alive, for each class of executors, since they wrap fields."""
 
     def __init__(self) -> None:
-        self._operations: dict[int, tuple[weakref.ref[OperationDefinitionNode], _Operation]] = {}
+        self._operations: dict[tuple[type, int], tuple[weakref.ref[OperationDefinitionNode], _Operation]] = {}
 
-    def plan(self, run: Run) -> Selection:
-        """The plan of the operation with these variables.
-
-        Raises:
-            Fallback: there is none.
-        """
+    def plan(self, run: Run) -> Selection | Reason:
+        """The plan of the operation with these variables, or why there is none."""
         operation = run.executor.operation
         # By identity: graphql-core's nodes hash and compare by their whole content.
-        known = self._operations.get(id(operation))
+        key = type(run.executor), id(operation)
+        known = self._operations.get(key)
         if known is None:
-            key, operations = id(operation), self._operations
+            operations = self._operations
             known = weakref.ref(operation, lambda _: operations.pop(key, None)), _Operation(run.executor)
             operations[key] = known
         return known[1].plan(run)
 
     def __len__(self) -> int:
         return len(self._operations)
+
+    def __reduce__(self) -> tuple[type[Plans], tuple[()]]:
+        """A copy of the schema begins without any."""
+        return Plans, ()
 
 
 class _Operation:
@@ -76,62 +69,69 @@ class _Operation:
     def __init__(self, executor: Executor[Any]) -> None:
         self._variants: dict[tuple[Any, ...], Selection] = {}
         self._deciding: list[str] = []
-        self._fallback: Reason | None = None
+        self._reason: Reason | None = None
         try:
             self._deciding = sorted(_deciding(executor))
-        except Fallback as fallback:
-            self._fallback = fallback.reason
+        except _Unplannable as unplannable:
+            self._reason = unplannable.reason
         except RecursionError:
-            self._fallback = "nested too deeply"
+            self._reason = "nested too deeply"
 
-    def plan(self, run: Run) -> Selection:
-        if self._fallback:
-            raise Fallback(self._fallback)
+    def plan(self, run: Run) -> Selection | Reason:
+        if self._reason:
+            return self._reason
         values = run.executor.variable_values.coerced
-        try:
-            variant = tuple([values[name] for name in self._deciding])
-        except KeyError:
-            raise Fallback("unfit directive arguments") from None
+        if not all(name in values for name in self._deciding):
+            return "unfit directive arguments"
+        variant = tuple([values[name] for name in self._deciding])
         plan = self._variants.get(variant)
-        if plan is None:
-            plan = _planned(run)
+        if plan is not None:
+            return plan
+        planned = _planned(run)
+        if isinstance(planned, Selection):
             if len(self._variants) >= MAX_VARIANTS:
                 del self._variants[next(iter(self._variants))]
-            self._variants[variant] = plan
-        return plan
+            self._variants[variant] = planned
+        return planned
 
 
-def _planned(run: Run) -> Selection:
+def _planned(run: Run) -> Selection | Reason:
     root_type = run.executor.schema.get_root_type(run.executor.operation.operation)
     if root_type is None:
-        raise Fallback("no such root type")
+        return "no such root type"
     try:
         return root_selection(run, root_type)
     except GraphQLError:
-        raise Fallback("unfit directive arguments") from None
+        return "unfit directive arguments"
     except RecursionError:
-        raise Fallback("nested too deeply") from None
+        return "nested too deeply"
+
+
+class _Unplannable(Exception):
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 def _deciding(executor: Executor[Any]) -> set[str]:
     """The names of the variables in `@skip` and `@include`.
 
     Raises:
-        Fallback: the document has something in it that is executed by graphql-core.
+        _Unplannable: the document has something in it that is executed by graphql-core.
     """
     operation = executor.operation
     if operation.directives:
-        raise Fallback("operation directive")
+        raise _Unplannable("operation directive")
     if any(fragment.variable_signatures for fragment in executor.fragments.values()):
-        raise Fallback("fragment arguments")
+        raise _Unplannable("fragment arguments")
     selections = [operation.selection_set, *(each.definition.selection_set for each in executor.fragments.values())]
     names: set[str] = set()
     for directive in (each for selection in selections for each in _directives(selection)):
         name = directive.name.value
         if name in ("defer", "stream"):
-            raise Fallback("defer or stream")
+            raise _Unplannable("defer or stream")
         if name not in ("skip", "include"):
-            raise Fallback("custom directive")
+            raise _Unplannable("custom directive")
         names |= {each.value.name.value for each in directive.arguments if isinstance(each.value, VariableNode)}
     return names
 

@@ -83,4 +83,8 @@ def _with_late_path(kind: type[Any]) -> tuple[type[Any], int]:
         held = tuple.__getitem__(self, index)
         return held.place.path(held.row) if isinstance(held, _Late) else held
 
-    return type(kind.__name__, (kind,), {"__slots__": (), "path": property(path)}), index
+    def equals(self: Any, other: object) -> bool:
+        return bool(tuple.__eq__((*self[:index], self.path, *self[index + 1 :]), other))
+
+    members = {"__slots__": (), "__eq__": equals, "__hash__": None, "path": property(path)}
+    return type(kind.__name__, (kind,), members), index

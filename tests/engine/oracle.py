@@ -7,6 +7,7 @@ be the same, the nulls must be accounted for in the same places, and every error
 
 import asyncio
 import json
+import warnings
 from typing import Any, ClassVar
 
 from graphql import (
@@ -20,6 +21,10 @@ from graphql import (
 )
 
 from bff.engine import BreadthExecutor, StandardExecutor
+
+
+_THEIR_COROUTINES = ("coroutine 'Executor.", "coroutine 'GraphQLCoreConverter.")
+"""What graphql-core creates and does not await, and strawberry's wrappers that it calls."""
 
 
 class Fuzzed(BreadthExecutor):
@@ -42,7 +47,11 @@ def executed(
         await asyncio.gather(*left, return_exceptions=True)
         return result
 
-    return asyncio.run(run())
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = asyncio.run(run())
+    assert not [each for each in map(str, (each.message for each in caught)) if not each.startswith(_THEIR_COROUTINES)]
+    return result
 
 
 def compare_strictly(schema: GraphQLSchema, document: DocumentNode, variables: dict[str, Any]) -> ExecutionResult:

@@ -27,11 +27,8 @@ from hypothesis_graphql import nodes as literals
 from tests.engine import oracle, synthetic
 from tests.engine.operations import harder, written
 
-pytestmark = [
-    # Graphql-core drops awaitables that it does not need any more; we do not.
-    pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore:coroutine '(Executor|GraphQLCoreConverter)[.]:RuntimeWarning"),
-]
+# Graphql-core drops awaitables that it does not need any more. That we do not is judged with each operation.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 SEED = int(os.environ.get("FUZZ_SEED", "0"))
 NORMAL, LONG = 200, 2000

@@ -17,7 +17,7 @@ from tests.engine.test_fuzz import fuzz
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 
-pytestmark = pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 MUTANTS: dict[str, Plant] = {}
 
