@@ -1,9 +1,14 @@
 """Rules for all tests: where CI counts on them, a skipped test is a failed one; acceptance runs only when asked for."""
 
 import os
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+
+import demo
+from tests.harness import Gateway, gateway
+from tests.shop import NAMES
 
 ACCEPTANCE = Path(__file__).parent / "acceptance"
 
@@ -24,3 +29,18 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         for report in skipped:
             reporter.write_line(f"SKIPPED, which counts as failed here: {report.nodeid}")
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(scope="session")
+def real_services() -> Iterator[demo.Demo]:
+    """The demo's processes, which all tests share: who stops one starts it again."""
+    with demo.processes(demo.FREE) as processes:
+        yield processes
+
+
+@pytest.fixture
+async def real(real_services) -> AsyncIterator[Gateway]:
+    """A gateway in this process over the demo's services, on connections of its own."""
+    over = gateway(real_network=True, services={name: {"url": real_services.urls[name]} for name in NAMES})
+    yield over
+    await over.close()

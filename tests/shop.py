@@ -81,6 +81,7 @@ class Call:
     service: str
     method: str
     path: str
+    raw_path: str
     query: dict[str, str]
     headers: list[tuple[str, str]]
     body: bytes
@@ -322,7 +323,8 @@ class Services(httpx.AsyncBaseTransport):
         call = Call(
             service.name,
             request.method,
-            unquote(path) if service is not self.login else path,
+            unquote(path),
+            path,
             {name: values[0] for name, values in parse_qs(query, keep_blank_values=True).items()},
             [(name.decode(), value.decode("latin-1")) for name, value in request.headers.raw],
             await request.aread(),

@@ -19,7 +19,6 @@ import yaml
 from graphql import build_schema
 from typer.testing import CliRunner
 
-import demo
 from bff.cli import main
 from tests.harness import BFF_YAML
 from tests.running import running
@@ -38,10 +37,9 @@ def config(tmp_path):
     return path
 
 
-@pytest.fixture(scope="module")
-def shop():
-    with demo.processes(demo.FREE) as processes:
-        yield processes
+@pytest.fixture
+def shop(real_services):
+    return real_services
 
 
 # check

@@ -7,7 +7,6 @@ import json
 
 import pytest
 
-import demo
 from tests.harness import (
     OPERATOR,
     bearer,
@@ -257,23 +256,6 @@ async def test_while_no_keys_can_be_had_signed_tokens_are_503_and_others_go_on()
 # With the demo's own services, which judge by themselves what a caller sees.
 
 
-@pytest.fixture(scope="module")
-def real():
-    with demo.processes(demo.FREE) as shop:
-        yield shop
-
-
-def urls(real) -> dict:
-    return {name: {"url": real.urls[name]} for name in ("users", "products", "orders", "payments")}
-
-
-@pytest.fixture
-async def both(real):
-    shop = gateway(real_network=True, services=urls(real))
-    yield shop
-    await shop.close()
-
-
 async def ids_of(shop, owner: str) -> tuple[list[str], list[str]]:
     """The orders and payments of a customer, as it sees them itself."""
     document = "{ me { orders(first: 100) { nodes { id payment { id } } } } }"
@@ -283,8 +265,8 @@ async def ids_of(shop, owner: str) -> tuple[list[str], list[str]]:
     return [each["id"] for each in nodes], [each["payment"]["id"] for each in nodes if each["payment"]]
 
 
-async def test_a_customer_never_sees_anothers_order_or_payment_by_any_way(both):
-    shop = both
+async def test_a_customer_never_sees_anothers_order_or_payment_by_any_way(real):
+    shop = real
     orders, payments = await ids_of(shop, "usr_2")
     assert len(orders) >= 3
     assert payments
@@ -324,23 +306,23 @@ async def test_a_customer_never_sees_anothers_order_or_payment_by_any_way(both):
         assert (await shop.client.get(path, headers=thief)).json()["items"] == []
 
 
-async def test_forged_identity_headers_open_nothing(both):
-    orders, _ = await ids_of(both, "usr_2")
+async def test_forged_identity_headers_open_nothing(real):
+    orders, _ = await ids_of(real, "usr_2")
     forged = customer("usr_1") | {"x-auth-subject": "usr_2", "x-auth-scopes": "orders:admin"}
-    assert (await both.client.get(f"/api/orders/{orders[0]}", headers=forged)).status_code == 404
-    assert (await both.query(f'{{ order(id: "{orders[0]}") {{ id }} }}', headers=forged)).data == {"order": None}
+    assert (await real.client.get(f"/api/orders/{orders[0]}", headers=forged)).status_code == 404
+    assert (await real.query(f'{{ order(id: "{orders[0]}") {{ id }} }}', headers=forged)).data == {"order": None}
 
 
-async def test_two_callers_at_the_same_time_each_see_their_own(both):
-    owned = {subject: await ids_of(both, subject) for subject in ("usr_1", "usr_2", "usr_3")}
+async def test_two_callers_at_the_same_time_each_see_their_own(real):
+    owned = {subject: await ids_of(real, subject) for subject in ("usr_1", "usr_2", "usr_3")}
 
     async def look(subject: str) -> None:
-        assert await ids_of(both, subject) == owned[subject]
+        assert await ids_of(real, subject) == owned[subject]
 
     await asyncio.gather(*(look(subject) for subject in [*owned] * 10))
 
 
-async def test_an_operator_sees_them_all(both):
-    orders, payments = await ids_of(both, "usr_2")
-    answer = await both.query(f"{{ nodes(ids: {json.dumps([*orders, *payments])}) {{ id }} }}", headers=operator())
+async def test_an_operator_sees_them_all(real):
+    orders, payments = await ids_of(real, "usr_2")
+    answer = await real.query(f"{{ nodes(ids: {json.dumps([*orders, *payments])}) {{ id }} }}", headers=operator())
     assert [each["id"] for each in answer.data["nodes"]] == [*orders, *payments]

@@ -177,6 +177,7 @@ async def test_an_id_can_never_become_a_path(id):
     await shop.query("mutation ($id: ID!) { cancelOrder(id: $id) { id } }", {"id": id}, headers=operator())
     for call in shop.services.calls:
         assert call.path == f"/orders/{id}/cancel", "unquoted by the service it is the id, whole"
+        assert call.raw_path.count("/") == 3
         assert call.query == {}
 
 
