@@ -72,7 +72,8 @@ class Extent:
         aliases: fields with an alias, and fields that are in their selection set already.
         root_fields: fields at the top.
         directives: uses of directives.
-        list_size: the longest list or page that is asked for.
+        list_size: the longest list that is given.
+        page_size: the longest page that is asked for.
         lists: introspection's lists inside one another, if what is above were introspection.
         introspection_lists: the same for what is.
         introspects: whether `__schema` or `__type` is among the fields.
@@ -85,6 +86,7 @@ class Extent:
     root_fields: int = 0
     directives: int = 0
     list_size: int = 0
+    page_size: int = 0
     lists: int = 0
     introspection_lists: int = 0
     introspects: bool = False
@@ -151,7 +153,8 @@ def survey(document: DocumentNode) -> Survey:
     walks = [*operations, *fragments.values()]
     sizes = frozenset(name for walk in walks for name in walk.sizes)
     defaults = (size for walk in operations for name, size in walk.defaults if name in sizes)
-    whole.list_size = max(whole.list_size, *(walk.extent.list_size for walk in walks), *defaults, 0)
+    whole.list_size = max(whole.list_size, *(walk.extent.list_size for walk in walks), 0)
+    whole.page_size = max(whole.page_size, *(walk.extent.page_size for walk in walks), *defaults, 0)
     return Survey(whole, sizes=sizes)
 
 
@@ -234,7 +237,7 @@ class _Walk:
                 extent.depth = max(extent.depth, level)
                 pending += [(each.name.value, each.value, level + 1) for each in value.fields]
             elif name in SIZES and isinstance(value, IntValueNode):
-                extent.list_size = max(extent.list_size, _number(value))
+                extent.page_size = max(extent.page_size, _number(value))
             elif name in SIZES and isinstance(value, VariableNode):
                 self.sizes.add(value.name.value)
 
@@ -283,11 +286,13 @@ def broken(found: Survey, limits: DocumentLimits) -> Iterator[Broken]:
         yield Broken("directives", Code.MAX_DIRECTIVES_LIMIT, detail)
     if extent.list_size > limits.list_size:
         yield _too_long(extent.list_size, limits.list_size)
+    if extent.page_size > limits.list_size:
+        yield _too_large(extent.page_size, limits.list_size)
 
 
 def broken_by(variables: dict[str, Any], found: Survey, limits: DocumentLimits) -> Iterator[Broken]:
     """The rules that the values of variables break: how long their lists are, and how deep they are nested."""
-    longest, deepest = 0, 0
+    longest, largest, deepest = 0, 0, 0
     pending: list[tuple[Any, int, Callable[[str], bool]]] = [(variables, 0, found.sizes.__contains__)]
     while pending:
         value, level, says_size = pending.pop()
@@ -297,7 +302,7 @@ def broken_by(variables: dict[str, Any], found: Survey, limits: DocumentLimits) 
                 if isinstance(each, dict | list):
                     pending.append((each, level + 1, SIZES.__contains__))
                 elif isinstance(each, int | float) and says_size(name):
-                    longest = max(longest, int(min(each, _LONG)))
+                    largest = max(largest, int(min(each, _LONG)))
         else:
             longest = max(longest, len(value))
             pending += [(each, level + 1, SIZES.__contains__) for each in value if isinstance(each, dict | list)]
@@ -305,6 +310,8 @@ def broken_by(variables: dict[str, Any], found: Survey, limits: DocumentLimits) 
         yield too_deep(deepest, limits.depth)
     if longest > limits.list_size:
         yield _too_long(longest, limits.list_size)
+    if largest > limits.list_size:
+        yield _too_large(largest, limits.list_size)
 
 
 def too_many_tokens(limit: int) -> Broken:
@@ -322,8 +329,14 @@ def _too_wide(found: int, limit: int) -> Broken:
 
 
 def _too_long(found: int, limit: int) -> Broken:
-    detail = f"A list of {_said(found)} values is given or asked for; {limit} are allowed"
+    detail = f"A list of {_said(found)} values is given; {limit} are allowed"
     return Broken("list_size", Code.MAX_LIST_SIZE_LIMIT, detail)
+
+
+def _too_large(found: int, limit: int) -> Broken:
+    # The code that a page size below 1 has as well, which only the field itself finds out.
+    detail = f"A page of {_said(found)} items is asked for; {limit} are allowed"
+    return Broken("list_size", Code.BAD_USER_INPUT, detail)
 
 
 def _sum(one: int, other: int) -> int:
