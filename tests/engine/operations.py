@@ -4,7 +4,7 @@ What matters is that documents are executed several times with other variables: 
 planning executor goes wrong.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from graphql import (
     FieldNode,
     FragmentDefinitionNode,
     FragmentSpreadNode,
+    GraphQLArgument,
     GraphQLField,
     GraphQLNamedType,
     GraphQLObjectType,
@@ -50,14 +51,23 @@ class Case(NamedTuple):
     variables: list[dict[str, Any]]
 
 
-def written(schema: GraphQLSchema, random: Random, root: GraphQLObjectType, allowed: Callable[[str], bool]) -> str:
-    """An operation of our own, of fields whose names are allowed."""
+def written(
+    schema: GraphQLSchema,
+    random: Random,
+    root: GraphQLObjectType,
+    allowed: Callable[[str], bool],
+    prefixes: Sequence[str] = ("",),
+) -> str:
+    """An operation of our own, of fields whose names are allowed, with ids that begin with one of the prefixes."""
     kind = "mutation" if root is schema.mutation_type else "query"
-    return f"{kind} {{ {_Writer(schema, random, allowed).selected(root, 0)} }}"
+    return f"{kind} {{ {_Writer(schema, random, allowed, prefixes).selected(root, 0)} }}"
 
 
 class _Writer:
-    def __init__(self, schema: GraphQLSchema, random: Random, allowed: Callable[[str], bool]) -> None:
+    def __init__(
+        self, schema: GraphQLSchema, random: Random, allowed: Callable[[str], bool], prefixes: Sequence[str]
+    ) -> None:
+        self._prefixes = prefixes
         self._schema = schema
         self._random = random
         self._allowed = allowed
@@ -83,7 +93,8 @@ class _Writer:
 
     def _field(self, name: str, definition: GraphQLField, depth: int) -> str:
         self._left -= 1
-        given = [each for each in definition.args.items() if self._random.random() < 0.6]
+        # Text, such as a cursor, is hardly ever what a resolver can use.
+        given = [each for each in definition.args.items() if self._random.random() < self._likelihood(each[1])]
         arguments = f"({', '.join(f'{each}: {self._literal(of.type)}' for each, of in given)})" if given else ""
         # Fields that differ in their arguments must not share a name.
         alias = ""
@@ -94,6 +105,9 @@ class _Writer:
         selection = f" {{ {self.selected(below, depth + 1)} }}" if is_composite_type(below) else ""
         return f"{alias}{name}{arguments}{selection}"
 
+    def _likelihood(self, argument: GraphQLArgument) -> float:
+        return 0.1 if get_named_type(argument.type).name == "String" else 0.6
+
     def _literal(self, of: Any) -> str:
         random, named = self._random, get_named_type(of)
         if "[" in str(of):
@@ -103,7 +117,7 @@ class _Writer:
         if is_input_object_type(named):
             return f"{{limit: {random.randrange(5)}}}"
         plain = {"Int": str(random.randrange(60)), "Boolean": random.choice(("true", "false")), "String": '"x"'}
-        return plain.get(named.name, f'"{random.randrange(40)}"')
+        return plain.get(named.name, f'"{random.choice(self._prefixes)}{random.randrange(40)}"')
 
 
 def harder(schema: GraphQLSchema, random: Random, text: str) -> Case | None:

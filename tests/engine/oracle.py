@@ -8,7 +8,8 @@ be the same, the nulls must be accounted for in the same places, and every error
 import asyncio
 import json
 import warnings
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeAlias
 
 from graphql import (
     DirectiveNode,
@@ -21,6 +22,13 @@ from graphql import (
 )
 
 from bff.engine import BreadthExecutor, StandardExecutor
+
+Context: TypeAlias = Callable[[], Any]
+"""Makes what resolvers are given by an execution: None, or something that is cancelled after it."""
+
+
+def no_context() -> None:
+    pass
 
 
 _THEIR_COROUTINES = ("coroutine 'Executor.", "coroutine 'GraphQLCoreConverter.")
@@ -35,13 +43,20 @@ class Fuzzed(BreadthExecutor):
 
 
 def executed(
-    schema: GraphQLSchema, document: DocumentNode, variables: dict[str, Any], executor: Any
+    schema: GraphQLSchema,
+    document: DocumentNode,
+    variables: dict[str, Any],
+    executor: Any,
+    context: Context = no_context,
 ) -> ExecutionResult:
     async def run() -> ExecutionResult:
-        result = execute(schema, document, variable_values=variables, executor_class=executor)
+        given = context()
+        result = execute(schema, document, context_value=given, variable_values=variables, executor_class=executor)
         result = result if isinstance(result, ExecutionResult) else await result
         left = asyncio.all_tasks() - {asyncio.current_task()}
-        if executor is Fuzzed:
+        if given is not None:
+            given.cancel()
+        elif executor is Fuzzed:
             assert not left
         # Graphql-core leaves what it does not wait for any more running.
         await asyncio.gather(*left, return_exceptions=True)
@@ -64,9 +79,14 @@ def compare_strictly(schema: GraphQLSchema, document: DocumentNode, variables: d
     return theirs
 
 
-def compare(schema: GraphQLSchema, document: DocumentNode, variables: dict[str, Any]) -> ExecutionResult:
-    ours = executed(schema, document, variables, Fuzzed)
-    theirs = executed(schema, document, variables, StandardExecutor)
+def compare(
+    schema: GraphQLSchema,
+    document: DocumentNode,
+    variables: dict[str, Any],
+    context: Context = no_context,
+) -> ExecutionResult:
+    ours = executed(schema, document, variables, Fuzzed, context)
+    theirs = executed(schema, document, variables, StandardExecutor, context)
     assert as_text(ours.data) == as_text(theirs.data)
     assert {null(ours.data, error[1]) for error in errors(ours)} == {
         null(ours.data, each[1]) for each in errors(theirs)
@@ -75,7 +95,7 @@ def compare(schema: GraphQLSchema, document: DocumentNode, variables: dict[str, 
     assert at_their_null <= set(errors(ours)) | _moved(theirs, ours)
     if not set(errors(ours)) <= set(errors(theirs)):
         assert set(errors(ours)) <= set(
-            errors(executed(schema, without_propagation(document), variables, StandardExecutor))
+            errors(executed(schema, without_propagation(document), variables, StandardExecutor, context))
         )
     assert len(errors(ours)) == len(set(errors(ours)))
     return theirs
