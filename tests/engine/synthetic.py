@@ -136,7 +136,7 @@ def one(self: Any, at: int | None = 1) -> Node:
 
 
 def friend(self: Any) -> Annotated["Dog", strawberry.lazy("tests.engine.synthetic")] | None:
-    return mishap("friend", self.id, animal(int(self.id) // 3 * 3 + (chance("friend", self.id) < 8)))
+    return mishap("friend", self.id, animal(int(self.id) // 3 * 3 + (chance("friend", self.id) < 20)))
 
 
 def pets(self: Any) -> "list[list[Pet | None]]":
@@ -264,7 +264,7 @@ def some_pets(ids: list[int] | None = None, having: Filter | None = None) -> lis
 
 
 def dog(id: strawberry.ID = THIRD) -> Dog:
-    return animal(chance(id) % 30 * 3 + (chance(id, "?") < 8))
+    return animal(chance(id) % 30 * 3 + (chance(id, "?") < 15))
 
 
 def cat(color: Color = Color.RED) -> Cat | None:

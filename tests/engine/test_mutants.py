@@ -198,5 +198,5 @@ def test_the_fuzzer_has_nothing_to_notice_where_nothing_is_planted(schema: Graph
 
 
 def look_for_differences(schema: GraphQLSchema) -> None:
-    fuzz(schema, "at_once", 7, 100)
-    fuzz(schema, "with_waiting", 7, 300)
+    fuzz(schema, "at_once", 7, 300)
+    fuzz(schema, "with_waiting", 7, 400)
