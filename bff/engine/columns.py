@@ -25,6 +25,14 @@ class Column:
         self.values = values
         self.lost = lost
 
+    @property
+    def all_lost(self) -> bool:
+        return bool(self.lost) and len(self.lost or ()) == len(self.values)
+
+
+def all_lost(count: int) -> Column:
+    return Column([None] * count, set(range(count)))
+
 
 def nulled(column: Column) -> Column:
     """The column where nulls may stand: its lost rows are null, and nothing above is lost by it."""

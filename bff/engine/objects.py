@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from graphql import GraphQLAbstractType, GraphQLError, GraphQLObjectType, GraphQLSchema
@@ -35,8 +36,13 @@ class Objects(Completion):
         self._is_type_of = None if RECORD in type_.extensions else type_.is_type_of
 
     def complete(self, run: Run, values: list[Any], place: Place) -> Column | Pending[Column]:
-        if self._is_type_of is None and all(map(self._expects, set(map(type, values)))):
-            return self._selected(run, values, place)
+        if self._is_type_of is None:
+            kinds = set(map(type, values))
+            if all(map(self._expects, kinds)):
+                return self._selected(run, values, place)
+            if not self.required and all(map(self._expects, kinds - {NoneType})):
+                rows = [row for row, value in enumerate(values) if value is not None]
+                return self._selected_in(run, values, rows, place, set())
         return in_waves(run, values, place, self._sorted_out)
 
     def _expects(self, kind: type) -> bool:
@@ -87,6 +93,12 @@ class Objects(Completion):
                 self.fail(run, place, row, invalid_return_type_error(self._type, values[row], self.field.details), lost)
             else:
                 rows.append(row)
+        return self._selected_in(run, values, rows, place, lost)
+
+    def _selected_in(
+        self, run: Run, values: list[Any], rows: list[int], place: Place, lost: set[int]
+    ) -> Column | Pending[Column]:
+        """The column where only these rows have an object."""
         if len(rows) == len(values):
             return self._selected(run, values, place)
         part = self._selected(run, [values[row] for row in rows], SomePlace(place, rows))
@@ -101,7 +113,7 @@ class Abstracts(Completion):
     def __init__(self, type_: GraphQLAbstractType, field: Field, *, required: bool) -> None:
         super().__init__(field, required=required)
         self._type = type_
-        self._types_by_class: dict[type, GraphQLObjectType | None] = {}
+        self._types_by_class: dict[type, GraphQLObjectType | None] = {}  # as many as the field's resolvers return
         self._objects: dict[GraphQLObjectType, Objects] = {}
 
     def complete(self, run: Run, values: list[Any], place: Place) -> Column | Pending[Column]:

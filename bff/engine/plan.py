@@ -22,7 +22,7 @@ from graphql import (
 from graphql.execution.collect_fields import FieldDetails, GroupedFieldSet, collect_fields, collect_subfields
 
 from bff.engine import kernels
-from bff.engine.columns import Column
+from bff.engine.columns import Column, all_lost
 from bff.engine.completion import Completion
 from bff.engine.leaves import Leaves
 from bff.engine.lists import Lists
@@ -127,11 +127,11 @@ class Selection:
         columns: list[Column | Pending[Column]] = []
         for field in self._fields:
             column = field.column(run, objects, place)
-            if isinstance(column, Column) and column.lost and len(column.lost) == count:
+            if isinstance(column, Column) and column.all_lost:
                 close(columns)
-                return _all_lost(count)
+                return all_lost(count)
             columns.append(column)
-        done = all_of(columns, enough=lambda column: bool(column.lost) and len(column.lost or ()) == count)
+        done = all_of(columns, enough=lambda column: column.all_lost)
         return then(done, lambda columns: self._assembled(columns, count))
 
     def execute_serially(self, run: Run, source: Any) -> Column | Pending[Column]:
@@ -145,13 +145,13 @@ class Selection:
             if isinstance(column, Pending):
                 column = yield column
             if column.lost:
-                return _all_lost(1)
+                return all_lost(1)
             columns.append(column)
         return self._assembled(columns, 1)
 
     def _assembled(self, columns: list[Column] | None, count: int) -> Column:
         if columns is None:
-            return _all_lost(count)
+            return all_lost(count)
         lost: set[int] = set()
         for column in columns:
             if column.lost:
@@ -187,7 +187,3 @@ def _completion(type_: GraphQLOutputType, field: Field, *, required: bool = Fals
     if is_object_type(type_):
         return Objects(type_, field, required=required)
     return Abstracts(type_, field, required=required)  # type: ignore[arg-type]
-
-
-def _all_lost(count: int) -> Column:
-    return Column([None] * count, set(range(count)))

@@ -7,13 +7,18 @@ wave, so that batches stay together, but nobody waits for the slowest of them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
+from types import NoneType
 from typing import Any, TypeAlias
 
 from bff.engine.columns import Column, scattered
 from bff.engine.pending import Pending, cancelled, close, outcome
 from bff.engine.places import Place, SomePlace
 from bff.engine.run import Run
+from bff.engine.values import is_plain
+
+_THERE = (NoneType, BaseException)
+"""Not plain, but nothing to wait for either."""
 
 Complete: TypeAlias = Callable[[Run, list[Any], Place], Column | Pending[Column]]
 
@@ -26,13 +31,22 @@ def settled(run: Run, values: list[Any]) -> list[Any] | Pending[list[Any]]:
 
     async def settle() -> list[Any]:
         there = values.copy()
-        # Awaited one after the other where there is just one: a task costs more than that.
-        found = await asyncio.gather(*map(outcome, late.values())) if len(late) > 1 else [await outcome(*late.values())]
-        for row, value in zip(late, found, strict=True):
+        for row, value in zip(late, await _outcomes(late.values()), strict=True):
             there[row] = value
         return there
 
     return Pending(settle, late.values())
+
+
+async def _outcomes(awaitables: Collection[Awaitable[Any]]) -> list[Any]:
+    if len(awaitables) == 1:  # a task costs more than awaiting it here
+        return [await outcome(each) for each in awaitables]
+    tasks = [asyncio.ensure_future(outcome(each)) for each in awaitables]
+    try:
+        found: list[Any] = await asyncio.gather(*tasks)
+    finally:
+        await cancelled(tasks)
+    return found
 
 
 def in_waves(run: Run, values: list[Any], place: Place, complete: Complete) -> Column | Pending[Column]:
@@ -47,10 +61,12 @@ def in_waves(run: Run, values: list[Any], place: Place, complete: Complete) -> C
 
 
 def _late(run: Run, values: list[Any]) -> dict[int, Awaitable[Any]]:
+    """The values that are still to come, by their row."""
+    unsure = {kind for kind in set(map(type, values)) if not (is_plain(kind) or issubclass(kind, _THERE))}
+    if not unsure:
+        return {}
     is_awaitable = run.is_awaitable
-    return {
-        row: value for row, value in enumerate(values) if not isinstance(value, BaseException) and is_awaitable(value)
-    }
+    return {row: value for row, value in enumerate(values) if type(value) in unsure and is_awaitable(value)}
 
 
 async def _waves(
