@@ -7,7 +7,7 @@ which the rest of the work is put by `then`: no coroutine exists for it before s
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator, Iterable, Sequence
 from types import CoroutineType
 from typing import Any, Generic, TypeVar, cast
 
@@ -87,25 +87,31 @@ class _Enough(Exception):
 
 
 async def together(results: Sequence[T | Pending[T]], *, enough: Callable[[T], bool] | None = None) -> list[T] | None:
-    waiting = [each for each in results if isinstance(each, Pending)]
-    if len(waiting) == 1:  # a task costs more than awaiting it here
-        return [await each.value() if isinstance(each, Pending) else each for each in results]
-
     async def watched(pending: Pending[T]) -> T:
         value = await pending.value()
         if enough and enough(value):
             raise _Enough
         return value
 
-    tasks = [asyncio.ensure_future(watched(each)) for each in waiting]
+    waiting = [each for each in results if isinstance(each, Pending)]
     try:
-        values = iter(await asyncio.gather(*tasks))
+        values = iter(await side_by_side([watched(each) for each in waiting]))
     except _Enough:
         return None
     finally:
-        await cancelled(tasks)
         close(waiting)
     return [next(values) if isinstance(each, Pending) else each for each in results]
+
+
+async def side_by_side(coroutines: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """Their results; when one has failed, or nobody waits any more, all have ended."""
+    if len(coroutines) == 1:  # a task costs more than awaiting it here
+        return [await coroutines[0]]
+    tasks = [asyncio.ensure_future(each) for each in coroutines]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        await cancelled(tasks)
 
 
 async def cancelled(tasks: Collection[asyncio.Future[Any]]) -> None:

@@ -7,12 +7,12 @@ wave, so that batches stay together, but nobody waits for the slowest of them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from types import NoneType
 from typing import Any, TypeAlias
 
 from bff.engine.columns import Column, scattered
-from bff.engine.pending import Pending, cancelled, close, outcome
+from bff.engine.pending import Pending, cancelled, close, outcome, side_by_side
 from bff.engine.places import Place, SomePlace
 from bff.engine.run import Run
 from bff.engine.values import is_plain
@@ -31,22 +31,12 @@ def settled(run: Run, values: list[Any]) -> list[Any] | Pending[list[Any]]:
 
     async def settle() -> list[Any]:
         there = values.copy()
-        for row, value in zip(late, await _outcomes(late.values()), strict=True):
+        found = await side_by_side([outcome(each) for each in late.values()])
+        for row, value in zip(late, found, strict=True):
             there[row] = value
         return there
 
     return Pending(settle, late.values())
-
-
-async def _outcomes(awaitables: Collection[Awaitable[Any]]) -> list[Any]:
-    if len(awaitables) == 1:  # a task costs more than awaiting it here
-        return [await outcome(each) for each in awaitables]
-    tasks = [asyncio.ensure_future(outcome(each)) for each in awaitables]
-    try:
-        found: list[Any] = await asyncio.gather(*tasks)
-    finally:
-        await cancelled(tasks)
-    return found
 
 
 def in_waves(run: Run, values: list[Any], place: Place, complete: Complete) -> Column | Pending[Column]:

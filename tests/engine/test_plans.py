@@ -234,3 +234,24 @@ def test_what_is_nested_deeper_than_the_stack_is_an_error_and_no_crash() -> None
     result = execute_sync(built, parse(text), root, executor_class=BreadthExecutor)
     assert result.errors
     assert isinstance(result.data, dict)
+
+
+async def test_a_stream_whose_only_late_item_is_lost_is_lost() -> None:
+    sdl = "type Query { strict: [T!] loose: [T] } type T { x: Int! }"
+
+    async def late(_info: Any) -> int:
+        raise ValueError("late")
+
+    async def stream(_info: Any) -> Any:
+        yield {"x": 1}
+        yield {"x": late}
+
+    root = {"strict": stream, "loose": stream}
+    result = await _with_root(build_schema(sdl), "{ strict { x } loose { x } }", root)
+    assert result.data == {"strict": None, "loose": [{"x": 1}, None]}
+    assert [each.path for each in result.errors or ()] == [["strict", 1, "x"], ["loose", 1, "x"]]
+
+
+async def _with_root(schema: GraphQLSchema, text: str, root: Any) -> ExecutionResult:
+    result = execute(schema, parse(text), root, executor_class=BreadthExecutor)
+    return result if isinstance(result, ExecutionResult) else await result
