@@ -6,7 +6,7 @@ import asyncio
 import os
 import secrets
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from importlib import import_module
 from importlib.util import find_spec
@@ -17,7 +17,7 @@ import httpx
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 from starlette.middleware import Middleware
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from bff import edge
 from bff.config import Config
@@ -54,7 +54,7 @@ def build(
         random: where ids come from.
 
     Raises:
-        ConfigError: a service has no module.
+        SchemaError: the modules in schema/ do not fit together.
     """
     telemetry = telemetry or _telemetry(config)
     attempts = Attempts(telemetry)
@@ -64,20 +64,13 @@ def build(
     wire = network or Transport(ConnectionSettings())
     credentials = Credentials(config.auth, _Fetch(wire), tiers=frozenset(config.tiers))
     readiness = Readiness({name: services[name] for name, each in config.services.items() if each.required})
-    schema = compose(schema_modules(config), suggestions=config.graphql.introspection)._schema  # noqa: SLF001
+    schema = compose(schema_modules(config))._schema  # noqa: SLF001
     fronts: Mapping[Front, ASGIApp] = {
         Front.GRAPHQL: Endpoint(
             schema, Documents(schema, config.graphql, telemetry), services, telemetry, get=config.graphql.get
         ),
         Front.REST: Passthrough(services),
     }
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        await credentials.close()
-        await asyncio.gather(wire.aclose(), *(service.transport.aclose() for service in services.values()))
-        telemetry.spans.shutdown()
 
     layers = edge.layers(
         server=config.server,
@@ -96,12 +89,27 @@ def build(
         redoc_url=None,
         openapi_url=None,
         telemetry=_QUIET,
-        lifespan=lifespan,
+        lifespan=_lifespan(telemetry, credentials, [wire, *(each.transport for each in services.values())]),
         middleware=[*layers, Middleware(Fronts, fronts=fronts)],
     )
     app.state.readiness = readiness
     app.state.admin = admin(telemetry, readiness, metrics=config.observability.metrics.prometheus)
     return app
+
+
+def _lifespan(
+    telemetry: Telemetry, credentials: Credentials, transports: Iterable[httpx.AsyncBaseTransport]
+) -> Lifespan[FastAPI]:
+    """Nothing has to be begun; at the end, everything that is open is closed and what was recorded is sent."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await credentials.close()
+        await asyncio.gather(*(transport.aclose() for transport in transports))
+        telemetry.spans.shutdown()
+
+    return lifespan
 
 
 def _telemetry(config: Config) -> Telemetry:
@@ -151,4 +159,14 @@ class _Fetch:
 
 def schema_modules(config: Config) -> list[ModuleType]:
     """schema/<name>.py of every configured service that has one; a service without is REST only."""
-    return [import_module(f"schema.{name}") for name in config.services if find_spec(f"schema.{name}")]
+    return [import_module(name) for name in map("schema.{}".format, config.services) if _exists(name)]
+
+
+def _exists(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError as error:
+        # A plain proxy has no schema/ at all, which is fine; a schema/ that cannot find what it imports is not.
+        if error.name is None or not module.startswith(error.name):
+            raise
+        return False

@@ -53,13 +53,14 @@ def run(
     import uvloop
 
     from bff.config import ConfigError
+    from bff.graphql.compose import SchemaError
     from bff.serve import serve
 
     settings = _config(config, profile)
     with _demo() if demo else nullcontext():
         try:
             uvloop.run(serve(settings, started=lambda: _banner(settings, profile, demo=demo)))
-        except ConfigError as error:
+        except (ConfigError, SchemaError) as error:
             _fail(str(error))
 
 
@@ -114,9 +115,12 @@ def config_schema() -> None:
 def schema_export(config: ConfigPath = DEFAULT_CONFIG, profile: Profile = "production") -> None:
     """Print the GraphQL schema in its definition language."""
     from bff.app import schema_modules
-    from bff.graphql.compose import compose
+    from bff.graphql.compose import SchemaError, compose
 
-    typer.echo(compose(schema_modules(_config(config, profile))).as_str())
+    try:
+        typer.echo(compose(schema_modules(_config(config, profile))).as_str())
+    except SchemaError as error:
+        _fail(str(error))
 
 
 @main.command()

@@ -22,7 +22,6 @@ from graphql import (
     Undefined,
     get_named_type,
 )
-from strawberry.schema.config import StrawberryConfig
 from strawberry.tools import merge_types
 from strawberry.types import get_object_definition
 from strawberry.types.field import StrawberryField
@@ -65,9 +64,7 @@ def requires(*scopes: str) -> dict[str, frozenset[str]]:
     return {"scopes": frozenset(scopes)}
 
 
-def compose(
-    modules: Iterable[ModuleType], *, execution_context_class: type[Any] | None = None, suggestions: bool = True
-) -> strawberry.Schema:
+def compose(modules: Iterable[ModuleType]) -> strawberry.Schema:
     """The schema of all modules.
 
     Raises:
@@ -80,8 +77,6 @@ def compose(
             query=_root("Query", [*modules, node_query(entities)]),
             mutation=_root("Mutation", modules),
             types=[entity for module in modules for entity in vars(module).values() if "__entity__" in _own(entity)],
-            execution_context_class=execution_context_class,
-            config=StrawberryConfig(disable_field_suggestions=not suggestions),
         )
     _prepare(schema)
     return schema
