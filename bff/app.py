@@ -31,7 +31,7 @@ from bff.graphql.compose import compose
 from bff.graphql.documents import Documents
 from bff.graphql.endpoint import Endpoint
 from bff.rest.proxy import Passthrough
-from bff.upstream import Attempts, connect
+from bff.upstream import Attempts, Origin, connect
 from bff.upstream.transport import ConnectionSettings, Transport
 
 # Every request has been observed by the edge already, GraphQL and REST alike.
@@ -118,7 +118,10 @@ def _telemetry(config: Config) -> Telemetry:
 
 
 class Fronts:
-    """Hands a request to the front of its route: straight, since the framework's own router would look it up again."""
+    """Hands a request to the front of its route, with what services are told of it in `scope["bff.origin"]`.
+
+    Straight, since the framework's own router would look the route up again.
+    """
 
     def __init__(self, app: ASGIApp, fronts: Mapping[Front, ASGIApp]) -> None:
         self.app = app
@@ -131,7 +134,8 @@ class Fronts:
             return
         if scope["type"] == "websocket":
             raise NotFound("There are no websockets here")
-        scope["bff.deadline"] = asyncio.get_running_loop().time() + route.timeout
+        deadline = asyncio.get_running_loop().time() + route.timeout
+        scope["bff.origin"] = Origin(scope["bff.caller"], scope["bff.trace"], scope["bff.request_id"], deadline)
         await self.fronts[route.front](scope, receive, send)
 
 

@@ -3,74 +3,136 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
-from typing import TypeVar
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Self
 
-from starlette.types import Receive, Scope
+from starlette.types import Message, Receive, Scope
 
-from bff.core.errors import PayloadTooLarge
-
-T = TypeVar("T")
+from bff.core.errors import DeadlineExceeded, PayloadTooLarge
 
 
 class ClientGone(Exception):
     """The client left before it had its answer: there is nobody to tell anything."""
 
 
-async def read_body(scope: Scope, receive: Receive) -> bytes:
-    """The whole body, if its route allows that much.
+def bounded_receive(scope: Scope, receive: Receive, limit: int) -> Receive:
+    """A `receive` that ends a body of more than `limit` bytes: here, where its length is announced, else as it comes.
 
     Raises:
-        PayloadTooLarge: it does not; the rest is not read.
+        PayloadTooLarge: here or from what is returned.
     """
-    bound: int = scope["bff.route"].max_body
-    chunks: list[bytes] = []
-    size = 0
-    while True:
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            if int(value) > limit:
+                raise too_large(limit)
+            return receive
+    taken = 0
+
+    async def counted() -> Message:
+        nonlocal taken
         message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size > bound:
-            raise too_large(bound)
-        chunks.append(chunk)
-        if not message.get("more_body", False):
-            return b"".join(chunks) if len(chunks) > 1 else chunk
+        if message["type"] == "http.request":
+            taken += len(message.get("body", b""))
+            if taken > limit:
+                raise too_large(limit)
+        return message
+
+    return counted
 
 
 def too_large(bound: int) -> PayloadTooLarge:
     return PayloadTooLarge(f"The body is larger than the {bound} bytes that this route takes")
 
 
-async def until_disconnect(receive: Receive, work: Awaitable[T]) -> T:
-    """The outcome of `work`, which is cancelled if the client leaves first. The body must have been read.
+class Client:
+    """The caller's end: its body, and whether it is still there. If it leaves, the work within is cancelled."""
 
-    Raises:
-        ClientGone: it left.
-    """
-    current = asyncio.current_task()
-    assert current is not None  # noqa: S101 - an ASGI app is always run by a task
-    gone = False
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._left = False
+        self._served = False
+        self._watch: asyncio.Task[None] | None = None
 
-    def left(_: asyncio.Task[None]) -> None:
-        nonlocal gone
-        gone = True
-        current.cancel()
+    def __enter__(self) -> Self:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - ASGI apps are run by tasks
+        self._task, self._cancelling = task, task.cancelling()
+        return self
 
-    watch = asyncio.ensure_future(_disconnect(receive))
-    watch.add_done_callback(left)
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.served()
+        # If somebody else wants this task to end, too, it ends for them.
+        if self._left and kind is asyncio.CancelledError and self._task.uncancel() <= self._cancelling:
+            raise ClientGone from error
+
+    async def body(self, scope: Scope, deadline: float) -> bytes | AsyncIterator[bytes]:
+        """All of a body that came with the head, so that it is one write, or else a stream of it."""
+        if not _has_body(scope):
+            self.watch()
+            return b""
+        async with _until(deadline):
+            data, more = await self._chunk()
+        if more:
+            return self._stream(data)
+        self.watch()
+        return data
+
+    async def whole_body(self, deadline: float) -> bytes:
+        """All of the body, however it comes."""
+        chunks: list[bytes] = []
+        more = True
+        async with _until(deadline):
+            while more:
+                data, more = await self._chunk()
+                chunks.append(data)
+        self.watch()
+        return b"".join(chunks)
+
+    async def _stream(self, data: bytes) -> AsyncIterator[bytes]:
+        more = True
+        while more:
+            yield data
+            data, more = await self._chunk()
+        self.watch()
+        yield data
+
+    async def _chunk(self) -> tuple[bytes, bool]:
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        return message.get("body", b""), message.get("more_body", False)
+
+    def served(self) -> None:
+        """Nothing is under way any more that could be cancelled."""
+        self._served = True
+        if self._watch is not None:
+            self._watch.cancel()
+
+    def watch(self) -> None:
+        """From the end of the body on: until then, whoever reads the body sees it leave."""
+        if not self._served:
+            self._watch = asyncio.create_task(self._until_it_leaves())
+
+    async def _until_it_leaves(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._left = True
+        self._task.cancel()
+
+
+@asynccontextmanager
+async def _until(deadline: float) -> AsyncIterator[None]:
     try:
-        return await work
-    except asyncio.CancelledError:
-        if not gone or current.uncancel() > 0:
-            raise
-        raise ClientGone from None
-    finally:
-        watch.remove_done_callback(left)
-        watch.cancel()
+        async with asyncio.timeout_at(deadline):
+            yield
+    except TimeoutError:
+        raise DeadlineExceeded("The body did not come in time") from None
 
 
-async def _disconnect(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+def _has_body(scope: Scope) -> bool:
+    return any(
+        name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0"))
+        for name, value in scope["headers"]
+    )

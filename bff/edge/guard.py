@@ -8,10 +8,10 @@ from typing import Annotated
 from urllib.parse import unquote_to_bytes
 
 from pydantic import Field
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bff.core.errors import BadRequest, HeadersTooLarge, MethodNotAllowed, UriTooLong
-from bff.core.receive import too_large
+from bff.core.receive import bounded_receive
 from bff.core.route import METHODS
 from bff.core.settings import Duration, Settings, Size
 
@@ -70,31 +70,6 @@ class Guard:
             _check_framing(scope)
             receive = bounded_receive(scope, receive, self.settings.max_body)
         await self.app(scope, receive, send)
-
-
-def bounded_receive(scope: Scope, receive: Receive, limit: int) -> Receive:
-    """A `receive` that ends a body of more than `limit` bytes: here, where its length is announced, else as it comes.
-
-    Raises:
-        PayloadTooLarge: here or from what is returned.
-    """
-    for name, value in scope["headers"]:
-        if name == b"content-length":
-            if int(value) > limit:
-                raise too_large(limit)
-            return receive
-    taken = 0
-
-    async def counted() -> Message:
-        nonlocal taken
-        message = await receive()
-        if message["type"] == "http.request":
-            taken += len(message.get("body", b""))
-            if taken > limit:
-                raise too_large(limit)
-        return message
-
-    return counted
 
 
 def _check_target(path: bytes, query: bytes) -> None:

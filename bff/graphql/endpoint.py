@@ -24,7 +24,7 @@ from bff.core.errors import (
     NotAcceptable,
     UnsupportedMediaType,
 )
-from bff.core.receive import read_body, until_disconnect
+from bff.core.receive import Client, bounded_receive
 from bff.core.telemetry import Telemetry
 from bff.engine import BreadthExecutor, Reason
 from bff.graphql.context import Context
@@ -77,7 +77,13 @@ class Endpoint:
             )
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         media_type = negotiate(headers.get("accept", "*/*"))
-        request = await self._request(scope, receive, headers)
+        with Client(bounded_receive(scope, receive, scope["bff.route"].max_body)) as client:
+            request = await self._request(scope, client, headers)
+            status, result = await self._respond(scope, request, media_type)
+        await _answer(send, status, media_type, result)
+
+    async def _respond(self, scope: Scope, request: Request, media_type: str) -> tuple[int, dict[str, Any]]:
+        """The status and body that the request comes to."""
         try:
             document = self._documents.document(request.query)
             operation = document.operation(request.operation_name)
@@ -85,17 +91,16 @@ class Endpoint:
         except DocumentRefused as refused:
             scope["bff.code"] = refused.code
             status = 400 if media_type == GRAPHQL_JSON else 200
-            await _answer(send, status, media_type, {"errors": [formatted(e, refused.code) for e in refused.errors]})
-            return
+            return status, {"errors": [formatted(each, refused.code) for each in refused.errors]}
         if scope["method"] == "GET" and operation.type is not OperationType.QUERY:
             raise MethodNotAllowed("Only queries are run by GET: send this by POST", headers={"Allow": "POST"})
         scope["bff.operation"] = operation.name
-        result = await until_disconnect(receive, self._execute(scope, document, operation, request))
-        status = 400 if "data" not in result and media_type == GRAPHQL_JSON else 200
-        await _answer(send, status, media_type, result)
+        result = await self._execute(scope, document, operation, request)
+        return (400 if "data" not in result and media_type == GRAPHQL_JSON else 200), result
 
-    async def _request(self, scope: Scope, receive: Receive, headers: Mapping[str, str]) -> Request:
+    async def _request(self, scope: Scope, client: Client, headers: Mapping[str, str]) -> Request:
         if scope["method"] == "GET":
+            client.watch()
             return _from_query(scope["query_string"])
         kind, _, parameters = headers.get("content-type", "").partition(";")
         if kind.strip().lower() != JSON:
@@ -104,12 +109,12 @@ class Endpoint:
             raise UnsupportedMediaType("Send the request in UTF-8")
         if headers.get("content-encoding", "identity") != "identity":
             raise UnsupportedMediaType("Send the request without a Content-Encoding")
-        return _from_json(await read_body(scope, receive))
+        return _from_json(await client.whole_body(scope["bff.origin"].deadline))
 
     async def _execute(
         self, scope: Scope, document: Document, operation: Operation, request: Request
     ) -> dict[str, Any]:
-        origin = Origin(scope["bff.caller"], scope["bff.trace"], scope["bff.request_id"], scope["bff.deadline"])
+        origin: Origin = scope["bff.origin"]
         context = Context(origin.caller, lambda name: Upstream(self._services[name], origin))
         try:
             if not origin.trace.sampled:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache, lru_cache
-from types import TracebackType
-from typing import Self, cast
+from typing import cast
 
 import httpx
 from starlette.types import Receive, Scope, Send
 
-from bff.core.errors import DeadlineExceeded, NotFound, UpstreamFailed
-from bff.core.identity import ANONYMOUS
-from bff.core.receive import ClientGone
+from bff.core.errors import NotFound, UpstreamFailed
+from bff.core.receive import Client, bounded_receive
 from bff.core.route import Route
-from bff.edge.guard import bounded_receive
 from bff.upstream.client import Headers, Origin, Service, failure
 
 # RFC 9110 §7.6.1, and two names that never were standard.
@@ -76,14 +72,8 @@ class Passthrough:
         if scope["type"] != "http" or route.service is None:
             raise NotFound
         service = self.upstreams[route.service]
-        origin = Origin(
-            scope.get("bff.caller", ANONYMOUS),
-            scope["bff.trace"],
-            scope["bff.request_id"],
-            asyncio.get_running_loop().time() + route.timeout,
-        )
-        receive = bounded_receive(scope, receive, route.max_body)
-        with _Client(receive) as client:
+        origin: Origin = scope["bff.origin"]
+        with Client(bounded_receive(scope, receive, route.max_body)) as client:
             content = await client.body(scope, origin.deadline)
             response = await service.send(
                 scope["method"], _target(route, scope), _request_headers(scope), content, origin
@@ -92,81 +82,6 @@ class Passthrough:
                 await _relay(service.name, route, response, send, client)
             finally:
                 await response.aclose()
-
-
-class _Client:
-    """The caller's end: its body, and whether it is still there. If it leaves, the work within is cancelled."""
-
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
-        self._left = False
-        self._served = False
-        self._watch: asyncio.Task[None] | None = None
-
-    def __enter__(self) -> Self:
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - ASGI apps are run by tasks
-        self._task, self._cancelling = task, task.cancelling()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self.served()
-        # If somebody else wants this task to end, too, it ends for them.
-        if self._left and kind is asyncio.CancelledError and self._task.uncancel() <= self._cancelling:
-            raise ClientGone from error
-
-    async def body(self, scope: Scope, deadline: float) -> bytes | AsyncIterator[bytes]:
-        """All of a body that came with the head, so that it is one write, or else a stream of it."""
-        if not _has_body(scope):
-            self._watch_it()
-            return b""
-        try:
-            async with asyncio.timeout_at(deadline):
-                data, more = await self._chunk()
-        except TimeoutError:
-            raise DeadlineExceeded("The body did not come in time") from None
-        if more:
-            return self._stream(data)
-        self._watch_it()
-        return data
-
-    async def _stream(self, data: bytes) -> AsyncIterator[bytes]:
-        more = True
-        while more:
-            yield data
-            data, more = await self._chunk()
-        self._watch_it()
-        yield data
-
-    async def _chunk(self) -> tuple[bytes, bool]:
-        message = await self._receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        return message.get("body", b""), message.get("more_body", False)
-
-    def served(self) -> None:
-        """Nothing is under way any more that could be cancelled."""
-        self._served = True
-        if self._watch is not None:
-            self._watch.cancel()
-
-    def _watch_it(self) -> None:
-        """From the end of the body on: until then, whoever reads the body sees it leave."""
-        if not self._served:
-            self._watch = asyncio.create_task(self._until_it_leaves())
-
-    async def _until_it_leaves(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        self._left = True
-        self._task.cancel()
-
-
-def _has_body(scope: Scope) -> bool:
-    return any(
-        name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0"))
-        for name, value in scope["headers"]
-    )
 
 
 # What goes up.
@@ -232,7 +147,7 @@ def _end_to_end(headers: Iterable[tuple[bytes, bytes]], passes: Callable[[bytes]
 # What comes down.
 
 
-async def _relay(service: str, route: Route, response: httpx.Response, send: Send, client: _Client) -> None:
+async def _relay(service: str, route: Route, response: httpx.Response, send: Send, client: Client) -> None:
     status = response.status_code
     if status >= 500 and not route.relay_errors and not _is_problem(response):
         raise UpstreamFailed(service)

@@ -1,7 +1,8 @@
 import pytest
 
 from bff.core.errors import BadRequest, HeadersTooLarge, MethodNotAllowed, PayloadTooLarge, UriTooLong
-from bff.edge.guard import Guard, ServerSettings, bounded_receive
+from bff.core.receive import bounded_receive
+from bff.edge.guard import Guard, ServerSettings
 
 HOST = (b"host", b"gateway")
 

@@ -9,9 +9,10 @@ import httpx
 import pytest
 import uvicorn
 
+from bff.app import Fronts
 from bff.core.errors import UpstreamUnavailable
 from bff.core.identity import Caller
-from bff.core.route import Route
+from bff.core.route import Front, Route
 from bff.core.telemetry import Telemetry, json_log
 from bff.edge.errors import Errors
 from bff.edge.guard import Guard, ServerSettings
@@ -34,13 +35,18 @@ ROUTES = [
 ]
 
 
+async def nothing_else(scope, receive, send):
+    pytest.fail("every request here has a route")
+
+
 def gateway(network, base="http://users.internal:8101", *, forwards_identity=True, log=None):
     """The edge's layers as they are, with a caller put in by hand where auth would."""
     passthrough = Passthrough({"users": Service("users", httpx.URL(base), network, forwards_identity)})
+    fronts = Fronts(nothing_else, {Front.REST: passthrough})
 
     async def authenticated(scope, receive, send):
         scope["bff.caller"] = CALLER
-        await passthrough(scope, receive, send)
+        await fronts(scope, receive, send)
 
     telemetry = Telemetry(log=json_log(log or io.BytesIO()))
     app = Guard(Routing(authenticated, Matcher(ROUTES)), ServerSettings(max_body="1GB"))
