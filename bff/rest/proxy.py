@@ -41,6 +41,10 @@ _OURS = frozenset(
         # Who calls from where is what the connection says, not the caller.
         b"forwarded",
         b"x-real-ip",
+        b"true-client-ip",
+        b"cf-connecting-ip",
+        b"x-client-ip",
+        b"x-cluster-client-ip",
         # A method or a path other than the one whose scopes were checked.
         b"x-http-method",
         b"x-http-method-override",
@@ -51,7 +55,16 @@ _OURS = frozenset(
         b"proxy",
     }
 )
-_OURS_BY_PREFIX = (b"x-auth-", b"x-user-", b"x-internal-", b"x-forwarded-")
+_OURS_BY_PREFIX = (
+    b"x-auth-",
+    b"x-user-",
+    b"x-internal-",
+    b"x-forwarded-",
+    # What other gateways call a caller: a service that once stood behind one may still believe it.
+    b"x-authenticated-",
+    b"x-consumer-",
+    b"x-credential-",
+)
 # Two that tell about the inside, and the id that the gateway itself puts on every answer.
 _KEPT_INSIDE = frozenset({b"server", b"x-powered-by", b"x-request-id"})
 _BODYLESS = frozenset({204, 304})
