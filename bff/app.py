@@ -30,6 +30,7 @@ from bff.edge.keyset import MAX_BYTES
 from bff.graphql.compose import compose
 from bff.graphql.documents import Documents
 from bff.graphql.endpoint import Endpoint
+from bff.graphql.execution import Execution
 from bff.rest.proxy import Passthrough
 from bff.upstream import Attempts, Origin, connect
 from bff.upstream.transport import ConnectionSettings, Transport
@@ -67,7 +68,7 @@ def build(
     schema = compose(schema_modules(config))._schema  # noqa: SLF001
     fronts: Mapping[Front, ASGIApp] = {
         Front.GRAPHQL: Endpoint(
-            schema, Documents(schema, config.graphql, telemetry), services, telemetry, get=config.graphql.get
+            Execution(schema, Documents(schema, config.graphql, telemetry), services, telemetry), get=config.graphql.get
         ),
         Front.REST: Passthrough(services),
     }

@@ -1,0 +1,128 @@
+"""One operation, from what is asked to what is answered, however it came in and however its answer goes out."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping
+from typing import Any, NamedTuple, get_args
+
+from graphql import ExecutionResult, GraphQLError, GraphQLSchema, execute
+from opentelemetry.trace import StatusCode
+from prometheus_client import Counter
+
+from bff.core.errors import Code, GatewayError
+from bff.core.telemetry import Telemetry
+from bff.engine import BreadthExecutor, Reason
+from bff.graphql.context import Context
+from bff.graphql.documents import Document, DocumentRefused, Documents, Operation, formatted
+from bff.graphql.request import Request
+from bff.upstream.client import Origin, Service, Upstream
+
+Result = dict[str, Any]
+"""`data`, `errors` and `extensions` as they are sent."""
+
+
+class Prepared(NamedTuple):
+    """An operation that may be executed."""
+
+    document: Document
+    operation: Operation
+    request: Request
+
+
+class Execution:
+    """Executes operations of one schema over these services.
+
+    The steps of a single request are `prepare` and `answer`. What streams or shares reads between operations takes the
+    parts: `prepare`, `context`, `execute` (or a way of its own) and `formatted`, which every result passes before it
+    is sent, and `context.cancel()` when nobody waits any more.
+    """
+
+    def __init__(
+        self, schema: GraphQLSchema, documents: Documents, services: Mapping[str, Service], telemetry: Telemetry
+    ) -> None:
+        self.schema = schema
+        self._documents = documents
+        self._services = services
+        self._telemetry = telemetry
+        fallbacks = Counter(
+            "graphql_fallbacks",
+            "Operations that graphql-core executed, since the engine does not support something in them.",
+            ["reason"],
+            registry=telemetry.registry,
+        )
+        children = {reason: fallbacks.labels(reason) for reason in get_args(Reason)}
+        counted = {"on_fallback": staticmethod(lambda reason: children[reason].inc())}
+        self._executor = type("Executor", (BreadthExecutor,), counted)
+
+    def prepare(self, request: Request) -> Prepared:
+        """Find out what is asked, and whether it may be.
+
+        Raises:
+            DocumentRefused: it cannot be executed.
+        """
+        document = self._documents.document(request.query)
+        operation = document.operation(request.operation_name)
+        self._documents.judge(document, request.variables)
+        return Prepared(document, operation, request)
+
+    async def answer(self, prepared: Prepared, origin: Origin) -> Result:
+        """Execute an operation alone."""
+        context = self.context(origin)
+        try:
+            if not origin.trace.sampled:
+                return self.formatted(await self.execute(prepared, context), origin.request_id)
+            operation = prepared.operation
+            with self._telemetry.tracer.start_as_current_span(operation.type.value) as span:
+                span.set_attribute("graphql.operation.type", operation.type.value)
+                if operation.name:
+                    span.set_attribute("graphql.operation.name", operation.name)
+                result = self.formatted(await self.execute(prepared, context), origin.request_id)
+                if "errors" in result:
+                    span.set_status(StatusCode.ERROR)
+                return result
+        finally:
+            context.cancel()
+
+    def context(self, origin: Origin) -> Context:
+        return Context(origin.caller, lambda name: Upstream(self._services[name], origin))
+
+    async def execute(self, prepared: Prepared, context: Context) -> ExecutionResult:
+        result = execute(
+            self.schema,
+            prepared.document.node,
+            context_value=context,
+            variable_values=prepared.request.variables,
+            operation_name=prepared.request.operation_name,
+            executor_class=self._executor,
+            hide_suggestions=self._documents.hides_suggestions,
+        )
+        return await result if isinstance(result, Awaitable) else result
+
+    def formatted(self, result: ExecutionResult, request_id: str) -> Result:
+        """What may be sent of a result: expected errors with their codes, unexpected ones masked and logged."""
+        answer: Result = {}
+        if result.errors:
+            answer["errors"] = [self._error(error, request_id) for error in result.errors]
+        # Without a path and without data, nothing has been executed: the variables did not fit (§6.1.2 of GraphQL).
+        if result.data is not None or not result.errors or any(error.path for error in result.errors):
+            answer["data"] = result.data
+        return answer
+
+    def _error(self, error: GraphQLError, request_id: str) -> dict[str, Any]:
+        original = error.original_error
+        while isinstance(original, GraphQLError) and original.original_error is not None:
+            original = original.original_error
+        if isinstance(original, GatewayError):
+            return formatted(
+                GraphQLError(original.detail, error.nodes, path=error.path), original.code, **original.members
+            )
+        if error.path is None:  # nothing was executed: the variables do not fit
+            return formatted(error, Code.BAD_USER_INPUT)
+        self._telemetry.log.error("unexpected", request_id=request_id, exc_info=original or error)
+        masked = GraphQLError("Something went wrong in the gateway", error.nodes, path=error.path)
+        return formatted(masked, Code.INTERNAL_SERVER_ERROR, request_id=request_id)
+
+
+def refused(error: DocumentRefused) -> Result:
+    """The result that a document comes to which is not executed."""
+    return {"errors": [formatted(each, error.code) for each in error.errors]}
