@@ -2,13 +2,14 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+NPM := PATH="$(CURDIR)/$(BIN):$$PATH" npm --ignore-scripts --no-audit --no-fund --loglevel=error
 
 .PHONY: run test check bench fuzz acceptance lock clean
 
 run: .venv/installed
 	@$(BIN)/bff run --demo --profile $${BFF_PROFILE:-development}
 
-test: .venv/installed
+test: .venv/installed tests/clients/node_modules/installed
 	$(BIN)/python -m pytest
 
 check: .venv/installed
@@ -23,14 +24,15 @@ bench: .venv/installed
 fuzz: .venv/installed
 	$(BIN)/python -m pytest -m fuzz
 
-acceptance: .venv/installed
+acceptance: .venv/installed tests/clients/node_modules/installed
 	$(BIN)/python -m pytest tests/acceptance --acceptance
 
-# What pyproject.toml asks for, pinned with hashes.
+# What pyproject.toml and tests/clients/package.json ask for, pinned with hashes and without addresses.
 lock: .venv/installed
 	$(BIN)/python -m pip install --quiet pip-tools
 	$(BIN)/pip-compile --quiet --extra dev --generate-hashes --strip-extras --allow-unsafe --no-header --no-annotate \
 		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --output-file requirements.lock pyproject.toml
+	cd tests/clients && $(NPM) install --package-lock-only --omit-lockfile-registry-resolved
 
 .venv/installed: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed" if sys.version_info < (3, 11) else 0)'
@@ -43,5 +45,11 @@ lock: .venv/installed
 	@printf '#!%s/python\nfrom bff.cli import main\n\nmain()\n' "$(CURDIR)/$(BIN)" > $(BIN)/bff && chmod +x $(BIN)/bff
 	@touch $@
 
+# Clients and tools of GraphQL that tests run against the gateway, by the Node and npm that are in .venv.
+tests/clients/node_modules/installed: tests/clients/package-lock.json .venv/installed
+	@echo "Installing into tests/clients/node_modules; this takes half a minute, once."
+	@cd tests/clients && $(NPM) ci
+	@touch $@
+
 clean:
-	rm -rf .venv build
+	rm -rf .venv build tests/clients/node_modules

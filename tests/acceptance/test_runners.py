@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -42,8 +43,8 @@ def test_no_forged_token_is_taken(shared, development, shop, signing_keys):
 @pytest.mark.timeout(300)
 def test_the_reference_suite_of_graphql_over_http_passes_whole(shared, development, tmp_path):
     shutil.copy(shared / "acceptance" / "run_graphql_http_audit.mjs", tmp_path)
-    shutil.copy(shared / "acceptance" / "package.json", tmp_path)
-    installed = ran("npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", cwd=tmp_path)
-    assert installed.returncode == 0, installed.stderr
-    run = ran("node", "run_graphql_http_audit.mjs", f"{development.url}/graphql", cwd=tmp_path)
+    (tmp_path / "node_modules").symlink_to(ROOT / "tests" / "clients" / "node_modules")
+    run = ran(
+        Path(sys.executable).parent / "node", "run_graphql_http_audit.mjs", f"{development.url}/graphql", cwd=tmp_path
+    )
     all_passed(run, at_least=61)
