@@ -42,7 +42,7 @@ class Readiness:
         deadline = asyncio.get_running_loop().time() + self._timeout
         origin = Origin(ANONYMOUS, _PROBE, "readyz", deadline)
         try:
-            response = await service.send("GET", b"/healthz", [], None, origin, whole=True)
+            response = await service.send("GET", b"/healthz", [], b"", origin, whole=True)
         except GatewayError as error:
             return error.detail
         await response.aclose()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from functools import cache, lru_cache
 from typing import cast
 
@@ -67,6 +67,8 @@ _OURS_BY_PREFIX = (
 )
 # Two that tell about the inside, and the id that the gateway itself puts on every answer.
 _KEPT_INSIDE = frozenset({b"server", b"x-powered-by", b"x-request-id"})
+# Methods whose readers may wait for a length even where there is no body (RFC 9110 §8.6).
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _BODYLESS = frozenset({204, 304})
 
 
@@ -88,9 +90,9 @@ class Passthrough:
         origin: Origin = scope["bff.origin"]
         with Client(bounded_receive(scope, receive, route.max_body)) as client:
             content = await client.body(scope, origin.deadline)
-            response = await service.send(
-                scope["method"], _target(route, scope), _request_headers(scope), content, origin
-            )
+            method, headers = scope["method"], _request_headers(scope)
+            headers += _framing(method, headers, content)
+            response = await service.send(method, _target(route, scope), headers, content, origin)
             try:
                 await _relay(service.name, route, response, send, client)
             finally:
@@ -129,10 +131,20 @@ def _request_headers(scope: Scope) -> Headers:
     version = scope["http_version"].encode()
     via = [value for name, value in given if name == b"via"]
     headers += ((b"via", b", ".join([*via, version + b" bff"])), (b"x-forwarded-proto", scope["scheme"].encode()))
-    headers += [(b"x-forwarded-host", value) for name, value in given if name == b"host"]
     if scope.get("client"):
         headers.append((b"x-forwarded-for", scope["client"][0].encode()))
     return headers
+
+
+def _framing(method: str, headers: Headers, content: bytes | AsyncIterator[bytes]) -> Headers:
+    """How long the body is, where the client's own headers do not say it: a coding of its ends here."""
+    if content == b"" and method not in _WITH_BODY:
+        return []
+    if any(name == b"content-length" for name, _ in headers):
+        return []
+    if isinstance(content, bytes):
+        return [(b"content-length", b"%d" % len(content))]
+    return [(b"transfer-encoding", b"chunked")]
 
 
 @lru_cache(maxsize=1024)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar
@@ -58,9 +58,16 @@ class Service:
     max_answer: int = 16 * 1024 * 1024
 
     async def send(
-        self, method: str, target: bytes, headers: Headers, content: Any, origin: Origin, *, whole: bool = False
+        self,
+        method: str,
+        target: bytes,
+        headers: Headers,
+        content: bytes | AsyncIterable[bytes],
+        origin: Origin,
+        *,
+        whole: bool = False,
     ) -> httpx.Response:
-        """One exchange. `target`: path and query below the service's address; `content`: bytes or an async iterable.
+        """One exchange. `target`: path and query below the service's address.
 
         Raises:
             UpstreamUnavailable, UpstreamTimeout, UpstreamBadResponse, DeadlineExceeded
@@ -69,13 +76,26 @@ class Service:
         if self.forwards_identity:
             headers += origin.caller.headers
         extensions = {"target": self.base.raw_path.rstrip(b"/") + target, "deadline": origin.deadline, "whole": whole}
-        # Without a body httpx is told so: finding it out by itself takes three times as long as all the rest.
-        body: dict[str, Any] = {"stream": _EMPTY} if content is None else {"content": content}
-        request = httpx.Request(method, self.base, headers=headers, extensions=extensions, **body)
+        # As a stream, since what httpx does with `content` (it looks for headers to add) takes three times as long.
+        request = httpx.Request(method, self.base, headers=headers, extensions=extensions, stream=_stream(content))
         try:
             return await self.transport.handle_async_request(request)
         except httpx.TransportError as error:
             raise failure(self.name, error) from error
+
+
+def _stream(content: bytes | AsyncIterable[bytes]) -> httpx.AsyncByteStream:
+    if not isinstance(content, bytes):
+        return _Streamed(content)
+    return httpx.ByteStream(content) if content else _EMPTY
+
+
+class _Streamed(httpx.AsyncByteStream):
+    def __init__(self, content: AsyncIterable[bytes]) -> None:
+        self._content = content
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return aiter(self._content)
 
 
 def failure(service: str, error: httpx.TransportError) -> GatewayError:
@@ -131,7 +151,7 @@ class Upstream:
         headers: Mapping[str, str] | None = None,
     ) -> T:
         sent: Headers = [(b"accept", b"application/json")]
-        content = None
+        content = b""
         if json is not None:
             content = msgspec.json.encode(json)
             sent.append((b"content-type", b"application/json"))
