@@ -109,6 +109,7 @@ class Client:
         self._served = True
         if self._watch is not None:
             self._watch.cancel()
+            self._watch = None  # it ends with a traceback that leads back to here, and so to all of the request
 
     def watch(self) -> None:
         """From the end of the body on: until then, whoever reads the body sees it leave."""

@@ -140,6 +140,8 @@ def _plans(schema: GraphQLSchema) -> Plans:
 
 
 def _result(run: Run, column: Column) -> ExecutionResult:
+    # Graphql-core's executor holds on to itself by this: whatever the request has read would wait for the collector.
+    del run.executor.async_helpers
     return ExecutionResult(None if column.lost else column.values[0], run.failures.errors())
 
 
