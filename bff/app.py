@@ -26,7 +26,6 @@ from bff.core.errors import NotFound
 from bff.core.route import Front
 from bff.core.telemetry import Telemetry, json_log, otlp, tracer_provider
 from bff.edge.credentials import Credentials
-from bff.edge.keyset import MAX_BYTES
 from bff.graphql.compose import compose
 from bff.graphql.documents import Documents
 from bff.graphql.endpoint import Endpoint
@@ -63,7 +62,7 @@ def build(
         name: connect(name, settings, attempts, telemetry, network) for name, settings in config.services.items()
     }
     wire = network or Transport(ConnectionSettings())
-    credentials = Credentials(config.auth, _Fetch(wire), tiers=frozenset(config.tiers))
+    credentials = Credentials(config.auth, wire, tiers=frozenset(config.tiers))
     readiness = Readiness({name: services[name] for name, each in config.services.items() if each.required})
     schema = compose(schema_modules(config))._schema  # noqa: SLF001
     fronts: Mapping[Front, ASGIApp] = {
@@ -101,11 +100,13 @@ def build(
 def _lifespan(
     telemetry: Telemetry, credentials: Credentials, transports: Iterable[httpx.AsyncBaseTransport]
 ) -> Lifespan[FastAPI]:
-    """Nothing has to be begun; at the end, everything that is open is closed and what was recorded is sent."""
+    """Keys are followed meanwhile; at the end, everything that is open is closed and what was recorded is sent."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        following = asyncio.create_task(credentials.follow())
         yield
+        following.cancel()
         await credentials.close()
         await asyncio.gather(*(transport.aclose() for transport in transports))
         telemetry.spans.shutdown()
@@ -138,28 +139,6 @@ class Fronts:
         deadline = asyncio.get_running_loop().time() + route.timeout
         scope["bff.origin"] = Origin(scope["bff.caller"], scope["bff.trace"], scope["bff.request_id"], deadline)
         await self.fronts[route.front](scope, receive, send)
-
-
-class _Fetch:
-    """GET of a provider's document, without redirects, within bounds."""
-
-    def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
-        self._transport = transport
-
-    async def __call__(self, url: str) -> bytes:
-        request = httpx.Request("GET", url, headers={"accept": "application/json"})
-        response = await self._transport.handle_async_request(request)
-        body = b""
-        try:
-            if response.status_code != 200:
-                raise httpx.RemoteProtocolError(f"status {response.status_code}")
-            async for chunk in response.aiter_raw():
-                body += chunk
-                if len(body) > MAX_BYTES:
-                    raise httpx.RemoteProtocolError("too large")
-        finally:
-            await response.aclose()
-        return body
 
 
 def schema_modules(config: Config) -> list[ModuleType]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 
@@ -16,6 +16,8 @@ class Caller:
         scopes: what it may do.
         tier: which entry of `tiers` says how much it may spend.
         credential: what decided: `anonymous`, `api_key` or `jwt`.
+        issuer: who says so, for a token: the same subject of another issuer is somebody else.
+        expires: when the credential ends, in seconds since 1970; not a part of who it is.
     """
 
     subject: str | None = None
@@ -23,6 +25,8 @@ class Caller:
     scopes: frozenset[str] = frozenset()
     tier: str = "default"
     credential: str = "anonymous"
+    issuer: str | None = None
+    expires: float | None = field(default=None, compare=False)
 
     @property
     def is_anonymous(self) -> bool:
@@ -31,16 +35,19 @@ class Caller:
     @cached_property
     def account(self) -> str:
         """What its limits are counted under: the person before the program, since one program serves many persons."""
-        if self.subject is not None:
-            return f"subject:{self.subject}"
-        return f"consumer:{self.consumer}"
+        name = f"consumer:{self.consumer}" if self.subject is None else f"subject:{self.subject}"
+        return name if self.issuer is None else f"{name} of {self.issuer}"
 
     @cached_property
     def headers(self) -> list[tuple[bytes, bytes]]:
         """The identity headers that services trust; only the gateway ever sets them."""
         if self.is_anonymous:
             return []
-        named = [(b"x-auth-subject", self.subject), (b"x-auth-consumer", self.consumer)]
+        named = [
+            (b"x-auth-subject", self.subject),
+            (b"x-auth-consumer", self.consumer),
+            (b"x-auth-issuer", self.issuer),
+        ]
         headers = [(name, value.encode("latin-1", "replace")) for name, value in named if value is not None]
         headers.append((b"x-auth-scopes", " ".join(sorted(self.scopes)).encode("latin-1", "replace")))
         return headers

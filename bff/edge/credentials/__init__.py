@@ -1,0 +1,202 @@
+"""Who a request comes from. The first credential that is present decides: a bad one never falls back to another, nor to
+none. Each kind is a module here; what is verified once is remembered by its raw bytes, no longer than it lives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from math import inf
+from typing import Any
+
+import httpx
+from pydantic import Field
+
+from bff.core.errors import Unauthenticated
+from bff.core.identity import ANONYMOUS, Caller
+from bff.core.settings import Complaint, Duration, Settings, Size
+from bff.edge.credentials.api_keys import ApiKeys, ApiKeySettings
+from bff.edge.credentials.jwk import Kid
+from bff.edge.credentials.jwt import IssuerSettings, Jwt, peek
+from bff.edge.credentials.keyset import KeySetSettings
+from bff.edge.credentials.provider import Provider
+from bff.edge.credentials.refusals import ambiguous, invalid
+
+__all__ = ["AuthSettings", "Credentials"]
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+_LOOK_EVERY = 1.0  # whether something is due that no request has to wait for
+
+
+class AuthSettings(Settings):
+    """Which credentials are taken."""
+
+    jwt: tuple[IssuerSettings, ...] = ()
+    key_sets: KeySetSettings = KeySetSettings()
+    """How issuers' public keys are fetched and kept."""
+    api_keys: tuple[ApiKeySettings, ...] = ()
+    realm: str = Field(default="bff", pattern=r"^[ !#-\[\]-~]{1,100}$")
+    """What `WWW-Authenticate` calls this gateway."""
+    max_token: Size = 8 * 1024
+    """The longest token or key that is looked at."""
+    cache: Duration = 600.0
+    """How long a verified token is remembered: never past its end, nor once its key has left the key set."""
+    cache_size: int = Field(default=10_000, ge=1, le=1_000_000)
+    """How many tokens are remembered as verified."""
+
+    def problems(self) -> Iterable[Complaint]:
+        yield from _repeated("jwt", "issuer", [each.issuer for each in self.jwt])
+        yield from _repeated("api_keys", "hash", [each.hash for each in self.api_keys])
+
+
+def _repeated(section: str, key: str, values: list[str]) -> Iterable[Complaint]:
+    counts = Counter(values)
+    for index, value in enumerate(values):
+        if counts[value] > 1 and index > values.index(value):
+            yield (section, index, key), f"must differ from that of {section}.{values.index(value)}"
+
+
+class Credentials:
+    """All credentials that the gateway takes.
+
+    Args:
+        settings: what it takes.
+        network: what identity providers are asked through.
+        clock: seconds since 1970, for what tokens say of time.
+        timer: seconds, never going back.
+        tiers: those that exist; a credential of any other is of the tier `default`.
+    """
+
+    def __init__(
+        self,
+        settings: AuthSettings,
+        network: httpx.AsyncBaseTransport,
+        clock: Callable[[], float] = time.time,
+        *,
+        timer: Callable[[], float] = time.monotonic,
+        tiers: frozenset[str] = frozenset(),
+    ) -> None:
+        self._max_token = settings.max_token
+        self._clock = clock
+        self._api_keys = ApiKeys(settings.api_keys, tiers)
+        provider = Provider(network)
+        self._issuers = {
+            each.issuer: Jwt(each, settings.key_sets, provider, timer, tiers, self._keys_changed)
+            for each in settings.jwt
+        }
+        self._verified = Verified(settings.cache, settings.cache_size)
+
+    async def identify(self, headers: Headers) -> Caller:
+        """The caller that the request's credential stands for; without any, `ANONYMOUS`.
+
+        Raises:
+            Unauthenticated: the credential is not good; it never counts as none.
+            BadRequest: there is more than one.
+            UpstreamUnavailable: the issuer's keys could not be fetched even once.
+        """
+        authorization = key = None
+        for name, value in headers:
+            if name == b"authorization":
+                if authorization is not None:
+                    raise ambiguous()
+                authorization = value
+            elif name == b"x-api-key":
+                if key is not None:
+                    raise ambiguous()
+                key = value
+        if authorization is None:
+            return ANONYMOUS if key is None else self._holder(key)
+        if key is not None:
+            raise ambiguous()
+        return self._verified.find(authorization, self._clock()) or await self._bearer(authorization)
+
+    async def identify_connection(self, handshake: Caller, payload: Mapping[str, Any] | None) -> Caller:
+        """The caller of a websocket, by the payload of its `connection_init`; without a credential there, `handshake`.
+
+        `Authorization` and `X-API-Key` are taken in any case, at the top of the payload or under `headers`:
+
+            {"Authorization": "Bearer ..."}
+
+        The connection is to end at the caller's `expires`. Raises what `identify` raises.
+        """
+        headers = list(_headers_in(payload or {}))
+        return await self.identify(headers) if headers else handshake
+
+    async def follow(self) -> None:
+        """Fetch keys before they are needed, until cancelled."""
+        while True:
+            for issuer in self._issuers.values():
+                issuer.refresh()
+            await asyncio.sleep(_LOOK_EVERY)
+
+    async def close(self) -> None:
+        await asyncio.gather(*(issuer.close() for issuer in self._issuers.values()))
+
+    def _holder(self, key: bytes) -> Caller:
+        caller = self._api_keys.find(key) if len(key) <= self._max_token else None
+        if caller is None:
+            raise invalid("The API key is not known: check X-API-Key")
+        return caller
+
+    async def _bearer(self, authorization: bytes) -> Caller:
+        scheme, _, token = authorization.partition(b" ")
+        if scheme.lower() != b"bearer":
+            raise invalid("Send the token as `Authorization: Bearer ...`")
+        if len(token) > self._max_token:
+            raise invalid(f"The token is longer than {self._max_token} bytes")
+        caller = await self._verify(token.strip(b" "))
+        self._verified.remember(authorization, caller, self._clock())
+        return caller
+
+    async def _verify(self, token: bytes) -> Caller:
+        header, issuer = peek(token) or ({}, None)
+        entry = self._issuers.get(issuer) if issuer is not None else None
+        if entry is None:
+            raise invalid()
+        return await entry.verify(token, header, self._clock)
+
+    def _keys_changed(self, issuer: str, _before: set[Kid], _after: set[Kid]) -> None:
+        self._verified.forget(issuer)
+
+
+class Verified:
+    """Callers by the credential as it was sent; past `size`, the one that was used longest ago is forgotten."""
+
+    def __init__(self, longest: float, size: int) -> None:
+        self._longest = longest
+        self._size = size
+        self._callers: OrderedDict[bytes, tuple[Caller, float]] = OrderedDict()
+
+    def find(self, sent: bytes, now: float) -> Caller | None:
+        found = self._callers.get(sent)
+        if found is None:
+            return None
+        if now >= found[1]:
+            del self._callers[sent]
+            return None
+        self._callers.move_to_end(sent)
+        return found[0]
+
+    def remember(self, sent: bytes, caller: Caller, now: float) -> None:
+        until = min(inf if caller.expires is None else caller.expires, now + self._longest)
+        if now < until:
+            self._callers[sent] = caller, until
+            if len(self._callers) > self._size:
+                self._callers.popitem(last=False)
+
+    def forget(self, issuer: str) -> None:
+        for sent in [sent for sent, (caller, _) in self._callers.items() if caller.issuer == issuer]:
+            del self._callers[sent]
+
+
+def _headers_in(payload: Mapping[str, Any]) -> Headers:
+    nested = payload.get("headers")
+    for part in (payload, nested if isinstance(nested, dict) else {}):
+        for name, value in part.items():
+            if name.lower() in {"authorization", "x-api-key"}:
+                if not isinstance(value, str) or not value.isascii():
+                    raise Unauthenticated("A credential in `connection_init` has to be text")
+                yield name.lower().encode(), value.encode()
