@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
@@ -23,6 +24,7 @@ from pydantic import (
     GetCoreSchemaHandler,
     PlainSerializer,
     PlainValidator,
+    ValidationInfo,
     WithJsonSchema,
 )
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
@@ -270,6 +272,24 @@ Url = Annotated[
     ),
 ]
 """An http(s) address that paths are added to, without user, password, query or fragment; a last `/` is dropped."""
+
+
+def _file(value: object, info: ValidationInfo) -> Path:
+    if isinstance(value, Path):
+        return value
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise malformed("a path such as operations/")
+    directory: Path = (info.context or {}).get("directory", Path())
+    return directory / value
+
+
+File = Annotated[
+    Path,
+    PlainValidator(_file),
+    PlainSerializer(str, when_used="json"),
+    WithJsonSchema({"type": "string", "minLength": 1, "examples": ["operations/"]}),
+]
+"""A file or folder; a relative path starts from the configuration's folder."""
 
 
 def _network(value: object) -> IPv4Network | IPv6Network:

@@ -21,6 +21,8 @@ from graphql.validation import OverlappingFieldsCanBeMergedRule, ValidationConte
 from prometheus_client import Counter
 
 from bff.core.errors import Code, GatewayError
+from bff.core.expressions import of_caller
+from bff.core.identity import Caller
 from bff.core.telemetry import Telemetry
 from bff.graphql import GraphQLSettings
 from bff.graphql.rules import DEEPEST, Broken, Survey, broken, broken_by, dangerous, survey, too_deep, too_many_tokens
@@ -101,7 +103,7 @@ class Documents:
         self._limits = settings.limits
         self._introspection = settings.introspection
         # They tell a stranger what there is to ask for, as introspection does.
-        self.hides_suggestions = not settings.introspection
+        self.hides_suggestions = settings.introspection is not True
         self._known: OrderedDict[str, Document | DocumentRefused] = OrderedDict()
         self._bytes = 0
         over = Counter(
@@ -134,24 +136,30 @@ class Documents:
             self._over[rule].inc()
         return known
 
-    def judge(self, document: Document, variables: dict[str, Any]) -> None:
+    def judge(self, document: Document, variables: dict[str, Any], caller: Caller) -> None:
         """Judge what one request adds to its document.
 
         Raises:
-            DocumentRefused: its variables break a rule.
+            DocumentRefused: its variables break a rule, or this caller may not ask for the schema.
         """
+        if document.survey.extent.introspects and not self._may_introspect(caller):
+            raise _no_introspection()
         if variables and self._limits.mode != "off":
             for found in broken_by(variables, document.survey, self._limits):
                 self._over[found.rule].inc()
                 if self._limits.mode == "enforce":
                     raise DocumentRefused.by(found)
 
+    def _may_introspect(self, caller: Caller) -> bool:
+        allowed = self._introspection
+        return allowed if isinstance(allowed, bool) else allowed.holds({"caller": of_caller(caller)})
+
     def _prepare(self, text: str) -> Document:
         over: list[Broken] = []
         node = self._parsed(text, over)
         found = survey(node)
-        if found.extent.introspects and not self._introspection:
-            raise DocumentRefused(Code.INTROSPECTION_DISABLED, [GraphQLError("Introspection is off in this gateway")])
+        if found.extent.introspects and self._introspection is False:
+            raise _no_introspection()
         if self._limits.mode != "off":
             over += broken(found, self._limits)
         if over and self._limits.mode == "enforce":
@@ -189,6 +197,10 @@ class Documents:
         while len(self._known) > self._memory.max_documents or self._bytes > self._memory.max_size:
             oldest, _ = self._known.popitem(last=False)
             self._bytes -= len(oldest)
+
+
+def _no_introspection() -> DocumentRefused:
+    return DocumentRefused(Code.INTROSPECTION_DISABLED, [GraphQLError("Introspection is off in this gateway")])
 
 
 class _Overlaps(OverlappingFieldsCanBeMergedRule):

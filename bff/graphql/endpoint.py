@@ -49,7 +49,7 @@ class Endpoint:
     async def _respond(self, scope: Scope, request: Request, media_type: str) -> tuple[int, dict[str, Any]]:
         """The status and body that the request comes to."""
         try:
-            prepared = self._execution.prepare(request)
+            prepared = self._execution.prepare(request, scope["bff.origin"].caller)
         except DocumentRefused as error:
             scope["bff.code"] = error.code
             return (400 if media_type == GRAPHQL_JSON else 200), refused(error)

@@ -10,6 +10,7 @@ from opentelemetry.trace import StatusCode
 from prometheus_client import Counter
 
 from bff.core.errors import Code, GatewayError
+from bff.core.identity import Caller
 from bff.core.telemetry import Telemetry
 from bff.engine import BreadthExecutor, Reason
 from bff.graphql.context import Context
@@ -54,7 +55,7 @@ class Execution:
         counted = {"on_fallback": staticmethod(lambda reason: children[reason].inc())}
         self._executor = type("Executor", (BreadthExecutor,), counted)
 
-    def prepare(self, request: Request) -> Prepared:
+    def prepare(self, request: Request, caller: Caller) -> Prepared:
         """Find out what is asked, and whether it may be.
 
         Raises:
@@ -62,7 +63,7 @@ class Execution:
         """
         document = self._documents.document(request.query)
         operation = document.operation(request.operation_name)
-        self._documents.judge(document, request.variables)
+        self._documents.judge(document, request.variables, caller)
         return Prepared(document, operation, request)
 
     async def answer(self, prepared: Prepared, origin: Origin) -> Result:

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from bff.core.settings import Duration, Network, Percent, Rate, Secret, Settings, Size, Url
+from bff.core.loading import ConfigError, load
+from bff.core.settings import Duration, File, Network, Percent, Rate, Secret, Settings, Size, Url
 
 DURATION, SIZE, PERCENT, RATE, URL = map(TypeAdapter, (Duration, Size, Percent, Rate, Url))
 
@@ -209,3 +211,16 @@ def test_settings_are_frozen_and_refuse_unknown_keys():
         holder.token = Secret("y")
     with pytest.raises(ValidationError):
         Holder(token="x", tokn="y")
+
+
+def test_a_relative_path_starts_from_the_configurations_folder(tmp_path):
+    class Paths(Settings):
+        operations: File
+        absolute: File
+
+    text = "{operations: operations/, absolute: /srv/operations}"
+    config = load(Paths, text, directory=tmp_path).config
+    assert config.operations == tmp_path / "operations"
+    assert config.absolute == Path("/srv/operations")
+    with pytest.raises(ConfigError, match="operations: must be a path"):
+        load(Paths, "{operations: 5, absolute: /srv}")

@@ -57,7 +57,7 @@ def load(
         profile: values for what nobody sets.
         environ: variables, for `${VAR}` and for `BFF__SECTION__KEY`.
         overrides: values from the command line, nested as in the file.
-        directory: what the relative paths of `{file: path}` start from.
+        directory: what relative paths start from.
         read: reads a mounted secret.
 
     Raises:
@@ -73,10 +73,10 @@ def load(
     root = overridden(root, whole, resolver)
     root = merged(root, node_of(overrides or {}, Place("command line")))
     root = with_defaults(_opened(legible(root, problems), whole), model)
-    errors = _attempt(whole, root)[1]
+    errors = _attempt(whole, root, directory)[1]
     problems += explained(errors, root, whole)
     checked = _without_defaults(_pruned(root, errors))
-    config = _attempt(model, checked)[0] if checked else None
+    config = _attempt(model, checked, directory)[0] if checked else None
     if config is not None:
         problems += _complaints(config, root)
     if problems or config is None:
@@ -96,10 +96,10 @@ def _opened(node: Node, annotation: Any) -> Node:
     return node
 
 
-def _attempt(model: type[T], root: Node) -> tuple[T | None, list[ErrorDetails]]:
+def _attempt(model: type[T], root: Node, directory: FilePath) -> tuple[T | None, list[ErrorDetails]]:
     """Settings, or what is against them. As JSON, so that lists do for tuples, while `"8000"` and `on` stay words."""
     try:
-        return model.model_validate_json(json.dumps(root.data()), strict=True), []
+        return model.model_validate_json(json.dumps(root.data()), strict=True, context={"directory": directory}), []
     except ValidationError as error:
         errors = error.errors(include_url=False, include_input=False)
     as_text = [
@@ -113,7 +113,7 @@ def _attempt(model: type[T], root: Node) -> tuple[T | None, list[ErrorDetails]]:
         return None, errors
     for node in as_text:
         node.value = node.words
-    return _attempt(model, root)
+    return _attempt(model, root, directory)
 
 
 def _pruned(root: Node, errors: Iterable[ErrorDetails]) -> Node | None:
