@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bff.app import build
 from bff.config import load
-from bff.core.telemetry import Telemetry, json_log, tracer_provider
+from bff.core.telemetry import JsonLog, Telemetry, tracer_provider
 from tests.shop import Record, Services
 
 SECRET = "a secret that tests and their gateway share, long enough"
@@ -150,7 +150,7 @@ class Gateway:
         public = jwt.algorithms.RSAAlgorithm.to_jwk(signing_key().public_key(), as_dict=True)
         self.services = network([public | {"kid": "one", "use": "sig", "alg": "RS256", "key_ops": ["verify"]}])
         self._log, self._spans = BytesIO(), InMemorySpanExporter()
-        self.telemetry = Telemetry(log=json_log(self._log), spans=tracer_provider(SimpleSpanProcessor(self._spans)))
+        self.telemetry = Telemetry(log=JsonLog(self._log), spans=tracer_provider(SimpleSpanProcessor(self._spans)))
         self.config = load(text, profile=profile, overrides=overrides)
         carrier = None if real_network else self.services
         self.app = build(self.config, network=carrier, telemetry=self.telemetry, random=Random(7))  # noqa: S311

@@ -11,23 +11,24 @@ from typing import Self
 from starlette.types import Message, Receive, Scope
 
 from bff.core.errors import DeadlineExceeded, PayloadTooLarge
+from bff.core.head import Head, head
 
 
 class ClientGone(Exception):
     """The client left before it had its answer: there is nobody to tell anything."""
 
 
-def bounded_receive(scope: Scope, receive: Receive, limit: int) -> Receive:
+def bounded_receive(said: Head, receive: Receive, limit: int) -> Receive:
     """A `receive` that ends a body of more than `limit` bytes: here, where its length is announced, else as it comes.
 
     Raises:
         PayloadTooLarge: here or from what is returned.
     """
-    for name, value in scope["headers"]:
-        if name == b"content-length":
-            if int(value) > limit:
-                raise too_large(limit)
-            return receive
+    length = said.values.get(b"content-length")
+    if length is not None:
+        if int(length) > limit:
+            raise too_large(limit)
+        return receive
     taken = 0
 
     async def counted() -> Message:
@@ -69,7 +70,7 @@ class Client:
 
     async def body(self, scope: Scope, deadline: float) -> bytes | AsyncIterator[bytes]:
         """All of a body that came with the head, so that it is one write, or else a stream of it."""
-        if not _has_body(scope):
+        if not _has_body(head(scope)):
             self.watch()
             return b""
         async with _until(deadline):
@@ -132,8 +133,5 @@ async def _until(deadline: float) -> AsyncIterator[None]:
         raise DeadlineExceeded("The body did not come in time") from None
 
 
-def _has_body(scope: Scope) -> bool:
-    return any(
-        name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0"))
-        for name, value in scope["headers"]
-    )
+def _has_body(said: Head) -> bool:
+    return b"transfer-encoding" in said.values or bool(said.values.get(b"content-length", b"").strip(b"0"))

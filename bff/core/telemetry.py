@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import atexit
+import contextlib
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
+import msgspec
 import orjson
 import structlog
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -19,6 +23,9 @@ from prometheus_client import CollectorRegistry
 
 OTHER = "other"
 
+_MAX_KEPT = 1000
+_ENCODER = msgspec.json.Encoder()
+
 # From a millisecond, a cached answer, to the longest request that a route allows by default.
 DURATION_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -28,7 +35,7 @@ class Telemetry:
     """The three sinks; by default metrics and spans stay in memory, and log lines go to standard output."""
 
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
-    log: Any = field(default_factory=lambda: json_log(sys.stdout.buffer))
+    log: JsonLog = field(default_factory=lambda: JsonLog(sys.stdout.buffer))
     spans: TracerProvider = field(default_factory=TracerProvider)
 
     @property
@@ -36,19 +43,71 @@ class Telemetry:
         return self.spans.get_tracer("bff")
 
 
-def json_log(out: BinaryIO, level: str = "info") -> Any:
-    """A logger that writes one JSON object a line, and nothing else, to `out`."""
-    return structlog.wrap_logger(
-        structlog.BytesLogger(out),
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(serializer=_dumps),
-        ],
-        cache_logger_on_first_use=True,
-    )
+class JsonLog:
+    """One JSON object a line, and nothing else.
+
+    Args:
+        out: where lines go.
+        level: the least that is written.
+        hold: seconds that lines may be kept so as to be written together; warnings and errors never are.
+    """
+
+    def __init__(self, out: BinaryIO, level: str = "info", *, hold: float = 0.0) -> None:
+        self._out = out
+        self._hold = hold
+        self._kept: list[bytes] = []
+        self._flushing: asyncio.TimerHandle | None = None
+        least = logging.getLevelNamesMapping()[level.upper()]
+        self._takes_lines = least <= logging.INFO
+        bound = structlog.wrap_logger(
+            _At(self._now),
+            wrapper_class=structlog.make_filtering_bound_logger(least),
+            processors=[
+                structlog.processors.add_log_level,
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                structlog.processors.format_exc_info,
+                structlog.processors.JSONRenderer(serializer=_dumps),
+            ],
+            cache_logger_on_first_use=True,
+        )
+        self.debug, self.info, self.warning, self.error = bound.debug, bound.info, bound.warning, bound.error
+        if hold:
+            atexit.register(self._end)
+
+    def line(self, event: msgspec.Struct) -> None:
+        """An event of level `info` of which there is one a request: through no processors, and perhaps kept a while."""
+        if not self._takes_lines:
+            return
+        self._kept.append(_ENCODER.encode(event))
+        if not self._hold or len(self._kept) >= _MAX_KEPT:
+            self.flush()
+        elif self._flushing is None:
+            self._flushing = asyncio.get_running_loop().call_later(self._hold, self.flush)
+
+    def flush(self) -> None:
+        """Write what was kept."""
+        if self._flushing is not None:
+            self._flushing.cancel()
+            self._flushing = None
+        if self._kept:
+            lines, self._kept = self._kept, []
+            self._out.write(b"\n".join(lines) + b"\n")
+            self._out.flush()
+
+    def _end(self) -> None:
+        with contextlib.suppress(ValueError):  # whoever runs the gateway within its own program may have closed it
+            self.flush()
+
+    def _now(self, line: bytes) -> None:
+        self._kept.append(line)
+        self.flush()
+
+
+class _At:
+    """What structlog calls a logger: a method for each level, given the finished line."""
+
+    def __init__(self, write: Callable[[bytes], None]) -> None:
+        self.debug = self.info = self.warning = self.error = write
 
 
 def _dumps(value: Any, **_: Any) -> bytes:

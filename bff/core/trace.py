@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from functools import cached_property
 from random import Random
+from typing import NamedTuple
 
 # Version 00 has exactly four parts; a later version may have more, of which only the first four are ours (§3.2.2).
 _TRACEPARENT = re.compile(
@@ -15,8 +14,7 @@ _SAMPLED = 0x01
 _MAX_STATE = 512
 
 
-@dataclass(frozen=True)
-class Trace:
+class Trace(NamedTuple):
     """One span's place: its trace, its own id, its parent's (empty at the root), and whether it is recorded."""
 
     trace_id: str
@@ -25,11 +23,11 @@ class Trace:
     state: bytes = b""
     parent_id: str = ""
 
-    @cached_property
+    @property
     def traceparent(self) -> bytes:
-        return b"00-%b-%b-%02x" % (self.trace_id.encode(), self.span_id.encode(), _SAMPLED if self.sampled else 0)
+        return f"00-{self.trace_id}-{self.span_id}-{'01' if self.sampled else '00'}".encode()
 
-    @cached_property
+    @property
     def headers(self) -> list[tuple[bytes, bytes]]:
         """What services are sent, so that their spans hang below this one."""
         headers = [(b"traceparent", self.traceparent)]

@@ -13,6 +13,7 @@ from bff.edge.auth import Auth
 from bff.edge.credentials import AuthSettings, Credentials
 from bff.edge.errors import Errors
 from bff.edge.guard import Guard, ServerSettings
+from bff.edge.hardening import Hardening
 from bff.edge.limits import AddressLimit, Limits, LimitSettings, TierSettings
 from bff.edge.observe import ObservabilitySettings, Observe
 from bff.edge.routing import Matcher, Routing
@@ -34,6 +35,8 @@ def layers(
     return [
         # Sees the final status: requests that are refused or fail below are traffic too.
         Middleware(Observe, settings=observability, telemetry=telemetry, random=random),
+        # Of every answer, also of those that the next one writes.
+        Middleware(Hardening),
         # Everything below may raise; only this one writes what went wrong.
         Middleware(Errors, telemetry=telemetry),
         # Before anything costs: refusals that need no more than the request's head.

@@ -29,24 +29,37 @@ class Errors:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
-        started = False
-
-        async def watched(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
+        if scope["type"] == "websocket":
+            await self._websocket(scope, receive, send)
+            return
         try:
-            await self.app(scope, receive, watched)
+            await self.app(scope, receive, send)
         except ClientGone:
             return
         except Exception as error:
             failure = error if isinstance(error, GatewayError) else self._unexpected(scope, error)
-            if started:
+            if scope["bff.answer"].begun:
                 # Half an answer is out: only a broken connection can still tell the client that it is not whole.
                 raise
             scope["bff.code"] = failure.code
-            await (refuse_websocket if scope["type"] == "websocket" else answer)(failure, scope, send)
+            await answer(failure, scope, send)
+
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+
+        async def watched(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watched)
+        except Exception as error:
+            failure = error if isinstance(error, GatewayError) else self._unexpected(scope, error)
+            if begun:
+                raise
+            scope["bff.code"] = failure.code
+            await refuse_websocket(failure, scope, send)
 
     def _unexpected(self, scope: Scope, error: Exception) -> GatewayError:
         self.telemetry.log.error("unexpected", request_id=scope.get("bff.request_id"), exc_info=error)

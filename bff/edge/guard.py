@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
+from itertools import chain
 from typing import Annotated
 from urllib.parse import unquote_to_bytes
 
@@ -11,6 +12,7 @@ from pydantic import Field
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bff.core.errors import BadRequest, HeadersTooLarge, MethodNotAllowed, UriTooLong
+from bff.core.head import Head, head
 from bff.core.receive import bounded_receive
 from bff.core.route import METHODS
 from bff.core.settings import Duration, Settings, Size
@@ -30,6 +32,7 @@ _FAULTS = (
     (re.compile(rb"%(?:[01][0-9a-f]|7f)", re.IGNORECASE), "has an encoded control character"),
     (re.compile(rb"//"), "has an empty segment"),
 )
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 _CONTROL = re.compile(rb"[\x00-\x20\x7f]")
 
 
@@ -63,12 +66,13 @@ class Guard:
             await self.app(scope, receive, send)
             return
         _check_target(scope["raw_path"], scope["query_string"])
-        _check_headers(scope["headers"], self.settings.max_headers)
+        _check_size(scope["headers"], self.settings.max_headers)
         if scope["type"] == "http":
             if scope["method"] not in METHODS:
                 raise MethodNotAllowed(f"The methods are {_ALLOW}", headers={"allow": _ALLOW})
-            _check_framing(scope)
-            receive = bounded_receive(scope, receive, self.settings.max_body)
+            said = head(scope)
+            _check_framing(said, scope["http_version"])
+            receive = bounded_receive(said, receive, self.settings.max_body)
         await self.app(scope, receive, send)
 
 
@@ -99,31 +103,20 @@ def _path_fault(path: bytes) -> str | None:
     return None
 
 
-def _check_headers(headers: Iterable[tuple[bytes, bytes]], limit: int) -> None:
-    size = count = 0
-    for name, value in headers:
-        size += len(name) + len(value)
-        count += 1
-    if count > MAX_HEADERS:
+def _check_size(headers: Collection[tuple[bytes, bytes]], limit: int) -> None:
+    if len(headers) > MAX_HEADERS:
         raise HeadersTooLarge(f"A request may have {MAX_HEADERS} headers")
-    if size > limit:
+    if sum(map(len, chain.from_iterable(headers))) > limit:
         raise HeadersTooLarge(f"The headers may have {limit} bytes")
 
 
-def _check_framing(scope: Scope) -> None:
+def _check_framing(said: Head, version: str) -> None:
     """One host and one length, or else the next reader may see another message (RFC 9112 §3.2, §6.3)."""
-    hosts = lengths = codings = 0
-    for name, value in scope["headers"]:
-        if name == b"host":
-            hosts += 1
-        elif name == b"content-length":
-            lengths += 1
-            # Longer numbers are no size that anybody sends, and slow to read.
-            if not value.isdigit() or len(value) > 18:
-                raise BadRequest("Content-Length is not a number")
-        elif name == b"transfer-encoding":
-            codings += 1
-    if lengths + codings > 1:
+    length = said.values.get(b"content-length")
+    # Longer numbers are no size that anybody sends, and slow to read.
+    if length is not None and (not length.isdigit() or len(length) > 18):
+        raise BadRequest("Content-Length is not a number")
+    if (length is not None and b"transfer-encoding" in said.values) or said.repeated & _FRAMING:
         raise BadRequest("The length of the body is said more than once")
-    if hosts > 1 or (not hosts and scope["http_version"] == "1.1"):
+    if b"host" in said.repeated or (b"host" not in said.values and version == "1.1"):
         raise BadRequest("Exactly one Host header is needed")

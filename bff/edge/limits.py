@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from limits import (
     RateLimitItem,
@@ -19,19 +19,28 @@ from prometheus_client import Counter
 from pydantic import Field
 from slowapi import Limiter
 from slowapi.util import get_remote_address
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from bff.core.answer import answer_of
 from bff.core.errors import RateLimited
 from bff.core.identity import Caller
 from bff.core.settings import Rate, Settings
 from bff.core.store import BoundedMemory
 from bff.core.telemetry import Telemetry
 
+
+class _Item(RateLimitItem):
+    """What `limits` calls an item; its key is put together from what a window's name does not say already."""
+
+    __slots__ = ()
+
+    def key_for(self, *identifiers: Any) -> str:
+        return "/".join(identifiers)
+
+
+_KINDS = (RateLimitItemPerSecond, RateLimitItemPerMinute, RateLimitItemPerHour, RateLimitItemPerDay)
 _ITEMS: dict[int, type[RateLimitItem]] = {
-    1: RateLimitItemPerSecond,
-    60: RateLimitItemPerMinute,
-    3600: RateLimitItemPerHour,
-    86400: RateLimitItemPerDay,
+    kind.GRANULARITY.seconds: type(kind.__name__, (_Item, kind), {}) for kind in _KINDS
 }
 
 
@@ -64,9 +73,9 @@ class Window:
 
     def __init__(self, policy: str, rate: Rate, limiter: RateLimiter) -> None:
         self.rate = rate
-        self.item = _ITEMS[rate.per](rate.amount)
-        self.policy = f'"{policy}-{rate.per}";q={rate.amount};w={rate.per}'
         self.name = f"{policy}-{rate.per}"
+        self.item = _ITEMS[rate.per](rate.amount)
+        self.policy = f'"{self.name}";q={rate.amount};w={rate.per}'
         self._limiter = limiter
 
     def admits(self, account: str, cost: int) -> bool:
@@ -103,8 +112,9 @@ class Account:
 
     def headers(self, account: str, now: float) -> list[tuple[bytes, bytes]]:
         """As draft-ietf-httpapi-ratelimit-headers-10 has them, the most binding window first."""
-        states = sorted((*window.state(account, now), window.name) for window in self.windows)
-        limit = ", ".join(f'"{name}";r={left};t={seconds}' for left, seconds, name in states)
+        states = [(*window.state(account, now), window.name) for window in self.windows]
+        states.sort()
+        limit = ", ".join([f'"{name}";r={left};t={seconds}' for left, seconds, name in states])
         return [(b"ratelimit", limit.encode()), (b"ratelimit-policy", self.policy)]
 
 
@@ -146,13 +156,8 @@ class Limits:
         (self.refused if refusing else self.admitted)[tier].inc()
         if refusing and self.mode == "enforce":
             raise self._refusal(refusing, key, headers)
-
-        async def send_with_limits(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *headers]
-            await send(message)
-
-        await self.app(scope, receive, send_with_limits)
+        answer_of(scope).headers += headers
+        await self.app(scope, receive, send)
 
     def _refusal(self, window: Window, key: str, headers: list[tuple[bytes, bytes]]) -> RateLimited:
         _, seconds = window.state(key, self.clock())

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from datetime import UTC, datetime
 from email.utils import formatdate
 from functools import lru_cache
 from random import Random
-from typing import Any, Literal
+from typing import Literal
 
+import msgspec
 from opentelemetry import context as otel
 from opentelemetry.trace import (
     NonRecordingSpan,
@@ -22,8 +23,10 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 from prometheus_client import Gauge, Histogram
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from bff.core.answer import Answer
+from bff.core.head import head
 from bff.core.identity import ANONYMOUS
 from bff.core.settings import Settings
 from bff.core.telemetry import DURATION_BUCKETS, Bounded, Telemetry
@@ -57,6 +60,25 @@ class ObservabilitySettings(Settings):
     metrics: MetricsSettings = MetricsSettings()
 
 
+class AccessLine(msgspec.Struct, tag_field="event", tag="request", omit_defaults=True, gc=False):
+    """What the log says of one request."""
+
+    level: str
+    timestamp: datetime
+    request_id: str
+    trace_id: str
+    method: str
+    path: str
+    route: str
+    status: int
+    duration_ms: float
+    bytes: int
+    credential: str
+    consumer: str | None
+    operation: str = ""
+    code: str = ""
+
+
 class Observe:
     """Outermost, so that refused and failed requests are seen with the status that the client saw."""
 
@@ -81,9 +103,10 @@ class Observe:
             buckets=DURATION_BUCKETS,
             registry=telemetry.registry,
         )
-        self.active = Gauge(
+        self.active = 0
+        Gauge(
             "http_server_active_requests", "Requests that have no answer yet.", registry=telemetry.registry
-        )
+        ).set_function(lambda: self.active)
         self._durations: dict[tuple[str, str, int, str], Histogram] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -91,33 +114,29 @@ class Observe:
             await self.app(scope, receive, send)
             return
         started = self.clock()
-        request_id, trace, span = self._begin(scope)
-        answer = _Answer(send, request_id.encode())
+        trace, span = self._begin(scope)
+        answer = scope["bff.answer"] = Answer(send)
+        answer.headers.append((b"x-request-id", scope["bff.request_id"].encode()))
+        answer.defaults.append((b"date", _date(int(time.time()))))  # a service's own stays (RFC 9110 §6.6.1)
         token = otel.attach(set_span_in_context(span)) if span else None
-        self.active.inc()
+        self.active += 1
         try:
             await self.app(scope, receive, answer.send)
         finally:
-            self.active.dec()
+            self.active -= 1
             if token:
                 otel.detach(token)
             self._end(scope, trace, span, answer, self.clock() - started)
 
-    def _begin(self, scope: Scope) -> tuple[str, Trace, Span | None]:
-        parent = state = given = None
-        for name, value in scope["headers"]:
-            if name == b"traceparent":
-                parent = value
-            elif name == b"tracestate":
-                state = value
-            elif name == b"x-request-id":
-                given = value
-        trace, span = self._record(scope, self.sampler.trace(parent, state))
-        request_id = (
+    def _begin(self, scope: Scope) -> tuple[Trace, Span | None]:
+        values = head(scope).values
+        trace, span = self._record(scope, self.sampler.trace(values.get(b"traceparent"), values.get(b"tracestate")))
+        given = values.get(b"x-request-id")
+        scope["bff.trace"] = trace
+        scope["bff.request_id"] = (
             given.decode() if given and _REQUEST_ID.fullmatch(given) else f"{self.random.getrandbits(128):032x}"
         )
-        scope["bff.request_id"], scope["bff.trace"] = request_id, trace
-        return request_id, trace, span
+        return trace, span
 
     def _record(self, scope: Scope, trace: Trace) -> tuple[Trace, Span | None]:
         """The request's span below the client's, or at the root of a new trace; nothing where nobody records."""
@@ -141,9 +160,9 @@ class Observe:
             },
         )
         own = span.get_span_context()
-        return replace(trace, trace_id=f"{own.trace_id:032x}", span_id=f"{own.span_id:016x}"), span
+        return trace._replace(trace_id=f"{own.trace_id:032x}", span_id=f"{own.span_id:016x}"), span
 
-    def _end(self, scope: Scope, trace: Trace, span: Span | None, answer: _Answer, seconds: float) -> None:
+    def _end(self, scope: Scope, trace: Trace, span: Span | None, answer: Answer, seconds: float) -> None:
         route = scope.get("bff.route")
         name = route.name if route else "none"
         operation: str = scope.get("bff.operation", "")
@@ -152,23 +171,24 @@ class Observe:
         if span:
             _finish(span, scope["method"], route.path if route else None, status)
         caller = scope.get("bff.caller", ANONYMOUS)
-        facts: dict[str, Any] = {
-            "request_id": scope["bff.request_id"],
-            "trace_id": trace.trace_id,
-            "method": scope["method"],
-            "path": scope["path"],
-            "route": name,
-            "status": status,
-            "duration_ms": round(seconds * 1000, 3),
-            "bytes": answer.size,
-            "credential": caller.credential,
-            "consumer": caller.consumer,
-        }
-        if operation:
-            facts["operation"] = operation
-        if code := scope.get("bff.code"):
-            facts["code"] = code
-        self.telemetry.log.info("request", **facts)
+        self.telemetry.log.line(
+            AccessLine(
+                "info",
+                datetime.now(UTC),
+                scope["bff.request_id"],
+                trace.trace_id,
+                scope["method"],
+                scope["path"],
+                name,
+                status,
+                round(seconds * 1000, 3),
+                answer.size,
+                caller.credential,
+                caller.consumer,
+                operation,
+                scope.get("bff.code", ""),
+            )
+        )
 
     def _histogram(self, method: str, route: str, status: int, operation: str) -> Histogram:
         method = method if method in _METHODS else "_OTHER"
@@ -192,28 +212,3 @@ def _finish(span: Span, method: str, path: str | None, status: int) -> None:
 @lru_cache(maxsize=1)
 def _date(second: int) -> bytes:
     return formatdate(second, usegmt=True).encode()
-
-
-class _Answer:
-    """The way out: puts the request's id on the answer and remembers what the client was sent."""
-
-    __slots__ = ("_request_id", "_send", "complete", "size", "status")
-
-    def __init__(self, send: Send, request_id: bytes) -> None:
-        self._send = send
-        self._request_id = request_id
-        self.status = 500
-        self.size = 0
-        self.complete = False
-
-    async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-            headers = [*message.get("headers", ()), (b"x-request-id", self._request_id)]
-            if all(name != b"date" for name, _ in headers):
-                headers.append((b"date", _date(int(time.time()))))  # a service's own date stays (RFC 9110 §6.6.1)
-            message["headers"] = headers
-        elif message["type"] == "http.response.body":
-            self.size += len(message.get("body", b""))
-            self.complete = not message.get("more_body", False)
-        await self._send(message)

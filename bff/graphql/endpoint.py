@@ -14,6 +14,7 @@ from graphql import OperationType
 from starlette.types import Receive, Scope, Send
 
 from bff.core.errors import MethodNotAllowed
+from bff.core.head import head
 from bff.core.receive import Client, bounded_receive
 from bff.graphql.documents import DocumentRefused
 from bff.graphql.execution import Execution, refused
@@ -34,7 +35,7 @@ class Endpoint:
             )
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         media_type = negotiate(headers.get("accept", "*/*"))
-        with Client(bounded_receive(scope, receive, scope["bff.route"].max_body)) as client:
+        with Client(bounded_receive(head(scope), receive, scope["bff.route"].max_body)) as client:
             request = await self._request(scope, client, headers)
             status, result = await self._respond(scope, request, media_type)
         await _answer(send, status, media_type, result)

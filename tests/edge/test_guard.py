@@ -1,6 +1,7 @@
 import pytest
 
 from bff.core.errors import BadRequest, HeadersTooLarge, MethodNotAllowed, PayloadTooLarge, UriTooLong
+from bff.core.head import head
 from bff.core.receive import bounded_receive
 from bff.edge.guard import Guard, ServerSettings
 
@@ -157,4 +158,4 @@ async def test_a_body_whose_length_is_known_costs_no_counting():
     async def receive():
         raise AssertionError
 
-    assert bounded_receive({"headers": [(b"content-length", b"4")]}, receive, 4) is receive
+    assert bounded_receive(head({"headers": [(b"content-length", b"4")]}), receive, 4) is receive

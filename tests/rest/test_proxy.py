@@ -13,7 +13,7 @@ from bff.app import Fronts
 from bff.core.errors import UpstreamUnavailable
 from bff.core.identity import Caller
 from bff.core.route import Front, Route
-from bff.core.telemetry import Telemetry, json_log
+from bff.core.telemetry import JsonLog, Telemetry
 from bff.edge.errors import Errors
 from bff.edge.guard import Guard, ServerSettings
 from bff.edge.observe import ObservabilitySettings, Observe
@@ -48,7 +48,7 @@ def gateway(network, base="http://users.internal:8101", *, forwards_identity=Tru
         scope["bff.caller"] = CALLER
         await fronts(scope, receive, send)
 
-    telemetry = Telemetry(log=json_log(log or io.BytesIO()))
+    telemetry = Telemetry(log=JsonLog(log or io.BytesIO()))
     app = Guard(Routing(authenticated, Matcher(ROUTES)), ServerSettings(max_body="1GB"))
     return Observe(Errors(app, telemetry), ObservabilitySettings(), telemetry, random.Random(1))  # noqa: S311
 
