@@ -59,6 +59,7 @@ def build(
 
     Raises:
         SchemaError: the modules in schema/ do not fit together.
+        ConfigError: a file that the configuration names cannot be used.
     """
     telemetry = telemetry or _telemetry(config)
     attempts = Attempts(telemetry)
@@ -66,7 +67,7 @@ def build(
         name: connect(name, settings, attempts, telemetry, network) for name, settings in config.services.items()
     }
     wire = network or Transport(ConnectionSettings())
-    credentials = Credentials(config.auth, wire, tiers=frozenset(config.tiers))
+    credentials = Credentials(config.auth, wire, tiers=frozenset(config.tiers), telemetry=telemetry)
     readiness = Readiness({name: services[name] for name, each in config.services.items() if each.required})
     schema = compose(schema_modules(config))._schema  # noqa: SLF001
     fronts: Mapping[Front, ASGIApp] = {
@@ -97,6 +98,7 @@ def build(
         lifespan=_lifespan(telemetry, credentials, [wire, *(each.transport for each in services.values())]),
     )
     app.state.readiness = readiness
+    app.state.credentials = credentials
     app.state.admin = admin(telemetry, readiness, metrics=config.observability.metrics.prometheus)
     return app
 

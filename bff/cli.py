@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -80,10 +79,13 @@ def run_demo() -> None:
 def check(config: ConfigPath = DEFAULT_CONFIG, profile: Profile = "production") -> None:
     """Say whether the gateway would start with this configuration, and everything that keeps it from it."""
     from bff.app import build
+    from bff.config import ConfigError
 
     settings = _config(config, profile)
     try:
         build(settings)
+    except ConfigError as error:
+        _fail(str(error))
     except Exception as error:  # noqa: BLE001 - whatever keeps it from starting is what was asked for
         _fail(f"{config}: the schema does not compose: {error}")
     typer.echo(f"{config}: fine, {len(settings.services)} services and {len(settings.all_routes())} routes")
@@ -98,9 +100,7 @@ def routes(config: ConfigPath = DEFAULT_CONFIG, profile: Profile = "production")
         needs = "nothing" if route.public else scopes or "a credential"
         to = f"{route.service} {route.rewrite or ''}".strip() if route.service else "the gateway"
         rows.append((route.name, ",".join(sorted(route.methods or ["*"])), route.path, to, needs, str(route.cost)))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    _table(rows)
 
 
 @config_commands.command("schema")
@@ -134,11 +134,76 @@ def token(
 
 
 @keys_commands.command("create")
-def keys_create(consumer: Annotated[str, typer.Option(help="Whose key it is.")]) -> None:
-    """Print a new API key, and on the next line its hash, which is all that the configuration needs to hold."""
-    key = f"bff_{consumer}_{secrets.token_urlsafe(32)}"
+def keys_create(
+    consumer: Annotated[str, typer.Option(help="Whose key it is.")],
+    scope: Annotated[list[str] | None, typer.Option(help="What it may do; as often as there are scopes.")] = None,
+    tier: Annotated[str, typer.Option(help="What it may spend.")] = "default",
+    expires: Annotated[str | None, typer.Option(help="A date or time, such as 2027-01-31.")] = None,
+    config: ConfigPath = DEFAULT_CONFIG,
+    profile: Profile = "production",
+) -> None:
+    """Print a new API key, and on the next line its hash, which is all that is kept of it.
+
+    It is added to `auth.api_keys_file`, where there is one, and works once the gateway has looked; else the hash goes
+    into `auth.api_keys`. A consumer has two keys at most, so that one can take the other's place.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    from bff.core.settings import Instant
+    from bff.edge.credentials import keys_file
+
+    settings = _config(config, profile) if config.exists() else None
+    now = time.time()
+    try:
+        end = TypeAdapter(Instant).validate_python(expires) if expires else None
+        key, entry = keys_file.new_key(consumer, scope or (), tier, now=now, expires=end)
+    except ValidationError as error:
+        _fail("; ".join(f"{'.'.join(map(str, each['loc']))} {each['msg']}".strip() for each in error.errors()))
+    if settings and (path := settings.auth.api_keys_file):
+        with _failing():
+            keys_file.add(path, entry, settings.tiers, settings.auth.api_keys, now)
+        typer.echo(f"Added to {path}.", err=True)
     typer.echo(key)
-    typer.echo(f"sha256:{sha256(key.encode()).hexdigest()}")
+    typer.echo(entry.hash)
+
+
+@keys_commands.command("list")
+def keys_list(config: ConfigPath = DEFAULT_CONFIG, profile: Profile = "production") -> None:
+    """List the API keys: whose they are, and what they may do. The keys themselves nobody has."""
+    from bff.edge.credentials import keys_file
+
+    auth, tiers = (settings := _config(config, profile)).auth, settings.tiers
+    with _failing():
+        path = auth.api_keys_file
+        kept = keys_file.read(path, tiers, auth.api_keys) if path and path.exists() else ()
+    rows = [("KEY", "CONSUMER", "TIER", "SCOPES", "CREATED", "EXPIRES", "IN")]
+    for place, entries in ((config, auth.api_keys), (path, kept)):
+        for each in entries:
+            data = each.model_dump(mode="json")
+            dates = [data["created"] or "", data["expires"] or "never"]
+            if keys_file.has_expired(each, time.time()):
+                dates[1] = "expired"
+            name, scopes = keys_file.shown(each), " ".join(each.scopes)
+            rows.append((name, each.consumer, each.tier, scopes, dates[0], dates[1], str(place)))
+    _table(rows)
+
+
+@keys_commands.command("revoke")
+def keys_revoke(
+    key: Annotated[str, typer.Argument(help="As `bff keys list` shows it.")],
+    config: ConfigPath = DEFAULT_CONFIG,
+    profile: Profile = "production",
+) -> None:
+    """Take an API key out of `auth.api_keys_file`: it stops working within `auth.api_keys_refresh`."""
+    from bff.edge.credentials import keys_file
+
+    settings = _config(config, profile)
+    path = settings.auth.api_keys_file
+    if path is None:
+        _fail(f"{config} has no auth.api_keys_file: take the key out of auth.api_keys and start the gateway anew")
+    with _failing():
+        revoked = keys_file.revoke(path, key, settings.tiers, settings.auth.api_keys)
+    typer.echo(f"Revoked {keys_file.shown(revoked)} of {revoked.consumer}.")
 
 
 @new_commands.command("service")
@@ -165,6 +230,23 @@ def _config(path: Path, profile: str) -> Config:
 
     try:
         return read(path, profile=profile, environ=os.environ)
+    except ConfigError as error:
+        _fail(str(error))
+
+
+def _table(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+@contextmanager
+def _failing() -> Iterator[None]:
+    """What is wrong with a file is said, not thrown."""
+    from bff.config import ConfigError
+
+    try:
+        yield
     except ConfigError as error:
         _fail(str(error))
 

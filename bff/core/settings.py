@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -272,6 +273,31 @@ Url = Annotated[
     ),
 ]
 """An http(s) address that paths are added to, without user, password, query or fragment; a last `/` is dropped."""
+
+
+def _instant(value: object) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    try:
+        when = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        when = None
+    if when is None:
+        raise malformed("a date or time such as 2027-01-31 or 2027-01-31T12:00:00Z")
+    return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+
+
+def _timestamp(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+Instant = Annotated[
+    float,
+    BeforeValidator(_instant),
+    PlainSerializer(_timestamp, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "examples": ["2027-01-31", "2027-01-31T12:00:00Z"]}),
+]
+"""Seconds since 1970, written as a date or time (ISO 8601), in UTC unless it says otherwise."""
 
 
 def _file(value: object, info: ValidationInfo) -> Path:

@@ -38,6 +38,13 @@ class Telemetry:
     log: JsonLog = field(default_factory=lambda: JsonLog(sys.stdout.buffer))
     spans: TracerProvider = field(default_factory=TracerProvider)
 
+    def audit(self, action: str, **facts: Any) -> None:
+        """A line for those who ask later who was refused, or which credentials came and went.
+
+        Nothing in it is a secret or names a person: `request_id` leads to the rest.
+        """
+        self.log.warning("audit", action=action, **{name: fact for name, fact in facts.items() if fact is not None})
+
     @property
     def tracer(self) -> Tracer:
         return self.spans.get_tracer("bff")

@@ -10,7 +10,8 @@ from typing import Any
 import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from bff.core.errors import Code, GatewayError
+from bff.core.errors import Code, CsrfPrevented, Forbidden, GatewayError, Unauthenticated
+from bff.core.identity import ANONYMOUS
 from bff.core.receive import ClientGone
 from bff.core.route import Front
 from bff.core.telemetry import Telemetry
@@ -42,6 +43,7 @@ class Errors:
                 # Half an answer is out: only a broken connection can still tell the client that it is not whole.
                 raise
             scope["bff.code"] = failure.code
+            self._audit(scope, failure)
             await answer(failure, scope, send)
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -59,11 +61,35 @@ class Errors:
             if begun:
                 raise
             scope["bff.code"] = failure.code
+            self._audit(scope, failure)
             await refuse_websocket(failure, scope, send)
+
+    def _audit(self, scope: Scope, refusal: GatewayError) -> None:
+        if not _is_decision(refusal):
+            return
+        route, caller = scope.get("bff.route"), scope.get("bff.caller", ANONYMOUS)
+        self.telemetry.audit(
+            "refused",
+            request_id=scope.get("bff.request_id"),
+            code=refusal.code,
+            reason=refusal.detail,
+            route=route.name if route else None,
+            method=scope.get("method", "WEBSOCKET"),
+            credential=caller.credential,
+            consumer=caller.consumer,
+            issuer=caller.issuer,
+        )
 
     def _unexpected(self, scope: Scope, error: Exception) -> GatewayError:
         self.telemetry.log.error("unexpected", request_id=scope.get("bff.request_id"), exc_info=error)
         return GatewayError("Something went wrong in the gateway; its log says more under this request id")
+
+
+def _is_decision(error: GatewayError) -> bool:
+    """Whether somebody was refused for who they are, or for what they look like; by us, and not by a service."""
+    return (
+        isinstance(error, Unauthenticated | Forbidden | CsrfPrevented) or "WWW-Authenticate" in error.headers
+    ) and "service" not in error.members
 
 
 async def answer(error: GatewayError, scope: Scope, send: Send) -> None:

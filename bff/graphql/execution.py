@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, NamedTuple, get_args
 
-from graphql import ExecutionResult, GraphQLError, GraphQLSchema, execute
+from graphql import ExecutionResult, FieldNode, GraphQLError, GraphQLSchema, execute
 from opentelemetry.trace import StatusCode
 from prometheus_client import Counter
 
-from bff.core.errors import Code, GatewayError
+from bff.core.errors import Code, Forbidden, GatewayError, Unauthenticated
 from bff.core.identity import Caller
 from bff.core.telemetry import Telemetry
 from bff.engine import BreadthExecutor, Reason
@@ -17,6 +17,8 @@ from bff.graphql.context import Context
 from bff.graphql.documents import Document, DocumentRefused, Documents, Operation, formatted
 from bff.graphql.request import Request
 from bff.upstream.client import Origin, Service, Upstream
+
+_AUDITED = 20  # names of fields in one line of the audit log
 
 Result = dict[str, Any]
 """`data`, `errors` and `extensions` as they are sent."""
@@ -104,15 +106,14 @@ class Execution:
         answer: Result = {}
         if result.errors:
             answer["errors"] = [self._error(error, request_id) for error in result.errors]
+            self._audit(result.errors, request_id)
         # Without a path and without data, nothing has been executed: the variables did not fit (§6.1.2 of GraphQL).
         if result.data is not None or not result.errors or any(error.path for error in result.errors):
             answer["data"] = result.data
         return answer
 
     def _error(self, error: GraphQLError, request_id: str) -> dict[str, Any]:
-        original = error.original_error
-        while isinstance(original, GraphQLError) and original.original_error is not None:
-            original = original.original_error
+        original = _original(error)
         if isinstance(original, GatewayError):
             return formatted(
                 GraphQLError(original.detail, error.nodes, path=error.path), original.code, **original.members
@@ -123,7 +124,26 @@ class Execution:
         masked = GraphQLError("Something went wrong in the gateway", error.nodes, path=error.path)
         return formatted(masked, Code.INTERNAL_SERVER_ERROR, request_id=request_id)
 
+    def _audit(self, errors: Sequence[GraphQLError], request_id: str) -> None:
+        """A line for each code with which we, and no service, refused fields."""
+        refused: dict[str, set[str]] = {}
+        for error in errors:
+            original = _original(error)
+            if isinstance(original, Unauthenticated | Forbidden) and "service" not in original.members:
+                refused.setdefault(original.code, set()).update(
+                    node.name.value for node in error.nodes or () if isinstance(node, FieldNode)
+                )
+        for code, fields in refused.items():
+            self._telemetry.audit("refused", request_id=request_id, code=code, fields=sorted(fields)[:_AUDITED])
+
 
 def refused(error: DocumentRefused) -> Result:
     """The result that a document comes to which is not executed."""
     return {"errors": [formatted(each, error.code) for each in error.errors]}
+
+
+def _original(error: GraphQLError) -> Exception | None:
+    original = error.original_error
+    while isinstance(original, GraphQLError) and original.original_error is not None:
+        original = original.original_error
+    return original

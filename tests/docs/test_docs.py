@@ -94,7 +94,7 @@ def test_the_errors_shown_are_those_that_the_mistakes_give():
 
 
 def test_every_block_is_of_a_kind_that_is_looked_at():
-    kinds = {"yaml bff", "yaml bad", "text errors", "sh demo", "sh", "json"}
+    kinds = {"yaml bff", "yaml bad", "text errors", "sh demo", "sh keys", "sh", "json"}
     assert [str(each) for each in BLOCKS if each.info not in kinds and each not in MODULES] == []
 
 
@@ -108,6 +108,7 @@ def test_a_link_leads_to_a_file(page):
 
 def test_every_command_shown_exists():
     known = {each.name or each.callback.__name__.removeprefix("run_") for each in commands.registered_commands}
+    known |= {group.name for group in commands.registered_groups}
     known |= {
         f"{group.name} {each.name or each.callback.__name__}"
         for group in commands.registered_groups
@@ -117,10 +118,32 @@ def test_every_command_shown_exists():
         match[1]
         for page in PAGES
         for match in re.finditer(
-            r"`(?:\.venv/bin/)?bff ([a-z]+(?: (?:create|schema|service|export))?)", page.read_text()
+            r"`(?:\.venv/bin/)?bff ([a-z]+(?: (?:create|list|revoke|schema|service|export))?)", page.read_text()
         )
     }
     assert {"run", "check", "token", "keys create"} <= shown <= known
+
+
+def test_the_commands_about_keys_do_what_the_text_says(tmp_path):
+    """In a folder of its own, with the configuration shown before them and the file that the text says beside it."""
+    ((shown, commands_of_keys),) = [
+        (one, other) for one, other in pairwise(BLOCKS) if one.info == "yaml bff" and other.info == "sh keys"
+    ]
+    (tmp_path / "bff.yaml").write_text(shown.text + "  api_keys_file: keys.yaml\n")
+    script = commands_of_keys.text.replace("bff ", f"{shlex.quote(sys.executable)} -m bff ")
+    environ = os.environ | {"PYTHONPATH": str(ROOT)}
+    ran = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=tmp_path,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    key, hashed, *table = ran.stdout.splitlines()
+    assert (key[:9], hashed[:7]) == ("bff_acme_", "sha256:")
+    assert [line.split()[1] for line in table] == ["CONSUMER", "acme", "acme"]
+    assert table[-1].startswith(key[:13])
 
 
 @pytest.fixture

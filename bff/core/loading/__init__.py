@@ -47,6 +47,7 @@ def load(
     overrides: Mapping[str, Any] | None = None,
     directory: FilePath = FilePath(),
     read: Callable[[FilePath], str] = read_secret,
+    list_of: str | None = None,
 ) -> Loaded[T]:
     """Profile, below file, below environment, below command line.
 
@@ -59,6 +60,7 @@ def load(
         overrides: values from the command line, nested as in the file.
         directory: what relative paths start from.
         read: reads a mounted secret.
+        list_of: the section that a file without sections, a list, is.
 
     Raises:
         ConfigError: with every problem that there is.
@@ -67,6 +69,8 @@ def load(
     resolver = Resolver(environ or {}, directory, problems, read)
     whole = document_model(model)
     written = resolver.resolved(parse(text, source, problems))
+    if list_of and isinstance(written.value, list | None):
+        written = Node({list_of: written if written.value else node_of([], written.place)}, written.place, ())
     if not isinstance(written.value, dict | None):
         raise ConfigError([Problem(written.place, (), "must be a mapping of sections, such as `services:`")])
     root = merged(node_of(profile or {}, Place("profile")), written)

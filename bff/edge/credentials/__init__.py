@@ -16,10 +16,12 @@ from pydantic import Field
 
 from bff.core.errors import Unauthenticated
 from bff.core.identity import ANONYMOUS, Caller
-from bff.core.settings import Complaint, Duration, Settings, Size
+from bff.core.settings import Complaint, Duration, File, Settings, Size
+from bff.core.telemetry import Telemetry
 from bff.edge.credentials.api_keys import ApiKeys, ApiKeySettings
 from bff.edge.credentials.jwk import Kid
 from bff.edge.credentials.jwt import IssuerSettings, Jwt, peek
+from bff.edge.credentials.keys_file import Followed
 from bff.edge.credentials.keyset import KeySetSettings
 from bff.edge.credentials.provider import Provider
 from bff.edge.credentials.refusals import ambiguous, invalid
@@ -38,6 +40,10 @@ class AuthSettings(Settings):
     key_sets: KeySetSettings = KeySetSettings()
     """How issuers' public keys are fetched and kept."""
     api_keys: tuple[ApiKeySettings, ...] = ()
+    api_keys_file: File | None = None
+    """More of the same entries: `bff keys` writes them, and they are followed without a restart."""
+    api_keys_refresh: Duration = 2.0
+    """How often the file is looked at: the longest that a key works after it was revoked there."""
     realm: str = Field(default="bff", pattern=r"^[ !#-\[\]-~]{1,100}$")
     """What `WWW-Authenticate` calls this gateway."""
     max_token: Size = 8 * 1024
@@ -68,6 +74,10 @@ class Credentials:
         clock: seconds since 1970, for what tokens say of time.
         timer: seconds, never going back.
         tiers: those that exist; a credential of any other is of the tier `default`.
+        telemetry: where it is said which credentials came and went.
+
+    Raises:
+        ConfigError: the file of API keys cannot be used.
     """
 
     def __init__(
@@ -78,10 +88,17 @@ class Credentials:
         *,
         timer: Callable[[], float] = time.monotonic,
         tiers: frozenset[str] = frozenset(),
+        telemetry: Telemetry | None = None,
     ) -> None:
         self._max_token = settings.max_token
         self._clock = clock
-        self._api_keys = ApiKeys(settings.api_keys, tiers)
+        self._telemetry = telemetry or Telemetry()
+        self._api_keys = ApiKeys(settings.api_keys, tiers, clock, settings.max_token)
+        self._file = (
+            Followed(settings.api_keys_file, self._api_keys, settings.api_keys_refresh, self._telemetry)
+            if settings.api_keys_file
+            else None
+        )
         provider = Provider(network)
         self._issuers = {
             each.issuer: Jwt(each, settings.key_sets, provider, timer, tiers, self._keys_changed)
@@ -108,7 +125,7 @@ class Credentials:
                     raise ambiguous()
                 key = value
         if authorization is None:
-            return ANONYMOUS if key is None else self._holder(key)
+            return ANONYMOUS if key is None else self._api_keys.holder(key)
         if key is not None:
             raise ambiguous()
         return self._verified.find(authorization, self._clock()) or await self._bearer(authorization)
@@ -126,7 +143,10 @@ class Credentials:
         return await self.identify(headers) if headers else handshake
 
     async def follow(self) -> None:
-        """Fetch keys before they are needed, until cancelled."""
+        """Fetch keys before they are needed, and follow the file of API keys, until cancelled."""
+        await asyncio.gather(self._refresh(), *([self._file.follow()] if self._file else []))
+
+    async def _refresh(self) -> None:
         while True:
             for issuer in self._issuers.values():
                 issuer.refresh()
@@ -134,12 +154,6 @@ class Credentials:
 
     async def close(self) -> None:
         await asyncio.gather(*(issuer.close() for issuer in self._issuers.values()))
-
-    def _holder(self, key: bytes) -> Caller:
-        caller = self._api_keys.find(key) if len(key) <= self._max_token else None
-        if caller is None:
-            raise invalid("The API key is not known: check X-API-Key")
-        return caller
 
     async def _bearer(self, authorization: bytes) -> Caller:
         scheme, _, token = authorization.partition(b" ")
@@ -158,8 +172,11 @@ class Credentials:
             raise invalid()
         return await entry.verify(token, header, self._clock)
 
-    def _keys_changed(self, issuer: str, _before: set[Kid], _after: set[Kid]) -> None:
+    def _keys_changed(self, issuer: str, before: set[Kid], after: set[Kid]) -> None:
         self._verified.forget(issuer)
+        for action, kids in (("issuer_key_added", after - before), ("issuer_key_removed", before - after)):
+            for kid in kids:
+                self._telemetry.audit(action, issuer=issuer, kid=kid)
 
 
 class Verified:
