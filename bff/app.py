@@ -72,7 +72,7 @@ def build(
     schema = compose(schema_modules(config))._schema  # noqa: SLF001
     fronts: Mapping[Front, ASGIApp] = {
         Front.GRAPHQL: Endpoint(
-            Execution(schema, Documents(schema, config.graphql, telemetry), services, telemetry), get=config.graphql.get
+            Execution(schema, Documents(schema, config.graphql, telemetry), services, telemetry), config.graphql
         ),
         Front.REST: Passthrough(services),
     }

@@ -25,7 +25,7 @@ __all__ = ["PROFILES", "Config", "ConfigError", "Loaded", "json_schema", "load",
 # What nobody has to say. The defaults of the settings are those of production; here is what differs from them.
 PROFILES: Mapping[str, Mapping[str, Any]] = {
     "production": {"observability": {"traces": {"sample": 0.01}}},
-    "development": {"graphql": {"get": True, "introspection": True}},
+    "development": {"graphql": {"get": True, "introspection": True, "batching": {"max_operations": 5}}},
 }
 
 

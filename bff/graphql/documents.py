@@ -24,10 +24,11 @@ from bff.core.errors import Code, GatewayError
 from bff.core.expressions import of_caller
 from bff.core.identity import Caller
 from bff.core.telemetry import Telemetry
-from bff.graphql import GraphQLSettings
+from bff.graphql import GraphQLSettings, RuleModes
 from bff.graphql.rules import DEEPEST, Broken, Survey, broken, broken_by, dangerous, survey, too_deep, too_many_tokens
 
-_RULES = ("cycle", "tokens", "depth", "aliases", "root_fields", "directives", "list_size")
+_SET = tuple(RuleModes.model_fields)
+_RULES = ("cycle", *_SET)
 _MOST_ERRORS = 5
 _COMPARISONS = 50_000  # of fields with each other: some 50 ms of work, and far more than applications' documents need
 
@@ -101,6 +102,7 @@ class Documents:
         self._schema = schema
         self._memory = settings.memory
         self._limits = settings.limits
+        self._modes = {rule: settings.limits.mode_of(rule) for rule in _SET}
         self._introspection = settings.introspection
         # They tell a stranger what there is to ask for, as introspection does.
         self.hides_suggestions = settings.introspection is not True
@@ -144,11 +146,12 @@ class Documents:
         """
         if document.survey.extent.introspects and not self._may_introspect(caller):
             raise _no_introspection()
-        if variables and self._limits.mode != "off":
-            for found in broken_by(variables, document.survey, self._limits):
+        for found in broken_by(variables, document.survey, self._limits) if variables else ():
+            mode = "enforce" if found.always else self._modes[found.rule]
+            if mode != "off":
                 self._over[found.rule].inc()
-                if self._limits.mode == "enforce":
-                    raise DocumentRefused.by(found)
+            if mode == "enforce":
+                raise DocumentRefused.by(found)
 
     def _may_introspect(self, caller: Caller) -> bool:
         allowed = self._introspection
@@ -160,10 +163,10 @@ class Documents:
         found = survey(node)
         if found.extent.introspects and self._introspection is False:
             raise _no_introspection()
-        if self._limits.mode != "off":
-            over += broken(found, self._limits)
-        if over and self._limits.mode == "enforce":
-            raise DocumentRefused.by(over[0])
+        over += (each for each in broken(found, self._limits) if self._modes[each.rule] != "off")
+        for each in over:
+            if self._modes[each.rule] == "enforce":
+                raise DocumentRefused.by(each)
         if danger := dangerous(found):
             raise DocumentRefused.by(danger)
         errors = validate(
@@ -180,14 +183,14 @@ class Documents:
 
     def _parsed(self, text: str, over: list[Broken]) -> DocumentNode:
         try:
-            return parse(text, max_tokens=None if self._limits.mode == "off" or over else self._limits.tokens)
+            return parse(text, max_tokens=None if self._modes["tokens"] == "off" or over else self._limits.tokens)
         except GraphQLSyntaxError as error:
             if error.message.startswith("Syntax Error: Document is nested too deeply"):
                 raise DocumentRefused.by(too_deep(None, DEEPEST)) from None
             if not error.message.startswith("Syntax Error: Document contains more"):
                 raise DocumentRefused(Code.GRAPHQL_PARSE_FAILED, [error.with_traceback(None)]) from None
         over.append(too_many_tokens(self._limits.tokens))
-        if self._limits.mode == "enforce":
+        if self._modes["tokens"] == "enforce":
             raise DocumentRefused.by(over[0])
         return self._parsed(text, over)
 

@@ -7,61 +7,99 @@ cannot be executed, as that specification has it for older clients.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import orjson
 from graphql import OperationType
 from starlette.types import Receive, Scope, Send
 
-from bff.core.errors import MethodNotAllowed
+from bff.core.errors import CsrfPrevented, MethodNotAllowed
 from bff.core.head import head
 from bff.core.receive import Client, bounded_receive
+from bff.graphql import GraphQLSettings
 from bff.graphql.documents import DocumentRefused
-from bff.graphql.execution import Execution, refused
-from bff.graphql.request import GRAPHQL_JSON, Request, check_body, from_json, from_query, negotiate
+from bff.graphql.execution import Execution, Prepared, Result, refused
+from bff.graphql.request import (
+    GRAPHQL_JSON,
+    PREFLIGHT,
+    Request,
+    check_body,
+    from_json,
+    from_query,
+    negotiate,
+    preflighted,
+)
+from bff.upstream.client import Origin
 
 
 class Endpoint:
     """The ASGI app at `graphql.path`."""
 
-    def __init__(self, execution: Execution, *, get: bool) -> None:
+    def __init__(self, execution: Execution, settings: GraphQLSettings) -> None:
         self._execution = execution
-        self._methods = ("GET", "POST") if get else ("POST",)
+        self._get = settings.get
+        self._max_operations = settings.batching.max_operations
+        self._methods = ("GET", "POST") if settings.get else ("POST",)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] not in self._methods:
             raise MethodNotAllowed(
                 f"GraphQL is served by {' and '.join(self._methods)}", headers={"Allow": ", ".join(self._methods)}
             )
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        media_type = negotiate(headers.get("accept", "*/*"))
+        headers = head(scope).values
+        media_type = negotiate(headers.get(b"accept", b"*/*"))
         with Client(bounded_receive(head(scope), receive, scope["bff.route"].max_body)) as client:
-            request = await self._request(scope, client, headers)
-            status, result = await self._respond(scope, request, media_type)
+            if scope["method"] == "GET":
+                client.watch()
+                asked: Request | list[Request] = self._from_query(scope, headers)
+            else:
+                check_body(headers)
+                body = await client.whole_body(scope["bff.origin"].deadline)
+                asked = from_json(body, self._max_operations)
+            if isinstance(asked, list):
+                await _answer(send, 200, media_type, await self._respond_to_all(scope, asked))
+                return
+            status, result = await self._respond(scope, asked, media_type)
         await _answer(send, status, media_type, result)
 
-    async def _request(self, scope: Scope, client: Client, headers: Mapping[str, str]) -> Request:
-        if scope["method"] == "GET":
-            client.watch()
-            return from_query(scope["query_string"])
-        check_body(headers)
-        return from_json(await client.whole_body(scope["bff.origin"].deadline))
+    def _from_query(self, scope: Scope, headers: Mapping[bytes, bytes]) -> Request:
+        request = from_query(scope["query_string"])
+        if self._get == "guarded" and not preflighted(headers):
+            raise CsrfPrevented(f"A GET needs one of the headers {', '.join(PREFLIGHT)}, with any value")
+        return request
 
-    async def _respond(self, scope: Scope, request: Request, media_type: str) -> tuple[int, dict[str, Any]]:
+    async def _respond(self, scope: Scope, request: Request, media_type: str) -> tuple[int, Result]:
         """The status and body that the request comes to."""
+        origin: Origin = scope["bff.origin"]
         try:
-            prepared = self._execution.prepare(request, scope["bff.origin"].caller)
+            prepared = self._execution.prepare(request, origin.caller)
         except DocumentRefused as error:
             scope["bff.code"] = error.code
             return (400 if media_type == GRAPHQL_JSON else 200), refused(error)
         if scope["method"] == "GET" and prepared.operation.type is not OperationType.QUERY:
             raise MethodNotAllowed("Only queries are run by GET: send this by POST", headers={"Allow": "POST"})
         scope["bff.operation"] = prepared.operation.name
-        result = await self._execution.answer(prepared, scope["bff.origin"])
+        result = await self._execution.answer(prepared, origin)
         return (400 if "data" not in result and media_type == GRAPHQL_JSON else 200), result
 
+    async def _respond_to_all(self, scope: Scope, requests: list[Request]) -> list[Result]:
+        """The results of a batch, in its order; one that is refused keeps no other from being answered."""
+        origin: Origin = scope["bff.origin"]
+        scope["bff.operation"] = "batch"
+        results: list[Result] = [{}] * len(requests)
+        prepared: dict[int, Prepared] = {}
+        for at, request in enumerate(requests):
+            try:
+                prepared[at] = self._execution.prepare(request, origin.caller)
+            except DocumentRefused as error:
+                scope["bff.code"] = error.code
+                results[at] = refused(error)
+        answers = await self._execution.answer_all(list(prepared.values()), origin)
+        for at, result in zip(prepared, answers, strict=True):
+            results[at] = result
+        return results
 
-async def _answer(send: Send, status: int, media_type: str, result: dict[str, Any]) -> None:
+
+async def _answer(send: Send, status: int, media_type: str, result: Result | list[Result]) -> None:
     body = orjson.dumps(result)
     headers = [
         (b"content-type", b"%s; charset=utf-8" % media_type.encode()),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, NamedTuple, get_args
 
-from graphql import ExecutionResult, FieldNode, GraphQLError, GraphQLSchema, execute
+from graphql import ExecutionResult, FieldNode, GraphQLError, GraphQLSchema, OperationType, execute
 from opentelemetry.trace import StatusCode
 from prometheus_client import Counter
 
@@ -72,19 +73,39 @@ class Execution:
         """Execute an operation alone."""
         context = self.context(origin)
         try:
-            if not origin.trace.sampled:
-                return self.formatted(await self.execute(prepared, context), origin.request_id)
-            operation = prepared.operation
-            with self._telemetry.tracer.start_as_current_span(operation.type.value) as span:
-                span.set_attribute("graphql.operation.type", operation.type.value)
-                if operation.name:
-                    span.set_attribute("graphql.operation.name", operation.name)
-                result = self.formatted(await self.execute(prepared, context), origin.request_id)
-                if "errors" in result:
-                    span.set_status(StatusCode.ERROR)
-                return result
+            return await self._answer(prepared, origin, context)
         finally:
             context.cancel()
+
+    async def answer_all(self, operations: Sequence[Prepared], origin: Origin) -> list[Result]:
+        """Execute operations side by side; the queries among them share what they read."""
+        shared = self.context(origin)
+        try:
+            async with asyncio.TaskGroup() as group:
+                running = [
+                    group.create_task(
+                        self._answer(each, origin, shared)
+                        if each.operation.type is OperationType.QUERY
+                        else self.answer(each, origin)
+                    )
+                    for each in operations
+                ]
+            return [each.result() for each in running]
+        finally:
+            shared.cancel()
+
+    async def _answer(self, prepared: Prepared, origin: Origin, context: Context) -> Result:
+        if not origin.trace.sampled:
+            return self.formatted(await self.execute(prepared, context), origin.request_id)
+        operation = prepared.operation
+        with self._telemetry.tracer.start_as_current_span(operation.type.value) as span:
+            span.set_attribute("graphql.operation.type", operation.type.value)
+            if operation.name:
+                span.set_attribute("graphql.operation.name", operation.name)
+            result = self.formatted(await self.execute(prepared, context), origin.request_id)
+            if "errors" in result:
+                span.set_status(StatusCode.ERROR)
+            return result
 
     def context(self, origin: Origin) -> Context:
         return Context(origin.caller, lambda name: Upstream(self._services[name], origin))

@@ -6,15 +6,27 @@ After https://graphql.github.io/graphql-over-http/draft/ .
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl
 
 import orjson
 
-from bff.core.errors import BadRequest, NotAcceptable, UnsupportedMediaType
+from bff.core.errors import BadRequest, Code, LimitExceeded, NotAcceptable, UnsupportedMediaType
 
 GRAPHQL_JSON: Final = "application/graphql-response+json"
 JSON: Final = "application/json"
+PREFLIGHT: Final = (
+    "apollo-require-preflight",
+    "graphql-require-preflight",
+    "x-apollo-operation-name",
+    "x-csrf-token",
+    "x-graphql-yoga-csrf",
+    "x-requested-with",
+)
+"""Headers, one of which clients of the usual kinds can send with a GET; any value will do."""
+
+_SIMPLE = frozenset({"application/x-www-form-urlencoded", "multipart/form-data", "text/plain"})
 
 
 class Request(NamedTuple):
@@ -25,14 +37,15 @@ class Request(NamedTuple):
     operation_name: str | None
 
 
-def negotiate(accept: str) -> str:
+@lru_cache(256)
+def negotiate(accept: bytes) -> str:
     """The media type to answer in: what the client likes best; `application/json` if it does not care (§6.1).
 
     Raises:
         NotAcceptable: it takes neither.
     """
     best, best_quality = "", 0.0
-    for each in accept.split(","):
+    for each in accept.decode("latin-1").split(","):
         kind, *parameters = (part.strip().lower() for part in each.split(";"))
         offered = {GRAPHQL_JSON: GRAPHQL_JSON, JSON: JSON, "application/*": JSON, "*/*": JSON}.get(kind)
         quality = _quality(parameters)
@@ -53,19 +66,35 @@ def _quality(parameters: list[str]) -> float:
     return 1.0
 
 
-def check_body(headers: Mapping[str, str]) -> None:
+def check_body(headers: Mapping[bytes, bytes]) -> None:
     """Look at what the head says of the body.
 
     Raises:
-        UnsupportedMediaType: it is not JSON in UTF-8, as it is.
+        UnsupportedMediaType: it is not JSON in UTF-8, as it is. That keeps out what pages of other sites can send
+            without asking first: forms and plain text.
     """
-    kind, _, parameters = headers.get("content-type", "").partition(";")
-    if kind.strip().lower() != JSON:
-        raise UnsupportedMediaType("Send the request as application/json")
-    if "charset" in parameters.lower() and "utf-8" not in parameters.lower():
-        raise UnsupportedMediaType("Send the request in UTF-8")
-    if headers.get("content-encoding", "identity") != "identity":
-        raise UnsupportedMediaType("Send the request without a Content-Encoding")
+    kind, *parameters = _content_type(headers)
+    if kind != JSON:
+        raise UnsupportedMediaType(f"Send the request as {JSON}", headers={"Accept-Post": JSON})
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name == "charset" and value.strip('"') not in {"utf-8", "utf8"}:
+            raise UnsupportedMediaType("Send the request in UTF-8", headers={"Accept-Post": JSON})
+    if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+        raise UnsupportedMediaType(
+            "Send the request without a Content-Encoding", headers={"Accept-Encoding": "identity"}
+        )
+
+
+def preflighted(headers: Mapping[bytes, bytes]) -> bool:
+    """Whether a browser sends this for a page of another site only after it asked: a GET with a header of its own."""
+    kind = _content_type(headers)[0]
+    return bool(kind and kind not in _SIMPLE) or any(headers.get(name.encode()) for name in PREFLIGHT)
+
+
+def _content_type(headers: Mapping[bytes, bytes]) -> list[str]:
+    """The type and its parameters, in small letters."""
+    return [part.strip() for part in headers.get(b"content-type", b"").decode("latin-1").lower().split(";")]
 
 
 def from_query(query_string: bytes) -> Request:
@@ -85,23 +114,31 @@ def from_query(query_string: bytes) -> Request:
     return _checked(given)
 
 
-def from_json(body: bytes) -> Request:
-    """The request that a POST's body is (§5.4).
+def from_json(body: bytes, max_operations: int) -> Request | list[Request]:
+    """The request that a POST's body is (§5.4), or the requests: an array of them, as Apollo's batch link sends.
 
     Raises:
-        BadRequest: it is none.
+        BadRequest: it is none, or one of them is none.
+        LimitExceeded: there are more than `max_operations` in the array.
     """
     given = _json(body, "The body")
-    if not isinstance(given, dict):
+    if isinstance(given, dict):
+        return _checked(given)
+    if not isinstance(given, list) or not given or not all(isinstance(each, dict) for each in given):
         raise BadRequest("The body must be a JSON object with a `query`")
-    return _checked(given)
+    if len(given) > max_operations:
+        raise LimitExceeded(
+            Code.MAX_BATCH_LIMIT, f"There are {len(given)} operations in one request; {max_operations} are allowed"
+        )
+    return [_checked(each) for each in given]
 
 
 def _json(text: bytes, what: str) -> Any:
+    """Strictly: no NaN, no lone surrogates, no numbers past a double's range, at most 1024 levels."""
     try:
         return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        raise BadRequest(f"{what} is not well-formed JSON") from None
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(f"{what} is not well-formed JSON: {error.msg} at character {error.pos}") from None
 
 
 def _checked(given: dict[str, Any]) -> Request:

@@ -46,11 +46,12 @@ _DIGITS: Final = 9
 
 
 class Broken(NamedTuple):
-    """A rule that a document breaks."""
+    """A rule that a document breaks; `always`: no mode lets it pass."""
 
     rule: str
     code: Code
     detail: str
+    always: bool = False
 
 
 class _At(NamedTuple):
@@ -306,8 +307,8 @@ def broken_by(variables: dict[str, Any], found: Survey, limits: DocumentLimits) 
         else:
             longest = max(longest, len(value))
             pending += [(each, level + 1, SIZES.__contains__) for each in value if isinstance(each, dict | list)]
-    if deepest > limits.depth:
-        yield too_deep(deepest, limits.depth)
+    if deepest > min(limits.depth, DEEPEST):
+        yield too_deep(deepest, min(limits.depth, DEEPEST))._replace(always=deepest > DEEPEST)
     if longest > limits.list_size:
         yield _too_long(longest, limits.list_size)
     if largest > limits.list_size:

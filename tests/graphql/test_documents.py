@@ -144,12 +144,3 @@ def test_an_operation_is_chosen_by_name():
         assert refused.value.code is Code.OPERATION_RESOLUTION_FAILURE
     assert documents().document("query A { __typename }").operation(None).name == "A"
     assert documents().document("{ __typename }").operation(None).name == ""
-
-
-async def test_a_batch_is_refused():
-    client, services = gateway()
-    for body in (b"[]", b'[{"query": "{ __typename }"}]'):
-        response = await client.post("/graphql", content=body, headers={"content-type": "application/json"})
-        assert response.status_code == 400
-        assert "data" not in response.text
-    assert services.calls == []

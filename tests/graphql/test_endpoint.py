@@ -323,12 +323,6 @@ async def test_a_resolver_that_raises_anything_costs_its_field_alone(monkeypatch
     assert "deep inside" not in answer.response.text
 
 
-async def test_a_batch_of_operations_in_a_list_is_refused():
-    shop = gateway()
-    response = await shop.client.post("/graphql", json=[{"query": "{ __typename }"}] * 2)
-    assert response.status_code == 400
-
-
 async def test_while_a_slow_operation_runs_others_are_answered():
     shop = gateway()
     hold = asyncio.Event()
