@@ -84,6 +84,7 @@ def build(
         credentials=credentials,
         limits=config.limits,
         tiers=config.tiers,
+        firewall=config.firewall,
         observability=config.observability,
         telemetry=telemetry,
         random=random or Random(secrets.randbits(128)),  # noqa: S311 - ids are no secrets

@@ -13,6 +13,7 @@ from bff.core.loading import ConfigError, DefaultsFrom, Loaded, did_you_mean
 from bff.core.route import Front, Route
 from bff.core.settings import Complaint, Settings
 from bff.edge.credentials import AuthSettings
+from bff.edge.firewall import FirewallSettings
 from bff.edge.guard import ServerSettings
 from bff.edge.limits import LimitSettings, TierSettings
 from bff.edge.observe import ObservabilitySettings
@@ -47,6 +48,8 @@ class Config(Settings):
     """What callers may spend: `tiers: {default: {rate: [600/minute]}}`. A tier that is not named has no limit."""
     limits: LimitSettings = LimitSettings()
     """Whether limits hold, and what one address may ask for: `limits: {mode: measure}`."""
+    firewall: FirewallSettings = FirewallSettings()
+    """What is looked for in requests, and whether it is refused: `firewall: {mode: detect}`."""
     services: Annotated[dict[str, ServiceSettings], DefaultsFrom("service")]
     """The services behind the gateway, by name: `services: {users: {url: "http://users.internal"}}`."""
     routes: Annotated[tuple[RouteSettings, ...], DefaultsFrom("route")] = ()

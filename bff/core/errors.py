@@ -150,6 +150,12 @@ class Forbidden(ClientError):
     status, code, title = 403, Code.FORBIDDEN, "Not allowed"
 
 
+class RequestBlocked(ClientError):
+    """It says what attacks say."""
+
+    status, code, title = 403, Code.REQUEST_BLOCKED, "Request blocked"
+
+
 class NotFound(ClientError):
     """There is no such thing, or none that this caller may know of."""
 

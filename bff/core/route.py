@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Literal
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -33,6 +34,7 @@ class Route:
         max_body: bytes of request body.
         timeout: seconds for the whole request.
         relay_errors: whether a service's 5xx bodies go on to the client as they are.
+        firewall: `off`, `detect` or `block`; None: as `firewall.mode` says.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Route:
     max_body: int = 2 * 1024 * 1024
     timeout: float = 30.0
     relay_errors: bool = False
+    firewall: Literal["off", "detect", "block"] | None = None
 
     def scopes_for(self, method: str) -> frozenset[str]:
         return self.read_scopes if method in READS else self.write_scopes

@@ -12,6 +12,7 @@ from bff.core.telemetry import Telemetry
 from bff.edge.auth import Auth
 from bff.edge.credentials import AuthSettings, Credentials
 from bff.edge.errors import Errors
+from bff.edge.firewall import Firewall, FirewallSettings, is_on
 from bff.edge.guard import Guard, ServerSettings
 from bff.edge.hardening import Hardening
 from bff.edge.limits import AddressLimit, Limits, LimitSettings, TierSettings
@@ -27,6 +28,7 @@ def layers(
     credentials: Credentials,
     limits: LimitSettings,
     tiers: Mapping[str, TierSettings],
+    firewall: FirewallSettings,
     observability: ObservabilitySettings,
     telemetry: Telemetry,
     random: Random,
@@ -47,6 +49,8 @@ def layers(
         Middleware(AddressLimit, settings=limits),
         # Before limits: what may be spent belongs to a caller, not to an address.
         Middleware(Auth, settings=auth, credentials=credentials),
-        # Innermost: a request that gets this far is going to cost upstream calls.
+        # Before the request costs upstream calls.
         Middleware(Limits, settings=limits, tiers=tiers, telemetry=telemetry),
+        # Innermost: after limits, so that the work of looking is on somebody's account.
+        *([Middleware(Firewall, settings=firewall, telemetry=telemetry)] if is_on(firewall, routes) else []),
     ]

@@ -52,6 +52,8 @@ class RouteSettings(Settings):
     """For the whole request."""
     errors: Literal["problem", "relay"] = "problem"
     """Whether a service's 5xx is replaced by a problem, unless it is one, or passed on as it is."""
+    firewall: Literal["off", "detect", "block"] | None = None
+    """By default what `firewall.mode` says."""
 
     def problems(self) -> Iterable[Complaint]:
         complaint = _fault(self.path)
@@ -82,6 +84,7 @@ def route(settings: RouteSettings) -> Route:
         max_body=settings.max_body,
         timeout=settings.timeout,
         relay_errors=settings.errors == "relay",
+        firewall=settings.firewall,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from graphql import (
@@ -13,9 +14,12 @@ from graphql import (
     GraphQLSyntaxError,
     OperationDefinitionNode,
     OperationType,
+    StringValueNode,
+    Visitor,
     parse,
     specified_rules,
     validate,
+    visit,
 )
 from graphql.validation import OverlappingFieldsCanBeMergedRule, ValidationContext
 from prometheus_client import Counter
@@ -71,6 +75,13 @@ class Document:
     operations: dict[str, Operation] = field(default_factory=dict)
     broken: frozenset[str] = frozenset()
 
+    @cached_property
+    def literals(self) -> tuple[str, ...]:
+        """The strings that are written out in it."""
+        found: list[str] = []
+        visit(self.node, _Literals(found))
+        return tuple(found)
+
     def operation(self, name: str | None) -> Operation:
         """The operation of that name, or the only one.
 
@@ -87,6 +98,15 @@ class Document:
             )
             raise DocumentRefused(Code.OPERATION_RESOLUTION_FAILURE, [GraphQLError(reason)])
         return found
+
+
+class _Literals(Visitor):
+    def __init__(self, found: list[str]) -> None:
+        super().__init__()
+        self._found = found
+
+    def enter_string_value(self, node: StringValueNode, *_: Any) -> None:
+        self._found.append(node.value)
 
 
 class Documents:

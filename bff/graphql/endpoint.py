@@ -77,6 +77,8 @@ class Endpoint:
             return (400 if media_type == GRAPHQL_JSON else 200), refused(error)
         if scope["method"] == "GET" and prepared.operation.type is not OperationType.QUERY:
             raise MethodNotAllowed("Only queries are run by GET: send this by POST", headers={"Allow": "POST"})
+        if inspect := scope.get("bff.inspect"):
+            inspect(prepared.document.literals, request.variables)
         scope["bff.operation"] = prepared.operation.name
         result = await self._execution.answer(prepared, origin)
         return (400 if "data" not in result and media_type == GRAPHQL_JSON else 200), result
