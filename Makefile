@@ -4,12 +4,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 NPM := PATH="$(CURDIR)/$(BIN):$$PATH" npm --ignore-scripts --no-audit --no-fund --loglevel=error
 
-.PHONY: run test check bench fuzz acceptance lock clean
+.PHONY: run test check bench fuzz acceptance lock pages chromium clean
 
 run: .venv/installed
+	@$(MAKE) --no-print-directory pages || echo "There is no GraphiQL, since npm failed: see above. All else is there."
 	@$(BIN)/bff run --demo --profile $${BFF_PROFILE:-development}
 
-test: .venv/installed tests/clients/node_modules/installed
+test: .venv/installed pages chromium tests/clients/node_modules/installed
 	$(BIN)/python -m pytest
 
 check: .venv/installed
@@ -27,11 +28,12 @@ fuzz: .venv/installed
 acceptance: .venv/installed tests/clients/node_modules/installed
 	$(BIN)/python -m pytest tests/acceptance --acceptance
 
-# What pyproject.toml and tests/clients/package.json ask for, pinned with hashes and without addresses.
+# What pyproject.toml and the two package.json ask for, pinned with hashes and without addresses.
 lock: .venv/installed
 	$(BIN)/python -m pip install --quiet pip-tools
 	$(BIN)/pip-compile --quiet --extra dev --generate-hashes --strip-extras --allow-unsafe --no-header --no-annotate \
 		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --output-file requirements.lock pyproject.toml
+	$(NPM) install --package-lock-only --omit-lockfile-registry-resolved
 	cd tests/clients && $(NPM) install --package-lock-only --omit-lockfile-registry-resolved
 
 .venv/installed: requirements.lock
@@ -45,6 +47,22 @@ lock: .venv/installed
 	@printf '#!%s/python\nfrom bff.cli import main\n\nmain()\n' "$(CURDIR)/$(BIN)" > $(BIN)/bff && chmod +x $(BIN)/bff
 	@touch $@
 
+# GraphiQL, bundled from npm packages. They are 200 MB, what is made of them 7.
+pages: bff/graphql/assets/graphiql.js
+
+bff/graphql/assets/graphiql.js: package.json package-lock.json bff/graphql/ide.jsx bff/graphql/ide.css | .venv/installed
+	@echo "Bundling GraphiQL from npm packages; this takes half a minute, once."
+	@$(NPM) ci --fetch-retry-mintimeout=1000 >/dev/null
+	@$(NPM) run build >/dev/null
+	@rm -rf node_modules && touch $@
+
+# What tests look at the pages with; where it is not and cannot be installed, they are skipped.
+chromium:
+	@command -v chromium || command -v chromium-browser || command -v google-chrome || if [ "$$(id -u)" = 0 ]; then \
+		echo "Installing Debian's chromium, for the tests of the pages." && apt-get -qq update && \
+		DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends chromium >/dev/null; \
+	else echo "There is no chromium here, so the tests of the pages are skipped: apt-get install chromium"; fi
+
 # Clients and tools of GraphQL that tests run against the gateway, by the Node and npm that are in .venv.
 tests/clients/node_modules/installed: tests/clients/package-lock.json .venv/installed
 	@echo "Installing into tests/clients/node_modules; this takes half a minute, once."
@@ -52,4 +70,4 @@ tests/clients/node_modules/installed: tests/clients/package-lock.json .venv/inst
 	@touch $@
 
 clean:
-	rm -rf .venv build tests/clients/node_modules
+	rm -rf .venv build node_modules bff/graphql/assets tests/clients/node_modules

@@ -31,6 +31,7 @@ from bff.graphql.compose import compose
 from bff.graphql.documents import Documents
 from bff.graphql.endpoint import Endpoint
 from bff.graphql.execution import Execution
+from bff.graphql.ide import Example, Ide
 from bff.rest.proxy import Passthrough
 from bff.upstream import Attempts, Origin, connect
 from bff.upstream.transport import ConnectionSettings, Transport
@@ -48,6 +49,7 @@ def build(
     network: httpx.AsyncBaseTransport | None = None,
     telemetry: Telemetry | None = None,
     random: Random | None = None,
+    example: Example | None = None,
 ) -> FastAPI:
     """The gateway's app; `app.state.admin` is the one for the admin port.
 
@@ -56,6 +58,7 @@ def build(
         network: what carries calls to services and identity providers; by default connections of our own.
         telemetry: where logs, metrics and spans go.
         random: where ids come from.
+        example: what GraphiQL begins with.
 
     Raises:
         SchemaError: the modules in schema/ do not fit together.
@@ -70,12 +73,11 @@ def build(
     credentials = Credentials(config.auth, wire, tiers=frozenset(config.tiers), telemetry=telemetry)
     readiness = Readiness({name: services[name] for name, each in config.services.items() if each.required})
     schema = compose(schema_modules(config))._schema  # noqa: SLF001
-    fronts: Mapping[Front, ASGIApp] = {
-        Front.GRAPHQL: Endpoint(
-            Execution(schema, Documents(schema, config.graphql, telemetry), services, telemetry), config.graphql
-        ),
-        Front.REST: Passthrough(services),
-    }
+    execution = Execution(schema, Documents(schema, config.graphql, telemetry), services, telemetry)
+    graphql: ASGIApp = Endpoint(execution, config.graphql)
+    if config.graphql.ide:
+        graphql = Ide(graphql, config.graphql.path, example)
+    fronts: Mapping[Front, ASGIApp] = {Front.GRAPHQL: graphql, Front.REST: Passthrough(services)}
 
     layers = edge.layers(
         server=config.server,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sys
@@ -16,6 +17,7 @@ import typer
 
 if TYPE_CHECKING:
     from bff.config import Config
+    from bff.graphql.ide import Example
 
 main = typer.Typer(name="bff", help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 config_commands = typer.Typer(help="The configuration.", no_args_is_help=True)
@@ -56,9 +58,10 @@ def run(
     from bff.serve import serve
 
     settings = _config(config, profile)
+    example = _example() if demo else None
     with _demo() if demo else nullcontext():
         try:
-            uvloop.run(serve(settings, started=lambda: _banner(settings, profile, demo=demo)))
+            uvloop.run(serve(settings, started=lambda: _banner(settings, profile, demo=demo), example=example))
         except (ConfigError, SchemaError) as error:
             _fail(str(error))
 
@@ -271,18 +274,37 @@ def _demo() -> Iterator[Any]:
 
 
 def _token(subject: str, scope: str | None, identity: str) -> str:
-    from urllib.error import URLError
+    try:
+        return _granted(subject, scope, identity)
+    except OSError as error:
+        _fail(f"No token from the demo's identity provider at {identity}: {error}. Is `bff demo` or `make run` up?")
+
+
+def _granted(subject: str, scope: str | None, identity: str) -> str:
     from urllib.parse import urlencode
     from urllib.request import urlopen
 
     form = {"grant_type": "urn:demo:subject", "client_id": "demo-cli", "client_secret": "demo-secret"}
     form |= {"subject": subject} | ({"scope": scope} if scope is not None else {})
-    try:
-        with urlopen(f"{identity}/token", urlencode(form).encode(), timeout=5) as response:  # noqa: S310 - the demo's
-            answer: dict[str, str] = json.load(response)
-    except URLError as error:
-        _fail(f"No token from the demo's identity provider at {identity}: {error}. Is `bff demo` or `make run` up?")
+    with urlopen(f"{identity}/token", urlencode(form).encode(), timeout=5) as response:  # noqa: S310 - the demo's
+        answer: dict[str, str] = json.load(response)
     return answer["access_token"]
+
+
+def _example(identity: str = IDENTITY) -> Example:
+    """What GraphiQL begins with: the demo's query, and a new token of its operator for each page that is loaded."""
+    from graphql import parse, print_ast
+
+    from bff.graphql.ide import Example
+
+    async def headers() -> dict[str, str]:
+        try:
+            return {"Authorization": f"Bearer {await asyncio.to_thread(_granted, 'usr_1', OPERATOR, identity)}"}
+        except OSError:
+            return {}
+
+    hints = "# Four services, one call to each.\n# Ctrl-Enter runs it, Ctrl-Space completes.\n\n"
+    return Example(hints + print_ast(parse(f"query FourServices {QUERY}")), headers)
 
 
 def _banner(config: Config, profile: str, *, demo: bool) -> None:
@@ -290,7 +312,7 @@ def _banner(config: Config, profile: str, *, demo: bool) -> None:
     lines = [
         f"The gateway is up ({profile}).",
         "",
-        f"  GraphQL   {base}{config.graphql.path}",
+        f"  GraphQL   {base}{config.graphql.path}{'  (GraphiQL in a browser)' if config.graphql.ide else ''}",
         *(f"  REST      {base}{route.path}" for route in config.routes),
         f"  Operators http://{config.admin.host}:{config.admin.port}/metrics, /healthz, /readyz",
     ]

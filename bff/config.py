@@ -26,7 +26,7 @@ __all__ = ["PROFILES", "Config", "ConfigError", "Loaded", "json_schema", "load",
 # What nobody has to say. The defaults of the settings are those of production; here is what differs from them.
 PROFILES: Mapping[str, Mapping[str, Any]] = {
     "production": {"observability": {"traces": {"sample": 0.01}}},
-    "development": {"graphql": {"get": True, "introspection": True, "batching": {"max_operations": 5}}},
+    "development": {"graphql": {"get": True, "ide": True, "introspection": True, "batching": {"max_operations": 5}}},
 }
 
 
@@ -87,7 +87,15 @@ class Config(Settings):
             max_body=self.graphql.limits.size,
             timeout=self.graphql.timeout,
         )
-        return [graphql, *(route(each) for each in self.routes)]
+        assets = Route(
+            "graphql.assets",
+            f"{self.graphql.path.rstrip('/')}/assets/{{asset}}",
+            Front.GRAPHQL,
+            methods=frozenset({"GET"}),
+            public=True,
+            cost=0,
+        )
+        return [graphql, *([assets] if self.graphql.ide else []), *(route(each) for each in self.routes)]
 
 
 def load(

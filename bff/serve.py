@@ -14,6 +14,7 @@ from fastapi import FastAPI
 
 from bff.app import build
 from bff.config import Config, ConfigError
+from bff.graphql.ide import Example
 
 
 class _Server(uvicorn.Server):
@@ -61,17 +62,18 @@ def _listening(section: str, host: str, port: int) -> socket.socket:
         raise ConfigError.of(f"{section}.port", f"{host}:{port} cannot be listened at: {error.strerror}") from error
 
 
-async def serve(config: Config, *, started: Callable[[], None]) -> None:
+async def serve(config: Config, *, started: Callable[[], None], example: Example | None = None) -> None:
     """Serve until SIGTERM or SIGINT: say no at `/readyz`, wait, take no more connections, let requests end.
 
     Args:
         config: the settings.
         started: called once both ports answer.
+        example: what GraphiQL begins with.
 
     Raises:
         ConfigError: a port cannot be had.
     """
-    app = build(config)
+    app = build(config, example=example)
     public = _server(app, config.server.host, config.server.port, graceful=config.server.drain.timeout, lifespan="on")
     admin = _server(app.state.admin, config.admin.host, config.admin.port, graceful=1, lifespan="off")
     for_clients = _listening("server", config.server.host, config.server.port)

@@ -272,7 +272,9 @@ def test_every_key_of_the_configuration_is_described_with_its_default():
 def test_the_profiles_differ_in_what_the_docs_say():
     assert PROFILES == {
         "production": {"observability": {"traces": {"sample": 0.01}}},
-        "development": {"graphql": {"get": True, "introspection": True, "batching": {"max_operations": 5}}},
+        "development": {
+            "graphql": {"get": True, "ide": True, "introspection": True, "batching": {"max_operations": 5}}
+        },
     }
 
 

@@ -137,7 +137,7 @@ async def test_documents_are_forgotten_the_longest_unused_first(monkeypatch):
 
 
 async def test_documents_take_no_more_memory_than_they_may():
-    shop = gateway(graphql={"memory": {"max_size": "4KB"}})
+    shop = gateway(graphql={"ide": False, "memory": {"max_size": "4KB"}})
     endpoint = next(layer for layer in shop.layers if hasattr(layer, "fronts")).fronts["graphql"]
     remembered = endpoint._execution._documents
     for n in range(50):

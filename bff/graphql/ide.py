@@ -1,0 +1,145 @@
+"""GraphiQL for browsers at `graphql.path`: one page, and the files that `make` bundled from npm packages for it.
+
+Nothing on the page comes from anywhere else, and its Content-Security-Policy lets nothing run that does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.responses import HTMLResponse, Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from bff.core.errors import NotFound
+from bff.core.head import head
+
+ASSETS: Final = Path(__file__).parent / "assets"
+
+# No script but our own files, and no eval. The editor sets styles of its own, and its icons and fonts are in its CSS.
+_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; worker-src 'self'; connect-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "font-src data:; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_HEADERS: Final = {
+    "Content-Security-Policy": _POLICY,
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Vary": "Accept",
+}
+
+
+@dataclass(frozen=True)
+class Example:
+    """What the page begins with, from whoever starts the gateway and knows what is behind it.
+
+    Attributes:
+        query: the document in the editor of a new tab.
+        headers: gets headers with which it can be run, anew for each page, and none where they are not to be had.
+    """
+
+    query: str
+    headers: Callable[[], Awaitable[Mapping[str, str]]]
+
+
+class Ide:
+    """Before the endpoint: the page for browsers, and its files at `assets/NAME` below it.
+
+    Args:
+        app: the endpoint.
+        path: where the GraphQL endpoint is, and the page.
+        example: what the page begins with.
+        folder: where the files are.
+    """
+
+    def __init__(self, app: ASGIApp, path: str, example: Example | None = None, *, folder: Path | None = None) -> None:
+        self.app = app
+        # Relative to the page, which may be elsewhere for those who see it through another proxy.
+        self._assets = f"{path.rpartition('/')[2]}/assets".lstrip("/")
+        self._example = example
+        self._folder = folder or ASSETS
+        self._files = StaticFiles(directory=self._folder, check_dir=False)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if "asset" in scope["bff.captured"]:
+            response = await self._file(scope["path"].rpartition("/")[2], scope)
+        elif _is_for_browsers(scope):
+            response = await self._page()
+        else:
+            await self.app(scope, receive, send)
+            return
+        await response(scope, receive, send)
+
+    async def _page(self) -> Response:
+        if not (self._folder / "graphiql.js").exists():
+            return HTMLResponse(_MISSING, 404, _HEADERS)
+        settings: dict[str, object] = {"assets": self._assets}
+        if self._example:
+            settings |= {"query": self._example.query, "headers": await self._example.headers()}
+        # It is in a script element, which nothing but `</script` can end.
+        text = orjson.dumps(settings).decode().replace("<", "\\u003c")
+        return HTMLResponse(_PAGE.format(assets=self._assets, settings=text), headers=_HEADERS)
+
+    async def _file(self, name: str, scope: Scope) -> Response:
+        try:
+            response = await self._files.get_response(name, scope)
+        except HTTPException:
+            raise NotFound("GraphiQL has no such file: `make pages` brings those it has") from None
+        response.headers["Cache-Control"] = "no-cache"
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        return response
+
+
+def _is_for_browsers(scope: Scope) -> bool:
+    """Whether it is a browser that opens the page, and not a query by GET."""
+    accept = head(scope).values.get(b"accept", b"")
+    return scope["method"] == "GET" and not scope["query_string"] and b"text/html" in accept
+
+
+_PAGE: Final = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>GraphiQL</title>
+<link rel="icon" href="data:,">
+<link rel="stylesheet" href="{assets}/graphiql.css">
+<script type="application/json" id="settings">{settings}</script>
+<script type="module" src="{assets}/graphiql.js"></script>
+</head>
+<body>
+<div id="page"><p>GraphiQL is loading. It needs JavaScript.</p></div>
+</body>
+</html>
+"""
+
+_MISSING: Final = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>GraphiQL is not installed</title>
+<link rel="icon" href="data:,">
+<style>
+body { font: 1rem/1.6 system-ui, sans-serif; max-width: 34rem; margin: 18vh auto 0; padding: 0 1.5rem }
+h1 { font-size: 1.4rem }
+code { font: 0.95em ui-monospace, monospace; background: light-dark(#eef0f3, #2a3140); padding: 0.15em 0.4em;
+  border-radius: 4px }
+</style>
+</head>
+<body>
+<h1>GraphiQL is not installed</h1>
+<p>Its files are made from npm packages. Run <code>make pages</code> in the gateway's folder, once, with a network;
+then load this page again. The gateway need not be restarted.</p>
+<p>The GraphQL endpoint itself answers here: send it a POST with <code>Content-Type: application/json</code>.</p>
+</body>
+</html>
+"""
