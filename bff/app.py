@@ -33,6 +33,7 @@ from bff.graphql.endpoint import Endpoint
 from bff.graphql.execution import Execution
 from bff.graphql.ide import Example, Ide
 from bff.rest.proxy import Passthrough
+from bff.rest.wellknown import Document, WellKnown
 from bff.upstream import Attempts, Origin, connect
 from bff.upstream.transport import ConnectionSettings, Transport
 
@@ -77,7 +78,11 @@ def build(
     graphql: ASGIApp = Endpoint(execution, config.graphql)
     if config.graphql.ide:
         graphql = Ide(graphql, config.graphql.path, example)
-    fronts: Mapping[Front, ASGIApp] = {Front.GRAPHQL: graphql, Front.REST: Passthrough(services)}
+    fronts: Mapping[Front, ASGIApp] = {
+        Front.GRAPHQL: graphql,
+        Front.REST: Passthrough(services),
+        Front.OWN: WellKnown(_documents(config)),
+    }
 
     layers = edge.layers(
         server=config.server,
@@ -104,6 +109,21 @@ def build(
     app.state.credentials = credentials
     app.state.admin = admin(telemetry, readiness, metrics=config.observability.metrics.prometheus)
     return app
+
+
+def _documents(config: Config) -> dict[str, Document]:
+    """What the gateway says of itself, by path."""
+    auth, documents = config.auth, dict[str, Document]()
+    if auth.metadata_path:
+        scopes = frozenset().union(*(each.read_scopes | each.write_scopes for each in config.all_routes()))
+        documents[auth.metadata_path] = {
+            "resource": auth.resource,
+            "resource_name": auth.realm,
+            "authorization_servers": sorted(auth.issuers),
+            "scopes_supported": sorted(scopes),
+            "bearer_methods_supported": ["header"],
+        }
+    return documents
 
 
 def _lifespan(

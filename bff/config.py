@@ -95,7 +95,12 @@ class Config(Settings):
             public=True,
             cost=0,
         )
-        return [graphql, *([assets] if self.graphql.ide else []), *(route(each) for each in self.routes)]
+        own = [assets] if self.graphql.ide else []
+        return [graphql, *own, *self._documents(), *(route(each) for each in self.routes)]
+
+    def _documents(self) -> Iterable[Route]:
+        if path := self.auth.metadata_path:
+            yield Route("protected-resource", path, Front.OWN, methods=frozenset({"GET"}), public=True, cost=0)
 
 
 def load(

@@ -15,7 +15,7 @@ class Caller:
         consumer: the holder of the API key, or the OAuth client.
         scopes: what it may do.
         tier: which entry of `tiers` says how much it may spend.
-        credential: what decided: `anonymous`, `api_key` or `jwt`.
+        credential: what decided: `anonymous`, `api_key`, `jwt` or `introspection`.
         issuer: who says so, for a token: the same subject of another issuer is somebody else.
         expires: when the credential ends, in seconds since 1970; not a part of who it is.
     """

@@ -275,6 +275,24 @@ Url = Annotated[
 """An http(s) address that paths are added to, without user, password, query or fragment; a last `/` is dropped."""
 
 
+_ORIGIN = re.compile(r"https?://(?:[a-z0-9.-]{1,253}|\[[0-9a-f:.]{2,45}\])(?::[1-9][0-9]{0,4})?")
+_DEFAULT_PORT = re.compile(r"http://.*:80|https://.*:443")
+
+
+def _origin(value: object) -> str:
+    if not isinstance(value, str) or not _ORIGIN.fullmatch(value) or _DEFAULT_PORT.fullmatch(value):
+        raise malformed("an origin as browsers send it, such as https://shop.example.com: no path, no default port")
+    return value
+
+
+WebOrigin = Annotated[
+    str,
+    BeforeValidator(_origin),
+    WithJsonSchema({"type": "string", "pattern": f"^{_ORIGIN.pattern}$", "examples": ["https://shop.example.com"]}),
+]
+"""Scheme, host and port of the pages of one site (RFC 6454 §6.2), compared to the letter."""
+
+
 def _instant(value: object) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)

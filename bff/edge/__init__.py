@@ -10,6 +10,7 @@ from starlette.middleware import Middleware
 from bff.core.route import Route
 from bff.core.telemetry import Telemetry
 from bff.edge.auth import Auth
+from bff.edge.cors import Cors
 from bff.edge.credentials import AuthSettings, Credentials
 from bff.edge.errors import Errors
 from bff.edge.firewall import Firewall, FirewallSettings, is_on
@@ -39,6 +40,8 @@ def layers(
         Middleware(Observe, settings=observability, telemetry=telemetry, random=random),
         # Of every answer, also of those that the next one writes.
         Middleware(Hardening),
+        # Of every answer too, and preflights are answered here: they have no credential.
+        *([Middleware(Cors, settings=server.cors)] if server.cors else []),
         # Everything below may raise; only this one writes what went wrong.
         Middleware(Errors, telemetry=telemetry),
         # Before anything costs: refusals that need no more than the request's head.
@@ -48,7 +51,7 @@ def layers(
         # Before auth: it guards the checking of keys and tokens itself.
         Middleware(AddressLimit, settings=limits),
         # Before limits: what may be spent belongs to a caller, not to an address.
-        Middleware(Auth, settings=auth, credentials=credentials),
+        Middleware(Auth, credentials=credentials, challenge=auth.challenge),
         # Before the request costs upstream calls.
         Middleware(Limits, settings=limits, tiers=tiers, telemetry=telemetry),
         # Innermost: after limits, so that the work of looking is on somebody's account.

@@ -16,6 +16,7 @@ from bff.core.head import Head, head
 from bff.core.receive import bounded_receive
 from bff.core.route import METHODS
 from bff.core.settings import Duration, Settings, Size
+from bff.edge.cors import CorsSettings
 
 MAX_TARGET = 8 * 1024
 MAX_HEADERS = 100
@@ -50,6 +51,8 @@ class ServerSettings(Settings):
     """Of any request; a route may allow less."""
     max_headers: Size = 64 * 1024
     """Of a request: names and values together."""
+    cors: CorsSettings | None = None
+    """Whose pages may read answers; without it, those of the gateway's own origin."""
     drain: DrainSettings = DrainSettings()
     """What happens at SIGTERM."""
 

@@ -202,7 +202,8 @@ async def _relay(service: str, route: Route, response: httpx.Response, send: Sen
 
 @lru_cache(maxsize=1024)
 def _comes_down(name: bytes) -> bool:
-    return name not in _HOP_BY_HOP and name not in _KEPT_INSIDE
+    # Whose pages may read an answer is what `server.cors` says, and not a service behind it.
+    return name not in _HOP_BY_HOP and name not in _KEPT_INSIDE and not name.startswith(b"access-control-")
 
 
 def _is_problem(response: httpx.Response) -> bool:

@@ -702,7 +702,7 @@ async def passed(credentials, route: Route, headers: Any = (), **scope: Any) -> 
 
     given = {"type": "http", "method": "GET", "headers": list(headers), "bff.route": route} | scope
     try:
-        await Auth(app, SETTINGS, credentials)(given, None, None)
+        await Auth(app, credentials, SETTINGS.challenge)(given, None, None)
     except GatewayError as error:
         assert not seen
         return error
@@ -712,7 +712,7 @@ async def passed(credentials, route: Route, headers: Any = (), **scope: Any) -> 
 async def test_a_guarded_route_asks_for_a_credential(credentials):
     error = await passed(credentials, GUARDED)
     assert isinstance(error, Unauthenticated)
-    assert error.headers == {"WWW-Authenticate": 'Bearer realm="bff"'}
+    assert error.headers == {"WWW-Authenticate": 'Bearer realm="bff", scope="orders:read"'}
 
 
 async def test_a_public_route_lets_anybody_in_but_no_bad_credential(credentials):
@@ -728,13 +728,13 @@ async def test_scopes_are_asked_for_by_method(credentials):
     for method in ("POST", "DELETE", "PURGE"):
         error = await passed(credentials, GUARDED, reader, method=method)
         assert isinstance(error, Forbidden)
-        assert error.headers == {"WWW-Authenticate": 'Bearer error="insufficient_scope", scope="orders:write"'}
+        assert 'error="insufficient_scope", scope="orders:write"' in error.headers["WWW-Authenticate"]
 
 
 async def test_all_scopes_are_needed(credentials):
     both = Route("x", "/x", read_scopes=READ | WRITE)
     error = await passed(credentials, both, bearer(token(scope="orders:read")))
-    assert error.headers["WWW-Authenticate"].endswith('scope="orders:read orders:write"')
+    assert 'scope="orders:read orders:write"' in error.headers["WWW-Authenticate"]
     assert (await passed(credentials, both, bearer(token(scope="orders:write orders:read")))).subject
 
 
@@ -757,7 +757,7 @@ async def test_the_lifespan_passes_untouched(credentials):
     async def app(scope, receive, send):
         scopes.append(scope)
 
-    await Auth(app, SETTINGS, credentials)({"type": "lifespan"}, None, None)
+    await Auth(app, credentials, SETTINGS.challenge)({"type": "lifespan"}, None, None)
     assert scopes == [{"type": "lifespan"}]
 
 

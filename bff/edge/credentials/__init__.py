@@ -10,21 +10,24 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from math import inf
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 from pydantic import Field
 
 from bff.core.errors import Unauthenticated
 from bff.core.identity import ANONYMOUS, Caller
-from bff.core.settings import Complaint, Duration, File, Settings, Size
+from bff.core.settings import Complaint, Duration, File, Settings, Size, Url
 from bff.core.telemetry import Telemetry
 from bff.edge.credentials.api_keys import ApiKeys, ApiKeySettings
+from bff.edge.credentials.cookies import Cookie, CookieSettings
+from bff.edge.credentials.introspection import Introspection, IntrospectionSettings
 from bff.edge.credentials.jwk import Kid
 from bff.edge.credentials.jwt import IssuerSettings, Jwt, peek
 from bff.edge.credentials.keys_file import Followed
 from bff.edge.credentials.keyset import KeySetSettings
 from bff.edge.credentials.provider import Provider
-from bff.edge.credentials.refusals import ambiguous, invalid
+from bff.edge.credentials.refusals import Challenge, ambiguous, invalid
 
 __all__ = ["AuthSettings", "Credentials"]
 
@@ -37,6 +40,10 @@ class AuthSettings(Settings):
     """Which credentials are taken."""
 
     jwt: tuple[IssuerSettings, ...] = ()
+    introspection: IntrospectionSettings | None = None
+    """Who explains the tokens that are no JWTs of these issuers (RFC 7662)."""
+    cookie: CookieSettings | None = None
+    """A cookie that holds a token, for pages; it counts where there is no other credential."""
     key_sets: KeySetSettings = KeySetSettings()
     """How issuers' public keys are fetched and kept."""
     api_keys: tuple[ApiKeySettings, ...] = ()
@@ -44,6 +51,8 @@ class AuthSettings(Settings):
     """More of the same entries: `bff keys` writes them, and they are followed without a restart."""
     api_keys_refresh: Duration = 2.0
     """How often the file is looked at: the longest that a key works after it was revoked there."""
+    resource: Url | None = None
+    """What the gateway is called by those who ask issuers for tokens: with it, clients find the issuers (RFC 9728)."""
     realm: str = Field(default="bff", pattern=r"^[ !#-\[\]-~]{1,100}$")
     """What `WWW-Authenticate` calls this gateway."""
     max_token: Size = 8 * 1024
@@ -52,6 +61,22 @@ class AuthSettings(Settings):
     """How long a verified token is remembered: never past its end, nor once its key has left the key set."""
     cache_size: int = Field(default=10_000, ge=1, le=1_000_000)
     """How many tokens are remembered as verified."""
+
+    @property
+    def metadata_path(self) -> str | None:
+        """Where the document about the resource is (RFC 9728 §3.1)."""
+        return f"/.well-known/oauth-protected-resource{urlsplit(self.resource).path}" if self.resource else None
+
+    @property
+    def issuers(self) -> set[str]:
+        """Those with an address, where clients can ask for tokens."""
+        opaque = [self.introspection.issuer or ""] if self.introspection else []
+        return {each for each in (*(each.issuer for each in self.jwt), *opaque) if "://" in each}
+
+    @property
+    def challenge(self) -> Challenge:
+        base = urlsplit(self.resource or "")
+        return Challenge(self.realm, f"{base.scheme}://{base.netloc}{self.metadata_path}" if self.resource else None)
 
     def problems(self) -> Iterable[Complaint]:
         yield from _repeated("jwt", "issuer", [each.issuer for each in self.jwt])
@@ -90,7 +115,9 @@ class Credentials:
         tiers: frozenset[str] = frozenset(),
         telemetry: Telemetry | None = None,
     ) -> None:
+        self.cookie = Cookie(settings.cookie) if settings.cookie else None
         self._max_token = settings.max_token
+        self._cache = settings.cache
         self._clock = clock
         self._telemetry = telemetry or Telemetry()
         self._api_keys = ApiKeys(settings.api_keys, tiers, clock, settings.max_token)
@@ -104,15 +131,26 @@ class Credentials:
             each.issuer: Jwt(each, settings.key_sets, provider, timer, tiers, self._keys_changed)
             for each in settings.jwt
         }
-        self._verified = Verified(settings.cache, settings.cache_size)
+        self._introspection = (
+            Introspection(settings.introspection, provider, clock, tiers, settings.cache_size, self._telemetry)
+            if settings.introspection
+            else None
+        )
+        self._introspection_cache = settings.introspection.cache if settings.introspection else 0.0
+        self._verified = Verified(settings.cache_size)
 
-    async def identify(self, headers: Headers) -> Caller:
+    async def identify(self, headers: Headers, method: str = "WEBSOCKET") -> Caller:
         """The caller that the request's credential stands for; without any, `ANONYMOUS`.
+
+        Args:
+            headers: the request's.
+            method: a cookie counts for less where it could change something.
 
         Raises:
             Unauthenticated: the credential is not good; it never counts as none.
             BadRequest: there is more than one.
-            UpstreamUnavailable: the issuer's keys could not be fetched even once.
+            CsrfPrevented: it is a cookie, and another site's page may have had it sent.
+            UpstreamUnavailable: its issuer cannot be asked for what is needed to check it.
         """
         authorization = key = None
         for name, value in headers:
@@ -125,8 +163,13 @@ class Credentials:
                     raise ambiguous()
                 key = value
         if authorization is None:
-            return ANONYMOUS if key is None else self._api_keys.holder(key)
-        if key is not None:
+            if key is not None:
+                return self._api_keys.holder(key)
+            token = self.cookie.token(headers, method) if self.cookie else None
+            if token is None:
+                return ANONYMOUS
+            authorization = b"Bearer " + token
+        elif key is not None:
             raise ambiguous()
         return self._verified.find(authorization, self._clock()) or await self._bearer(authorization)
 
@@ -154,6 +197,8 @@ class Credentials:
 
     async def close(self) -> None:
         await asyncio.gather(*(issuer.close() for issuer in self._issuers.values()))
+        if self._introspection:
+            await self._introspection.close()
 
     async def _bearer(self, authorization: bytes) -> Caller:
         scheme, _, token = authorization.partition(b" ")
@@ -161,16 +206,17 @@ class Credentials:
             raise invalid("Send the token as `Authorization: Bearer ...`")
         if len(token) > self._max_token:
             raise invalid(f"The token is longer than {self._max_token} bytes")
-        caller = await self._verify(token.strip(b" "))
-        self._verified.remember(authorization, caller, self._clock())
-        return caller
-
-    async def _verify(self, token: bytes) -> Caller:
-        header, issuer = peek(token) or ({}, None)
-        entry = self._issuers.get(issuer) if issuer is not None else None
-        if entry is None:
+        token = token.strip(b" ")
+        header, issuer = peek(token) or ({}, "")
+        entry = self._issuers.get(issuer)
+        if entry is not None:
+            caller, longest = await entry.verify(token, header, self._clock), self._cache
+        elif self._introspection:
+            caller, longest = await self._introspection.verify(token), self._introspection_cache
+        else:
             raise invalid()
-        return await entry.verify(token, header, self._clock)
+        self._verified.remember(authorization, caller, self._clock(), longest)
+        return caller
 
     def _keys_changed(self, issuer: str, before: set[Kid], after: set[Kid]) -> None:
         self._verified.forget(issuer)
@@ -182,8 +228,7 @@ class Credentials:
 class Verified:
     """Callers by the credential as it was sent; past `size`, the one that was used longest ago is forgotten."""
 
-    def __init__(self, longest: float, size: int) -> None:
-        self._longest = longest
+    def __init__(self, size: int) -> None:
         self._size = size
         self._callers: OrderedDict[bytes, tuple[Caller, float]] = OrderedDict()
 
@@ -197,8 +242,8 @@ class Verified:
         self._callers.move_to_end(sent)
         return found[0]
 
-    def remember(self, sent: bytes, caller: Caller, now: float) -> None:
-        until = min(inf if caller.expires is None else caller.expires, now + self._longest)
+    def remember(self, sent: bytes, caller: Caller, now: float, longest: float) -> None:
+        until = min(inf if caller.expires is None else caller.expires, now + longest)
         if now < until:
             self._callers[sent] = caller, until
             if len(self._callers) > self._size:
