@@ -8,6 +8,7 @@ import gc
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -15,6 +16,7 @@ from fastapi import FastAPI
 from bff.app import build
 from bff.config import Config, ConfigError
 from bff.graphql.ide import Example
+from bff.server import connections
 
 
 class _Server(uvicorn.Server):
@@ -33,14 +35,14 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _server(app: FastAPI, host: str, port: int, *, graceful: float, lifespan: str) -> _Server:
+def _server(app: FastAPI, host: str, port: int, *, http: Any, graceful: float, lifespan: str) -> _Server:
     return _Server(
         uvicorn.Config(
             app,
             host=host,
             port=port,
             loop="uvloop",
-            http="httptools",
+            http=http,
             lifespan="on" if lifespan == "on" else "off",
             access_log=False,
             log_config=None,
@@ -74,8 +76,15 @@ async def serve(config: Config, *, started: Callable[[], None], example: Example
         ConfigError: a port cannot be had.
     """
     app = build(config, example=example)
-    public = _server(app, config.server.host, config.server.port, graceful=config.server.drain.timeout, lifespan="on")
-    admin = _server(app.state.admin, config.admin.host, config.admin.port, graceful=1, lifespan="off")
+    public = _server(
+        app,
+        config.server.host,
+        config.server.port,
+        http=connections(config.server),
+        graceful=config.server.drain.timeout,
+        lifespan="on",
+    )
+    admin = _server(app.state.admin, config.admin.host, config.admin.port, http="httptools", graceful=1, lifespan="off")
     for_clients = _listening("server", config.server.host, config.server.port)
     for_operators = _listening("admin", config.admin.host, config.admin.port)
     loop = asyncio.get_running_loop()

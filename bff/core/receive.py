@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Self
 
@@ -50,10 +49,12 @@ def too_large(bound: int) -> PayloadTooLarge:
 class Client:
     """The caller's end: its body, and whether it is still there. If it leaves, the work within is cancelled."""
 
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
-        self._left = False
-        self._served = False
+    def __init__(self, scope: Scope, receive: Receive, limit: int) -> None:
+        said = head(scope)
+        self._has_body = _has_body(said)
+        self._receive = bounded_receive(said, receive, limit)
+        self._on_leave: Callable[[Callable[[], None] | None], None] | None = scope.get("bff.on_leave")
+        self._left = self._late = self._served = False
         self._watch: asyncio.Task[None] | None = None
 
     def __enter__(self) -> Self:
@@ -64,17 +65,24 @@ class Client:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self.served()
+        if kind is not asyncio.CancelledError or not (self._left or self._late):
+            return
         # If somebody else wants this task to end, too, it ends for them.
-        if self._left and kind is asyncio.CancelledError and self._task.uncancel() <= self._cancelling:
-            raise ClientGone from error
+        if self._task.uncancel() <= self._cancelling:
+            if self._left:
+                raise ClientGone from error
+            raise DeadlineExceeded("The body did not come in time") from None
 
-    async def body(self, scope: Scope, deadline: float) -> bytes | AsyncIterator[bytes]:
+    async def body(self, deadline: float) -> bytes | AsyncIterator[bytes]:
         """All of a body that came with the head, so that it is one write, or else a stream of it."""
-        if not _has_body(head(scope)):
+        if not self._has_body:
             self.watch()
             return b""
-        async with _until(deadline):
+        alarm = self._alarm(deadline)
+        try:
             data, more = await self._chunk()
+        finally:
+            alarm.cancel()
         if more:
             return self._stream(data)
         self.watch()
@@ -84,10 +92,13 @@ class Client:
         """All of the body, however it comes."""
         chunks: list[bytes] = []
         more = True
-        async with _until(deadline):
+        alarm = self._alarm(deadline)
+        try:
             while more:
                 data, more = await self._chunk()
                 chunks.append(data)
+        finally:
+            alarm.cancel()
         self.watch()
         return b"".join(chunks)
 
@@ -105,32 +116,40 @@ class Client:
             raise ClientGone
         return message.get("body", b""), message.get("more_body", False)
 
+    def _alarm(self, deadline: float) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_at(deadline, self._is_late)
+
+    def _is_late(self) -> None:
+        self._late = True
+        self._task.cancel()
+
     def served(self) -> None:
         """Nothing is under way any more that could be cancelled."""
         self._served = True
-        if self._watch is not None:
+        if self._on_leave is not None:
+            self._on_leave(None)
+        elif self._watch is not None:
             self._watch.cancel()
             self._watch = None  # it ends with a traceback that leads back to here, and so to all of the request
 
     def watch(self) -> None:
         """From the end of the body on: until then, whoever reads the body sees it leave."""
-        if not self._served:
+        if self._served:
+            return
+        if self._on_leave is not None:
+            self._on_leave(self._leave)
+        else:
             self._watch = asyncio.create_task(self._until_it_leaves())
 
-    async def _until_it_leaves(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+    def _leave(self) -> None:
         self._left = True
         self._task.cancel()
 
-
-@asynccontextmanager
-async def _until(deadline: float) -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout_at(deadline):
-            yield
-    except TimeoutError:
-        raise DeadlineExceeded("The body did not come in time") from None
+    async def _until_it_leaves(self) -> None:
+        """On a server that only tells who asks; ours calls, which spares each request a task."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._leave()
 
 
 def _has_body(said: Head) -> bool:

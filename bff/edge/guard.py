@@ -17,6 +17,7 @@ from bff.core.receive import bounded_receive
 from bff.core.route import METHODS
 from bff.core.settings import Duration, Settings, Size
 from bff.edge.cors import CorsSettings
+from bff.server import ConnectionSettings
 
 MAX_TARGET = 8 * 1024
 MAX_HEADERS = 100
@@ -32,9 +33,10 @@ _FAULTS = (
     (re.compile(rb"\\|%5c", re.IGNORECASE), "has a backslash"),
     (re.compile(rb"%(?:[01][0-9a-f]|7f)", re.IGNORECASE), "has an encoded control character"),
     (re.compile(rb"//"), "has an empty segment"),
+    (re.compile(rb"#"), "has a fragment, which is no part of a request"),
 )
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
-_CONTROL = re.compile(rb"[\x00-\x20\x7f]")
+_NO_QUERY = re.compile(rb"[\x00-\x20\x7f#]")
 
 
 class DrainSettings(Settings):
@@ -44,13 +46,11 @@ class DrainSettings(Settings):
     """How long requests under way may take to end."""
 
 
-class ServerSettings(Settings):
+class ServerSettings(ConnectionSettings):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     max_body: Size = 2 * 1024 * 1024
     """Of any request; a route may allow less."""
-    max_headers: Size = 64 * 1024
-    """Of a request: names and values together."""
     cors: CorsSettings | None = None
     """Whose pages may read answers; without it, those of the gateway's own origin."""
     drain: DrainSettings = DrainSettings()
@@ -68,6 +68,8 @@ class Guard:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
+        if (refusal := scope.get("bff.refusal")) is not None:
+            raise refusal  # the server could not make a request of what came
         _check_target(scope["raw_path"], scope["query_string"])
         _check_size(scope["headers"], self.settings.max_headers)
         if scope["type"] == "http":
@@ -84,8 +86,8 @@ def _check_target(path: bytes, query: bytes) -> None:
         raise UriTooLong(f"Path and query may have {MAX_TARGET} bytes")
     if not _PLAIN.fullmatch(path) and (fault := _path_fault(path)):
         raise BadRequest(f"The path {fault}")
-    if _CONTROL.search(query):
-        raise BadRequest("The query has a space or a control character")
+    if _NO_QUERY.search(query):
+        raise BadRequest("The query has a space, a control character or a #")
 
 
 def _path_fault(path: bytes) -> str | None:

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from bff.core.errors import CsrfPrevented, MethodNotAllowed
 from bff.core.head import head
-from bff.core.receive import Client, bounded_receive
+from bff.core.receive import Client
 from bff.graphql import GraphQLSettings
 from bff.graphql.documents import DocumentRefused
 from bff.graphql.execution import Execution, Prepared, Result, refused
@@ -47,7 +47,7 @@ class Endpoint:
             )
         headers = head(scope).values
         media_type = negotiate(headers.get(b"accept", b"*/*"))
-        with Client(bounded_receive(head(scope), receive, scope["bff.route"].max_body)) as client:
+        with Client(scope, receive, scope["bff.route"].max_body) as client:
             if scope["method"] == "GET":
                 client.watch()
                 asked: Request | list[Request] = self._from_query(scope, headers)

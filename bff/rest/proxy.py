@@ -11,8 +11,7 @@ import httpx
 from starlette.types import Receive, Scope, Send
 
 from bff.core.errors import NotFound, UpstreamFailed
-from bff.core.head import head
-from bff.core.receive import Client, bounded_receive
+from bff.core.receive import Client
 from bff.core.route import Route
 from bff.upstream.client import Headers, Origin, Service, failure
 
@@ -89,8 +88,8 @@ class Passthrough:
             raise NotFound
         service = self.upstreams[route.service]
         origin: Origin = scope["bff.origin"]
-        with Client(bounded_receive(head(scope), receive, route.max_body)) as client:
-            content = await client.body(scope, origin.deadline)
+        with Client(scope, receive, route.max_body) as client:
+            content = await client.body(origin.deadline)
             method, headers = scope["method"], _request_headers(scope)
             headers += _framing(method, headers, content)
             response = await service.send(method, _target(route, scope), headers, content, origin)

@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import functools
 import io
 import json
 import random
@@ -19,6 +20,7 @@ from bff.edge.guard import Guard, ServerSettings
 from bff.edge.observe import ObservabilitySettings, Observe
 from bff.edge.routing import Matcher, Routing
 from bff.rest.proxy import Passthrough
+from bff.server import connections
 from bff.upstream.client import Service
 from bff.upstream.transport import ConnectionSettings, Transport
 from tests.upstream.raw import Server, eventually
@@ -363,20 +365,26 @@ async def test_what_the_policies_of_a_service_raise_is_the_answer(network):
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "3")
 
 
-# On real connections.
+# On real connections, by our own protocol and by uvicorn's, since any ASGI server should do.
+
+PROTOCOLS = {"ours": connections(ServerSettings()), "uvicorns": "httptools"}
+
+
+@pytest.fixture(params=PROTOCOLS)
+def running(request):
+    """A service that follows a script, a gateway before it, and what opens connections to the gateway."""
+    return functools.partial(on_connections, PROTOCOLS[request.param])
+
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n"
 
 
 @contextlib.asynccontextmanager
-async def running(script, log=None):
-    """A service that follows `script`, a gateway before it, and what opens connections to the gateway."""
+async def on_connections(protocol, script, log=None):
     service = await Server(script).start()
     transport = Transport(ConnectionSettings(max_buffered=64 * 1024))
     app = gateway(transport, service.url, log=log)
-    config = uvicorn.Config(
-        app, port=0, lifespan="off", log_config=None, ws="none", http="httptools", date_header=False
-    )
+    config = uvicorn.Config(app, port=0, lifespan="off", log_config=None, ws="none", http=protocol, date_header=False)
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server._serve())
     await eventually(lambda: server.started)
@@ -411,7 +419,7 @@ async def answer(reader):
     return head, await reader.readexactly(int(length[1])) if length else b""
 
 
-async def test_an_answer_passes_on_piece_by_piece_as_it_comes():
+async def test_an_answer_passes_on_piece_by_piece_as_it_comes(running):
     go_on = asyncio.Event()
 
     async def script(peer):
@@ -428,7 +436,7 @@ async def test_an_answer_passes_on_piece_by_piece_as_it_comes():
         assert await reader.readexactly(3) == b"def"
 
 
-async def test_a_body_passes_up_piece_by_piece_as_it_comes():
+async def test_a_body_passes_up_piece_by_piece_as_it_comes(running):
     arrived = asyncio.Queue()
 
     async def script(peer):
@@ -447,7 +455,7 @@ async def test_a_body_passes_up_piece_by_piece_as_it_comes():
         assert (await reader.readline()).startswith(b"HTTP/1.1 200")
 
 
-async def test_a_service_that_does_not_read_makes_the_client_wait():
+async def test_a_service_that_does_not_read_makes_the_client_wait(running):
     done = asyncio.Event()
 
     async def script(peer):
@@ -469,7 +477,7 @@ async def test_a_service_that_does_not_read_makes_the_client_wait():
         done.set()
 
 
-async def test_a_client_that_does_not_read_makes_the_service_wait():
+async def test_a_client_that_does_not_read_makes_the_service_wait(running):
     sent = 0
 
     async def script(peer):
@@ -500,7 +508,7 @@ async def access_line(log):
     return json.loads(log.getvalue())
 
 
-async def test_a_client_that_leaves_while_the_service_thinks_cancels_the_call():
+async def test_a_client_that_leaves_while_the_service_thinks_cancels_the_call(running):
     asked, left, log = asyncio.Event(), asyncio.Event(), io.BytesIO()
 
     async def script(peer):
@@ -551,7 +559,7 @@ async def test_a_task_that_is_cancelled_from_outside_ends_as_cancelled():
         await serving
 
 
-async def test_a_client_that_leaves_after_its_body_cancels_the_call():
+async def test_a_client_that_leaves_after_its_body_cancels_the_call(running):
     asked, left = asyncio.Event(), asyncio.Event()
 
     async def script(peer):
@@ -568,7 +576,7 @@ async def test_a_client_that_leaves_after_its_body_cancels_the_call():
         await left.wait()
 
 
-async def test_a_client_that_leaves_in_the_middle_of_its_body_never_makes_it_look_whole():
+async def test_a_client_that_leaves_in_the_middle_of_its_body_never_makes_it_look_whole(running):
     arrived, left, log, received = asyncio.Event(), asyncio.Event(), io.BytesIO(), b""
 
     async def script(peer):
@@ -590,7 +598,7 @@ async def test_a_client_that_leaves_in_the_middle_of_its_body_never_makes_it_loo
         assert (await access_line(log))["status"] == 499
 
 
-async def test_a_client_that_leaves_in_the_middle_of_its_answer_cancels_the_call():
+async def test_a_client_that_leaves_in_the_middle_of_its_answer_cancels_the_call(running):
     left = asyncio.Event()
 
     async def script(peer):
@@ -605,7 +613,7 @@ async def test_a_client_that_leaves_in_the_middle_of_its_answer_cancels_the_call
 
 
 @pytest.mark.parametrize("head", [HEAD % 6, b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\n"])
-async def test_an_answer_that_breaks_off_is_never_ended_cleanly(head):
+async def test_an_answer_that_breaks_off_is_never_ended_cleanly(running, head):
     async def script(peer):
         await peer.answer(head + b"abc")
         await asyncio.sleep(0.05)
@@ -620,7 +628,7 @@ async def test_an_answer_that_breaks_off_is_never_ended_cleanly(head):
         assert not rest.endswith(b"0\r\n\r\n")
 
 
-async def test_a_connection_serves_request_after_request():
+async def test_a_connection_serves_request_after_request(running):
     async def script(peer):
         while True:
             await peer.answer(HEAD % 2 + b"ok")
@@ -636,7 +644,7 @@ async def test_a_connection_serves_request_after_request():
 
 
 @pytest.mark.parametrize("status", [b"204 No Content", b"304 Not Modified"])
-async def test_an_answer_without_body_ends_where_its_head_does(status):
+async def test_an_answer_without_body_ends_where_its_head_does(running, status):
     async def script(peer):
         while True:
             await peer.answer(
@@ -652,7 +660,7 @@ async def test_an_answer_without_body_ends_where_its_head_does(status):
         assert (await reader.readline()).startswith(b"HTTP/1.1 " + status)
 
 
-async def test_the_length_in_the_answer_to_head_is_kept():
+async def test_the_length_in_the_answer_to_head_is_kept(running):
     async def script(peer):
         await peer.answer(HEAD % 1234)
         await peer.hang()
@@ -662,7 +670,7 @@ async def test_the_length_in_the_answer_to_head_is_kept():
         assert b"content-length: 1234\r\n" in await reader.read()
 
 
-async def test_a_services_date_stays_and_is_the_only_one():
+async def test_a_services_date_stays_and_is_the_only_one(running):
     async def script(peer):
         await peer.answer(b"HTTP/1.1 200 OK\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\nContent-Length: 0\r\n\r\n")
 
@@ -671,7 +679,7 @@ async def test_a_services_date_stays_and_is_the_only_one():
         assert re.findall(rb"\r\ndate: ([^\r]*)", head) == [b"Thu, 01 Jan 1970 00:00:00 GMT"]
 
 
-async def test_a_body_that_grows_too_large_under_way_is_refused_and_never_looks_whole():
+async def test_a_body_that_grows_too_large_under_way_is_refused_and_never_looks_whole(running):
     received = b""
 
     async def script(peer):
@@ -693,7 +701,7 @@ async def test_a_body_that_grows_too_large_under_way_is_refused_and_never_looks_
 
 
 @pytest.mark.parametrize("sent", [b"", b"3\r\nabc\r\n"], ids=["nothing", "a part"])
-async def test_a_body_that_never_ends_is_cut_off_at_the_deadline(sent):
+async def test_a_body_that_never_ends_is_cut_off_at_the_deadline(running, sent):
     async def script(peer):
         await peer.head()
         await peer.hang()

@@ -1,0 +1,389 @@
+"""One client's connection: requests in the order they come (RFC 9112), within bounds of memory and time.
+
+It stands where uvicorn has its own protocol, `uvicorn.Config(http=...)`: sockets, start, end and websockets stay with
+uvicorn. What is no request is not answered here, but handed to the app as a refusal in `scope["bff.refusal"]`: so it
+is counted, logged and worded as everything else is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import deque
+from math import inf
+from typing import Any, ClassVar, Final, cast
+from urllib.parse import unquote
+
+import httptools
+from uvicorn import Config
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
+from uvicorn.server import ServerState
+
+from bff.core.errors import BadRequest, GatewayError, HeadersTooLarge, UriTooLong
+from bff.core.settings import Duration, Settings, Size
+from bff.server.exchange import Exchange
+
+# The most that a head may have beside the headers that are counted: request line, colons, spaces and line breaks.
+_BESIDE_HEADERS: Final = 16 * 1024
+_MAX_WAITING: Final = 64
+_MAX_BUFFERED: Final = 64 * 1024
+# How long a client may go on with a body that nobody reads any more, before its connection is closed.
+_LINGER: Final = 5.0
+# The timer of a loop may ring this much early: uvloop counts in milliseconds.
+_TICK: Final = 0.001
+_ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
+_ABSOLUTE = re.compile(rb"https?://([^/?#]+)(/[^?]*)?(?:\?(.*))?", re.IGNORECASE)
+
+
+class ConnectionSettings(Settings):
+    max_headers: Size = 64 * 1024
+    """Of a request: names and values together."""
+    head_timeout: Duration = 10.0
+    """For a request's head to come, from its first byte on; for the first one, from the opening of the connection."""
+    keep_alive: Duration = 75.0
+    """How long a connection may rest between two requests: longer than a load balancer in front keeps its own."""
+    write_timeout: Duration = 60.0
+    """For a client to take more of its answer."""
+
+
+class Connection(asyncio.Protocol):
+    """The requests of one client, answered one after the other; `connections` makes it for given settings."""
+
+    settings: ClassVar[ConnectionSettings]
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self._config, self._server, self._app_state = config, server_state, app_state
+        self._app = config.loaded_app
+        self._loop = _loop or asyncio.get_running_loop()
+        self._transport: asyncio.Transport
+        self._parser: httptools.HttpRequestParser = httptools.HttpRequestParser(self)
+        self._url, self._headers = b"", cast("list[tuple[bytes, bytes]]", [])
+        self._in_head = self._upgrading = False
+        self._whole = False  # whether the last read brought a head to its end, or some of a body
+        self._barren = 0  # bytes that came since then
+        self._incoming: Exchange | None = None
+        self._answering: Exchange | None = None
+        self._waiting: deque[Exchange] = deque()
+        self._paused = self._ending = self._draining = False
+        self._head_until = self._rest_until = self._write_until = inf
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at = inf
+        self._writable: asyncio.Event | None = None
+        self.congested = self.closed = False
+
+    # What the network does.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._server.connections.add(self)  # type: ignore[arg-type]  # uvicorn's own kinds; it asks for `shutdown`
+        self._server_address = get_local_addr(self._transport)
+        self._client_address = get_remote_addr(self._transport)
+        self._scheme = "https" if is_ssl(self._transport) else "http"
+        self._head_until = self._alarm_before(self.settings.head_timeout)
+
+    def data_received(self, data: bytes) -> None:
+        if self._ending:
+            return
+        self._whole = False
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError as error:
+            why = error.__context__
+            self._refuse(why if isinstance(why, GatewayError) else BadRequest("This is not a valid HTTP/1.1 request"))
+        else:
+            if self._in_head or self._incoming is not None:
+                self._not_yet(len(data))
+
+    def eof_received(self) -> None:
+        """Who has closed one half is taken to have left: nobody else does it."""
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self.closed = self._ending = True
+        self._server.connections.discard(self)
+        if self._alarm is not None:
+            self._alarm.cancel()
+        for exchange in filter(None, (self._answering, self._incoming, *self._waiting)):
+            exchange.leave()
+        self._waiting.clear()
+        self._answering = self._incoming = None
+        self.resume_writing()
+        del self._parser  # it holds this connection, which holds it
+
+    def pause_writing(self) -> None:
+        self.congested = True
+        self._write_until = self._alarm_before(self.settings.write_timeout)
+
+    def resume_writing(self) -> None:
+        self.congested = False
+        self._write_until = inf
+        if self._writable is not None:
+            self._writable.set()
+
+    def shutdown(self) -> None:
+        """What is under way is answered, and nothing after it."""
+        self._draining = True
+        if self._answering is None and not self._in_head:
+            self._transport.close()
+
+    # What the parser finds.
+
+    def on_message_begin(self) -> None:
+        if len(self._waiting) >= _MAX_WAITING:
+            raise BadRequest("Too many requests wait on this connection for their turn")
+        self._in_head, self._whole = True, False
+        self._barren = 0
+        self._url, self._headers = b"", []
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:  # else it is in a trailer, which nobody asks for
+            self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._whole = True
+        self._head_until = inf
+        parser, version = self._parser, self._parser.get_http_version()
+        if version not in {"1.1", "1.0"}:
+            raise BadRequest("HTTP/1.1 is spoken here")
+        upgrades = parser.should_upgrade()
+        if upgrades and self._is_websocket():
+            self._upgrading = True
+            return
+        # Whatever else a client would change to, it is not spoken here: one answer, and no guessing what comes after.
+        keep_alive = version == "1.1" and not upgrades and parser.should_keep_alive()
+        scope = self._scope(parser.get_method().decode("latin-1"), version, *self._target())
+        self._incoming = Exchange(self, scope, keep_alive=keep_alive)
+        self._take_turn(self._incoming)
+
+    def on_body(self, body: bytes) -> None:
+        self._whole = True
+        if self._incoming is not None and self._incoming.take(body) > _MAX_BUFFERED:
+            self._pause()
+
+    def on_message_complete(self) -> None:
+        exchange, self._incoming = self._incoming, None
+        if exchange is not None:
+            exchange.end_body()
+            if exchange.answered and not self._ending:
+                self._rest()
+
+    def _scope(self, method: str, version: str, path: bytes, query: bytes) -> dict[str, Any]:
+        readable = path.decode("latin-1")
+        return {
+            "type": "http",
+            "asgi": _ASGI,
+            "http_version": version,
+            "method": method,
+            "scheme": self._scheme,
+            "path": unquote(readable) if "%" in readable else readable,
+            "raw_path": path,
+            "query_string": query,
+            "root_path": "",
+            "headers": self._headers,
+            "server": self._server_address,
+            "client": self._client_address,
+            "state": self._app_state.copy(),
+        }
+
+    def _target(self) -> tuple[bytes, bytes]:
+        """Path and query. What has neither goes on as a path, for the app to refuse."""
+        url = self._url
+        if url.startswith(b"/"):
+            path, _, query = url.partition(b"?")
+            return path, query
+        absolute = _ABSOLUTE.fullmatch(url)
+        if absolute is None:
+            return url, b""
+        # It says a second time which host is meant (RFC 9112 §3.2.2): two names are two meanings.
+        if any(name == b"host" and value.lower() != absolute[1].lower() for name, value in self._headers):
+            raise BadRequest("The request is for one host and its Host header names another")
+        return absolute[2] or b"/", absolute[3] or b""
+
+    # Whose turn it is.
+
+    def _take_turn(self, exchange: Exchange) -> None:
+        if self._answering is None:
+            self._begin(exchange)
+        else:
+            self._waiting.append(exchange)
+            self._pause()
+
+    def _begin(self, exchange: Exchange) -> None:
+        self._answering = exchange
+        self._rest_until = inf
+        task = self._loop.create_task(exchange.run(self._app))
+        self._server.tasks.add(task)
+        task.add_done_callback(self._server.tasks.discard)
+
+    def answered(self, exchange: Exchange) -> None:
+        """All of an answer is out: the next one's turn, a rest, or the end."""
+        self._answering = None
+        self._server.total_requests += 1
+        if not exchange.keep_alive:
+            self._end(self._ending or self._incoming is exchange)
+        elif self._incoming is exchange:
+            # The rest of its body is read over; who sends too much of it is cut off.
+            self._rest_until = self._alarm_before(_LINGER)
+            self.resume_reading()
+        elif self._waiting:
+            self._begin(self._waiting.popleft())
+        else:
+            self._rest()
+
+    def _rest(self) -> None:
+        self.resume_reading()
+        self._rest_until = self._alarm_before(self.settings.keep_alive)
+        if self._draining and not self._in_head:
+            self._transport.close()
+
+    def _end(self, client_is_sending: bool) -> None:
+        """Close once all is sent; a client that still sends hears the answer first: a reset would destroy it."""
+        self._ending = True
+        self._waiting.clear()
+        if client_is_sending and self._transport.can_write_eof() and not self._transport.is_closing():
+            self._transport.write_eof()
+            self.resume_reading()
+            self._rest_until = self._alarm_before(_LINGER)
+        else:
+            self._transport.close()
+            self._write_until = self._alarm_before(self.settings.write_timeout)
+
+    def closes_after(self) -> bool:
+        """Whether nothing can follow the answer that is being sent, although its request would allow it."""
+        return (self._ending or self._draining) and not self._waiting and not self._in_head
+
+    def _refuse(self, error: GatewayError) -> None:
+        """Nothing that comes from here on can be understood."""
+        self._ending = True
+        self._in_head = False
+        self._head_until = inf
+        broken, self._incoming = self._incoming, None
+        if broken is not None:
+            broken.break_off(error)
+            return
+        self._headers = []
+        self._take_turn(Exchange(self, self._scope("", "1.1", b"", b"") | {"bff.refusal": error}, keep_alive=False))
+        self.resume_reading()
+
+    def _not_yet(self, size: int) -> None:
+        if self._in_head and not self._barren:
+            self._head_until = self._alarm_before(self.settings.head_timeout)
+        self._barren = 0 if self._whole else self._barren + size
+        if self._barren > self.settings.max_headers + _BESIDE_HEADERS:
+            self._refuse(HeadersTooLarge() if self._headers or not self._in_head else UriTooLong())
+
+    # Websockets.
+
+    def _is_websocket(self) -> bool:
+        upgrade = [value.lower() for name, value in self._headers if name == b"upgrade"]
+        return (
+            upgrade == [b"websocket"]
+            and self._parser.get_method() == b"GET"
+            and self._answering is None
+            and self._config.ws_protocol_class is not None
+        )
+
+    def _upgrade(self, rest: bytes) -> None:
+        if not self._upgrading:
+            self._ending = True  # what was asked for by way of an upgrade has its answer, or will have
+            return
+        protocol_class = cast("type[Any]", self._config.ws_protocol_class)
+        protocol = protocol_class(config=self._config, server_state=self._server, app_state=self._app_state)
+        lines = [b"GET %b HTTP/1.1" % self._url, *(b"%b: %b" % header for header in self._headers), b"", rest]
+        self._server.connections.discard(self)
+        if self._alarm is not None:
+            self._alarm.cancel()
+        del self._parser
+        protocol.connection_made(self._transport)
+        self._transport.set_protocol(protocol)
+        protocol.data_received(b"\r\n".join(lines))
+
+    # What an exchange asks for.
+
+    def write(self, data: bytes, more: bytes = b"") -> None:
+        if self._transport.is_closing():
+            return
+        if more:
+            self._transport.writelines((data, more))
+        else:
+            self._transport.write(data)
+
+    async def drained(self) -> None:
+        """Wait until the client has taken most of what was sent, or has left."""
+        while self.congested and not self.closed:
+            self._writable = self._writable or asyncio.Event()
+            self._writable.clear()
+            await self._writable.wait()
+
+    def resume_reading(self) -> None:
+        if self._paused and not self._waiting and not self.closed:
+            self._paused = False
+            self._transport.resume_reading()
+
+    def soon(self, call: Any) -> None:
+        self._loop.call_soon(call)
+
+    def abort(self) -> None:
+        self._ending = True
+        self._transport.abort()
+
+    def _pause(self) -> None:
+        if not self._paused and not self.closed:
+            self._paused = True
+            self._transport.pause_reading()
+
+    # One timer for the life of the connection, set again only when it rings or has to ring earlier: most requests are
+    # answered long before, and so never touch the loop's timers.
+
+    def _alarm_before(self, seconds: float) -> float:
+        when = self._loop.time() + seconds
+        if when < self._alarm_at and not self.closed:
+            if self._alarm is not None:
+                self._alarm.cancel()
+            self._alarm_at = when
+            self._alarm = self._loop.call_at(when, self._ring)
+        return when
+
+    def _ring(self) -> None:
+        self._alarm, self._alarm_at = None, inf
+        now = self._loop.time() + _TICK
+        if self._write_until <= now:
+            self.abort()
+        elif self._rest_until <= now:
+            self._close_rested()
+        elif self._head_until <= now:
+            self._head_is_late()
+        else:
+            following = min(self._write_until, self._rest_until, self._head_until)
+            if following < inf:
+                self._alarm_at = following
+                self._alarm = self._loop.call_at(following, self._ring)
+
+    def _head_is_late(self) -> None:
+        if self._in_head:
+            self._refuse(BadRequest("The request's head did not come in time"))
+        else:
+            self._transport.close()
+
+    def _close_rested(self) -> None:
+        # Who has not taken its answer in all this time never will.
+        if self._transport.get_write_buffer_size() or self._incoming is not None or self._ending:
+            self.abort()
+        else:
+            self._transport.close()
+
+
+def connections(settings: ConnectionSettings) -> type[Connection]:
+    """The class that `uvicorn.Config(http=...)` takes."""
+    return type("ConfiguredConnection", (Connection,), {"settings": settings})

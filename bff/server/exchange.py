@@ -1,0 +1,243 @@
+"""One request and its answer, as ASGI has them: what comes from the connection, and what goes to it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
+
+from starlette.types import ASGIApp, Message
+
+from bff.core.errors import GatewayError
+
+if TYPE_CHECKING:
+    from bff.server.connection import Connection
+
+_TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_VISIBLE: Final = bytes([9, *range(32, 127), *range(128, 256)])
+_BODYLESS: Final = frozenset({204, 304})
+# How the end of an answer is told. Undecided: its head waits for a first piece of body, which may be all of it.
+_NOT_BEGUN, _UNDECIDED, _LENGTH, _CHUNKED, _UNTIL_CLOSE, _NO_BODY = range(6)
+# To join a head with a body larger than this costs more than to hand both over.
+_LARGE: Final = 16 * 1024
+_LOG = logging.getLogger("bff.server")
+
+
+def _status_line(status: int) -> bytes:
+    try:
+        phrase = HTTPStatus(status).phrase
+    except ValueError:
+        phrase = ""
+    return f"HTTP/1.1 {status} {phrase}\r\n".encode()
+
+
+_STATUS_LINES: Final = {status: _status_line(status) for status in range(200, 600)}
+
+
+@lru_cache(maxsize=1024)
+def _name(given: bytes) -> bytes:
+    if not given or given.translate(None, _TOKEN):
+        raise RuntimeError("a header's name is malformed")
+    return given.lower()
+
+
+class Exchange:
+    """What the app is given for one request: `scope`, `receive` and `send`.
+
+    Attributes:
+        keep_alive: whether another request may follow on its connection.
+        answered: all of the answer is out.
+    """
+
+    __slots__ = (
+        "_body",
+        "_body_ended",
+        "_bodyless",
+        "_buffered",
+        "_connection",
+        "_delivered",
+        "_error",
+        "_expects",
+        "_framing",
+        "_gone",
+        "_head",
+        "_left",
+        "_news",
+        "_on_leave",
+        "_scope",
+        "_version",
+        "answered",
+        "keep_alive",
+    )
+
+    def __init__(self, connection: Connection, scope: dict[str, Any], *, keep_alive: bool) -> None:
+        self._connection = connection
+        self._scope: dict[str, Any] | None = scope
+        self._version: str = scope["http_version"]
+        self._bodyless: bool = scope["method"] == "HEAD"
+        self.keep_alive = keep_alive
+        self._expects = any(name == b"expect" and value.lower() == b"100-continue" for name, value in scope["headers"])
+        self._body: list[bytes] = []
+        self._buffered = 0
+        self._body_ended = self._delivered = self._gone = self.answered = False
+        self._error: GatewayError | None = None
+        self._news: asyncio.Event | None = None
+        self._on_leave: Callable[[], None] | None = None
+        self._framing = _NOT_BEGUN
+        self._head: bytes | None = None
+        self._left = 0
+        scope["bff.on_leave"] = self.on_leave
+
+    async def run(self, app: ASGIApp) -> None:
+        # Not kept: the scope leads back here by what is written into it, and what leads in a circle waits for the
+        # garbage collector.
+        scope, self._scope = self._scope, None
+        assert scope is not None  # noqa: S101 - it runs once
+        try:
+            await app(scope, self.receive, self.send)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client must not take a part for all
+            if self._framing is _NOT_BEGUN:
+                _LOG.error("the app failed before it answered", exc_info=error)
+        finally:
+            if not self.answered and not self._gone:
+                self._connection.abort()
+
+    # What comes.
+
+    def take(self, data: bytes) -> int:
+        """A piece of the body; how much is waiting to be read now."""
+        if self.answered:
+            return 0
+        self._expects = False  # it did not wait for leave to go on
+        self._body.append(data)
+        self._buffered += len(data)
+        self._wake()
+        return self._buffered
+
+    def end_body(self) -> None:
+        self._body_ended = True
+        self._wake()
+
+    def break_off(self, error: GatewayError) -> None:
+        """The rest of the body is not to be understood: whoever reads it gets this error."""
+        self._error = error
+        self.keep_alive = False
+        self._wake()
+
+    def leave(self) -> None:
+        """The client has gone."""
+        self._gone = True
+        self._wake()
+        if self._on_leave is not None:
+            self._on_leave()
+
+    def on_leave(self, call: Callable[[], None] | None) -> None:
+        """Have this called when the client leaves before it has its answer, in place of waiting for a message."""
+        self._on_leave = call
+        if self._gone and call is not None:
+            call()
+
+    async def receive(self) -> Message:
+        connection = self._connection
+        while not (self._gone or self.answered):
+            if not self._delivered and (self._body or self._body_ended):
+                data = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+                self._body.clear()
+                self._buffered = 0
+                self._delivered = self._body_ended
+                return {"type": "http.request", "body": data, "more_body": not self._body_ended}
+            if self._error is not None and not self._delivered:
+                raise self._error
+            if self._expects and self._framing is _NOT_BEGUN:
+                self._expects = False
+                connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            connection.resume_reading()
+            self._news = self._news or asyncio.Event()
+            self._news.clear()
+            await self._news.wait()
+        return {"type": "http.disconnect"}
+
+    def _wake(self) -> None:
+        if self._news is not None:
+            self._news.set()
+
+    # What goes.
+
+    async def send(self, message: Message) -> None:
+        if self._connection.congested:
+            await self._connection.drained()
+        if self._gone:
+            return
+        kind = message["type"]
+        if kind == "http.response.body" and self._framing is not _NOT_BEGUN and not self.answered:
+            self._send_body(message.get("body", b""), ended=not message.get("more_body", False))
+        elif kind == "http.response.start" and self._framing is _NOT_BEGUN:
+            self._start(message["status"], message.get("headers", ()))
+            self._connection.soon(self._send_head)
+        else:
+            raise RuntimeError(f"{kind} is not what follows in an answer")
+
+    def _start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        self._bodyless = self._bodyless or status in _BODYLESS
+        self._framing = _NO_BODY if self._bodyless else _UNDECIDED
+        lines = [_STATUS_LINES[status]]
+        for given, value in headers:
+            name = _name(given)
+            if name == b"content-length" and status != 204:
+                self._left = int(value)
+                self._framing = _NO_BODY if self._bodyless else _LENGTH
+            elif name == b"connection":
+                self.keep_alive = self.keep_alive and b"close" not in value.lower()
+                continue
+            elif name in {b"content-length", b"transfer-encoding"}:
+                continue
+            lines.append(b"%b: %b\r\n" % (name, value))
+        self._head = b"".join(lines)
+        # All that is not visible must be the line breaks that were put there.
+        if self._head.translate(None, _VISIBLE) != b"\r\n" * len(lines):
+            raise RuntimeError("a header's value has a line break or another control character")
+
+    def _send_head(self) -> None:
+        """If the body takes its time, the head does not wait for it."""
+        if self._head is not None and not self._gone:
+            self._connection.write(self._whole_head(None))
+
+    def _whole_head(self, length: int | None) -> bytes:
+        """The head as it goes out. `length`: of the body, if all of it is here."""
+        head, self._head = self._head or b"", None
+        if self._framing is _UNDECIDED:
+            if length is not None:
+                self._framing, self._left = _LENGTH, length
+                head += b"content-length: %d\r\n" % length
+            elif self._version == "1.1":
+                self._framing = _CHUNKED
+                head += b"transfer-encoding: chunked\r\n"
+            else:
+                self._framing, self.keep_alive = _UNTIL_CLOSE, False
+        # A client that still waits for leave to send its body may send it or not: what comes next could be either.
+        if (self._expects and not self._body_ended) or self._connection.closes_after():
+            self.keep_alive = False
+        return head + (b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
+
+    def _send_body(self, data: bytes, *, ended: bool) -> None:
+        head = b"" if self._head is None else self._whole_head(len(data) if ended else None)
+        if self._framing is _LENGTH:
+            self._left -= len(data)
+            if self._left < 0 or (ended and self._left):
+                raise RuntimeError("the body is not as long as its content-length")
+        elif self._framing is _CHUNKED:
+            data = (b"%x\r\n%b\r\n" % (len(data), data) if data else b"") + (b"0\r\n\r\n" if ended else b"")
+        elif self._framing is _NO_BODY:
+            data = b""
+        if head and len(data) > _LARGE:
+            self._connection.write(head, data)
+        elif head or data:
+            self._connection.write(head + data)
+        if ended:
+            self.answered = True
+            self._on_leave = None
+            self._wake()
+            self._connection.answered(self)
