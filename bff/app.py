@@ -21,7 +21,7 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from bff import edge
-from bff.config import Config
+from bff.config import JWKS_PATH, Config
 from bff.console import Readiness, admin
 from bff.core.errors import NotFound
 from bff.core.route import Front
@@ -35,7 +35,11 @@ from bff.graphql.ide import Example, Ide
 from bff.rest.proxy import Passthrough
 from bff.rest.wellknown import Document, WellKnown
 from bff.upstream import Attempts, Origin, connect
+from bff.upstream.identity import Signer
 from bff.upstream.transport import ConnectionSettings, Transport
+
+CREDENTIALS = frozenset({b"authorization", b"x-api-key"})
+"""What of a request goes on to services that ask for it."""
 
 # Every request has been observed by the edge already, GraphQL and REST alike.
 # Lines written together cost a tenth; nobody who reads a log misses a tenth of a second.
@@ -67,8 +71,10 @@ def build(
     """
     telemetry = telemetry or _telemetry(config)
     attempts = Attempts(telemetry)
+    signer = Signer(config.auth.signing) if config.signs else None
     services = {
-        name: connect(name, settings, attempts, telemetry, network) for name, settings in config.services.items()
+        name: connect(name, settings, attempts, telemetry, signer, network)
+        for name, settings in config.services.items()
     }
     wire = network or Transport(ConnectionSettings())
     credentials = Credentials(config.auth, wire, tiers=frozenset(config.tiers), telemetry=telemetry)
@@ -81,7 +87,7 @@ def build(
     fronts: Mapping[Front, ASGIApp] = {
         Front.GRAPHQL: graphql,
         Front.REST: Passthrough(services),
-        Front.OWN: WellKnown(_documents(config)),
+        Front.OWN: WellKnown(_documents(config, signer)),
     }
 
     layers = edge.layers(
@@ -97,7 +103,7 @@ def build(
         random=random or Random(secrets.randbits(128)),  # noqa: S311 - ids are no secrets
     )
     app = Gateway(
-        [*layers, Middleware(Fronts, fronts=fronts)],
+        [*layers, Middleware(Fronts, fronts=fronts, forwards=_forwards(config))],
         title="Gateway",
         docs_url=None,
         redoc_url=None,
@@ -111,7 +117,11 @@ def build(
     return app
 
 
-def _documents(config: Config) -> dict[str, Document]:
+def _forwards(config: Config) -> bool:
+    return any(each.forward_credentials for each in config.services.values())
+
+
+def _documents(config: Config, signer: Signer | None) -> dict[str, Document]:
     """What the gateway says of itself, by path."""
     auth, documents = config.auth, dict[str, Document]()
     if auth.metadata_path:
@@ -123,6 +133,8 @@ def _documents(config: Config) -> dict[str, Document]:
             "scopes_supported": sorted(scopes),
             "bearer_methods_supported": ["header"],
         }
+    if signer:
+        documents[JWKS_PATH] = signer.jwks
     return documents
 
 
@@ -177,9 +189,10 @@ class Fronts:
     Straight, since the framework's own router would look the route up again.
     """
 
-    def __init__(self, app: ASGIApp, fronts: Mapping[Front, ASGIApp]) -> None:
+    def __init__(self, app: ASGIApp, fronts: Mapping[Front, ASGIApp], *, forwards: bool = False) -> None:
         self.app = app
         self.fronts = fronts
+        self.forwards = forwards
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         route = scope.get("bff.route")
@@ -189,7 +202,8 @@ class Fronts:
         if scope["type"] == "websocket":
             raise NotFound("There are no websockets here")
         deadline = asyncio.get_running_loop().time() + route.timeout
-        scope["bff.origin"] = Origin(scope["bff.caller"], scope["bff.trace"], scope["bff.request_id"], deadline)
+        own = tuple(each for each in scope["headers"] if each[0] in CREDENTIALS) if self.forwards else ()
+        scope["bff.origin"] = Origin(scope["bff.caller"], scope["bff.trace"], scope["bff.request_id"], deadline, own)
         await self.fronts[route.front](scope, receive, send)
 
 

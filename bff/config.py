@@ -23,6 +23,8 @@ from bff.upstream import ServiceSettings
 
 __all__ = ["PROFILES", "Config", "ConfigError", "Loaded", "json_schema", "load", "read", "traced"]
 
+JWKS_PATH = "/.well-known/jwks.json"
+
 # What nobody has to say. The defaults of the settings are those of production; here is what differs from them.
 PROFILES: Mapping[str, Mapping[str, Any]] = {
     "production": {"observability": {"traces": {"sample": 0.01}}},
@@ -101,6 +103,13 @@ class Config(Settings):
     def _documents(self) -> Iterable[Route]:
         if path := self.auth.metadata_path:
             yield Route("protected-resource", path, Front.OWN, methods=frozenset({"GET"}), public=True, cost=0)
+        if self.signs:
+            yield Route("jwks", JWKS_PATH, Front.OWN, methods=frozenset({"GET"}), public=True, cost=0)
+
+    @property
+    def signs(self) -> bool:
+        """Whether some service is told who asks by a token of the gateway's."""
+        return any(each.identity == "signed" for each in self.services.values())
 
 
 def load(

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Literal
 
 import httpx
 from pydantic import Field
 
-from bff.core.settings import Duration, Settings, Size, Url
+from bff.core.settings import Complaint, Duration, Settings, Size, Url
 from bff.core.telemetry import Telemetry
-from bff.upstream.client import Origin, Service, Upstream
+from bff.upstream.client import Headers, Origin, Service, Upstream
 from bff.upstream.deadline import Deadline
+from bff.upstream.identity import Signer
 from bff.upstream.observe import Attempts, Observe
 from bff.upstream.transport import ConnectionSettings, Transport
 
@@ -28,8 +29,11 @@ class ServiceSettings(Settings):
     """To resolve the name and connect."""
     max_connections: Annotated[int, Field(ge=1, le=10_000)] = 100
     """Open at once; a call past it waits for one, at most a second."""
-    identity: Literal["forward", "none"] = "forward"
-    """`none`: answers do not depend on the caller, so the service is not told who it is."""
+    identity: Literal["forward", "signed", "none"] = "forward"
+    """How the service is told who asks: `forward` in headers, `signed` by a token of the gateway's. `none`: not at all,
+    since answers do not depend on it."""
+    forward_credentials: bool = False
+    """Whether the service also gets the client's own `Authorization` or `X-API-Key`, as it came."""
     max_batch: Annotated[int, Field(ge=1, le=10_000)] = 500
     """Ids in one batched read; more make several calls side by side."""
     max_answer: Size = 16 * 1024 * 1024
@@ -37,12 +41,18 @@ class ServiceSettings(Settings):
     required: bool = False
     """Whether the gateway is not ready while the service's `/healthz` does not answer."""
 
+    def problems(self) -> Iterable[Complaint]:
+        if self.forward_credentials and self.identity != "forward":
+            why = "takes the place of" if self.identity == "signed" else "does without"
+            yield ("forward_credentials",), f"must be false with `identity: {self.identity}`, which {why} them"
+
 
 def connect(
     name: str,
     settings: ServiceSettings,
     attempts: Attempts,
     telemetry: Telemetry,
+    signer: Signer | None = None,
     network: httpx.AsyncBaseTransport | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Service:
@@ -58,7 +68,18 @@ def connect(
         name,
         httpx.URL(settings.url),
         transport,
-        forwards_identity=settings.identity == "forward",
+        told=_told(name, settings, signer),
         max_batch=settings.max_batch,
         max_answer=settings.max_answer,
     )
+
+
+def _told(name: str, settings: ServiceSettings, signer: Signer | None) -> Callable[[Origin], Headers]:
+    """What the service is told of who asks."""
+    if settings.identity == "signed" and signer:
+        return lambda origin: signer.headers(origin.caller, name)
+    if settings.identity != "forward":
+        return lambda _: []
+    if settings.forward_credentials:
+        return lambda origin: [*origin.caller.headers, *origin.credentials]
+    return lambda origin: origin.caller.headers

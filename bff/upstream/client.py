@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar
@@ -40,6 +40,8 @@ class Origin:
     request_id: str
     deadline: float
     """By the loop's clock, in seconds."""
+    credentials: tuple[tuple[bytes, bytes], ...] = ()
+    """The client's own `Authorization` or `X-API-Key`, for services that ask for it."""
 
     @property
     def headers(self) -> Headers:
@@ -53,7 +55,8 @@ class Service:
     name: str
     base: httpx.URL
     transport: httpx.AsyncBaseTransport
-    forwards_identity: bool = True
+    told: Callable[[Origin], Headers] = lambda origin: origin.caller.headers
+    """What the service is told of who asks; where it is the same, so is the caller to that service."""
     max_batch: int = 500
     max_answer: int = 16 * 1024 * 1024
 
@@ -72,9 +75,7 @@ class Service:
         Raises:
             UpstreamUnavailable, UpstreamTimeout, UpstreamBadResponse, DeadlineExceeded
         """
-        headers = [(b"host", self.base.netloc), *headers, *origin.headers]
-        if self.forwards_identity:
-            headers += origin.caller.headers
+        headers = [(b"host", self.base.netloc), *headers, *origin.headers, *self.told(origin)]
         extensions = {"target": self.base.raw_path.rstrip(b"/") + target, "deadline": origin.deadline, "whole": whole}
         # As a stream, since what httpx does with `content` (it looks for headers to add) takes three times as long.
         request = httpx.Request(method, self.base, headers=headers, extensions=extensions, stream=_stream(content))

@@ -73,7 +73,7 @@ def test_the_shipped_schema_is_answered_as_by_graphql_core_at_length(schema: Gra
 def fuzz(schema: GraphQLSchema, caller: Caller, number: int, count: int) -> None:
     services = Services([])
     connected = {
-        name: Service(name, httpx.URL(f"http://{name}.internal"), services, forwards_identity=name != "products")
+        name: Service(name, httpx.URL(f"http://{name}.internal"), services)
         for name in ("users", "products", "orders", "payments")
     }
 

@@ -28,6 +28,7 @@ from bff.edge.credentials.keys_file import Followed
 from bff.edge.credentials.keyset import KeySetSettings
 from bff.edge.credentials.provider import Provider
 from bff.edge.credentials.refusals import Challenge, ambiguous, invalid
+from bff.upstream.identity import SigningSettings
 
 __all__ = ["AuthSettings", "Credentials"]
 
@@ -51,6 +52,8 @@ class AuthSettings(Settings):
     """More of the same entries: `bff keys` writes them, and they are followed without a restart."""
     api_keys_refresh: Duration = 2.0
     """How often the file is looked at: the longest that a key works after it was revoked there."""
+    signing: SigningSettings = SigningSettings()
+    """The tokens for services with `identity: signed`."""
     resource: Url | None = None
     """What the gateway is called by those who ask issuers for tokens: with it, clients find the issuers (RFC 9728)."""
     realm: str = Field(default="bff", pattern=r"^[ !#-\[\]-~]{1,100}$")
