@@ -27,6 +27,7 @@ from bff.core.errors import NotFound
 from bff.core.route import Front
 from bff.core.telemetry import JsonLog, Telemetry, otlp, tracer_provider
 from bff.edge.credentials import Credentials
+from bff.graphql import defer
 from bff.graphql.compose import compose
 from bff.graphql.documents import Documents
 from bff.graphql.endpoint import Endpoint
@@ -80,6 +81,8 @@ def build(
     credentials = Credentials(config.auth, wire, tiers=frozenset(config.tiers), telemetry=telemetry)
     readiness = Readiness({name: services[name] for name, each in config.services.items() if each.required})
     schema = compose(schema_modules(config))._schema  # noqa: SLF001
+    if config.graphql.defer:
+        defer.allow(schema)
     execution = Execution(schema, Documents(schema, config.graphql, telemetry), services, telemetry)
     graphql: ASGIApp = Endpoint(execution, config.graphql)
     if config.graphql.ide:

@@ -8,7 +8,10 @@ from functools import cached_property
 from typing import Any
 
 from graphql import (
+    REMOVE,
+    DirectiveNode,
     DocumentNode,
+    GraphQLDeferDirective,
     GraphQLError,
     GraphQLSchema,
     GraphQLSyntaxError,
@@ -64,16 +67,18 @@ class Document:
     """A valid document.
 
     Attributes:
-        node: what was parsed.
+        node: what was parsed, without `@defer`.
         survey: how large it is.
         operations: by name; the anonymous one is "".
         broken: the names of the rules that it breaks, each of them once, where they are only measured.
+        deferring: what was parsed, if it defers something.
     """
 
     node: DocumentNode
     survey: Survey
     operations: dict[str, Operation] = field(default_factory=dict)
     broken: frozenset[str] = frozenset()
+    deferring: DocumentNode | None = None
 
     @cached_property
     def literals(self) -> tuple[str, ...]:
@@ -98,6 +103,11 @@ class Document:
             )
             raise DocumentRefused(Code.OPERATION_RESOLUTION_FAILURE, [GraphQLError(reason)])
         return found
+
+
+class _Undeferred(Visitor):
+    def enter_directive(self, node: DirectiveNode, *_: Any) -> Any:
+        return REMOVE if node.name.value == GraphQLDeferDirective.name else None
 
 
 class _Literals(Visitor):
@@ -199,7 +209,9 @@ class Documents:
         operations = [each for each in node.definitions if isinstance(each, OperationDefinitionNode)]
         named = {each.name.value if each.name else "": each.operation for each in operations}
         kinds = {name: Operation(name, kind) for name, kind in named.items()}
-        return Document(node, found, kinds, frozenset(each.rule for each in over))
+        whole: DocumentNode = visit(node, _Undeferred()) if found.extent.directives else node
+        deferring = None if whole is node else node
+        return Document(whole, found, kinds, frozenset(each.rule for each in over), deferring)
 
     def _parsed(self, text: str, over: list[Broken]) -> DocumentNode:
         try:

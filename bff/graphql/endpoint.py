@@ -16,6 +16,7 @@ from bff.core.errors import CsrfPrevented, MethodNotAllowed
 from bff.core.head import head
 from bff.core.receive import Client
 from bff.graphql import GraphQLSettings
+from bff.graphql.defer import accepted, send_in_parts
 from bff.graphql.documents import DocumentRefused
 from bff.graphql.execution import Execution, Prepared, Result, refused
 from bff.graphql.request import (
@@ -58,8 +59,10 @@ class Endpoint:
             if isinstance(asked, list):
                 await _answer(send, 200, media_type, await self._respond_to_all(scope, asked))
                 return
-            status, result = await self._respond(scope, asked, media_type)
-        await _answer(send, status, media_type, result)
+            answered = await self._respond(scope, asked, media_type, send)
+        if answered:
+            status, result = answered
+            await _answer(send, status, media_type, result)
 
     def _from_query(self, scope: Scope, headers: Mapping[bytes, bytes]) -> Request:
         request = from_query(scope["query_string"])
@@ -67,8 +70,8 @@ class Endpoint:
             raise CsrfPrevented(f"A GET needs one of the headers {', '.join(PREFLIGHT)}, with any value")
         return request
 
-    async def _respond(self, scope: Scope, request: Request, media_type: str) -> tuple[int, Result]:
-        """The status and body that the request comes to."""
+    async def _respond(self, scope: Scope, request: Request, media_type: str, send: Send) -> tuple[int, Result] | None:
+        """The status and body that the request comes to; None if it was answered in parts already."""
         origin: Origin = scope["bff.origin"]
         try:
             prepared = self._execution.prepare(request, origin.caller)
@@ -80,7 +83,13 @@ class Endpoint:
         if inspect := scope.get("bff.inspect"):
             inspect(prepared.document.literals, request.variables)
         scope["bff.operation"] = prepared.operation.name
-        result = await self._execution.answer(prepared, origin)
+        spec = accepted(head(scope).values.get(b"accept", b"")) if prepared.document.deferring else None
+        if spec:
+            result = await send_in_parts(self._execution, prepared, origin, spec, send)
+        else:
+            result = await self._execution.answer(prepared, origin)
+        if result is None:
+            return None
         return (400 if "data" not in result and media_type == GRAPHQL_JSON else 200), result
 
     async def _respond_to_all(self, scope: Scope, requests: list[Request]) -> list[Result]:

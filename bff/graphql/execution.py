@@ -6,7 +6,14 @@ import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, NamedTuple, get_args
 
-from graphql import ExecutionResult, FieldNode, GraphQLError, GraphQLSchema, OperationType, execute
+from graphql import (
+    ExecutionResult,
+    FieldNode,
+    GraphQLError,
+    GraphQLSchema,
+    OperationType,
+    experimental_execute_incrementally,
+)
 from opentelemetry.trace import StatusCode
 from prometheus_client import Counter
 
@@ -56,7 +63,7 @@ class Execution:
         )
         children = {reason: fallbacks.labels(reason) for reason in get_args(Reason)}
         counted = {"on_fallback": staticmethod(lambda reason: children[reason].inc())}
-        self._executor = type("Executor", (BreadthExecutor,), counted)
+        self.executor = type("Executor", (BreadthExecutor,), counted)
 
     def prepare(self, request: Request, caller: Caller) -> Prepared:
         """Find out what is asked, and whether it may be.
@@ -111,27 +118,32 @@ class Execution:
         return Context(origin.caller, lambda name: Upstream(self._services[name], origin))
 
     async def execute(self, prepared: Prepared, context: Context) -> ExecutionResult:
-        result = execute(
+        # Not graphql-core's `execute`, which wants no schema that knows @defer, whatever the document says.
+        result: Any = experimental_execute_incrementally(
             self.schema,
             prepared.document.node,
             context_value=context,
             variable_values=prepared.request.variables,
             operation_name=prepared.request.operation_name,
-            executor_class=self._executor,
+            executor_class=self.executor,
             hide_suggestions=self._documents.hides_suggestions,
         )
-        return await result if isinstance(result, Awaitable) else result
+        whole: ExecutionResult = await result if isinstance(result, Awaitable) else result
+        return whole
 
     def formatted(self, result: ExecutionResult, request_id: str) -> Result:
         """What may be sent of a result: expected errors with their codes, unexpected ones masked and logged."""
         answer: Result = {}
         if result.errors:
-            answer["errors"] = [self._error(error, request_id) for error in result.errors]
-            self._audit(result.errors, request_id)
+            answer["errors"] = self.errors(result.errors, request_id)
         # Without a path and without data, nothing has been executed: the variables did not fit (§6.1.2 of GraphQL).
         if result.data is not None or not result.errors or any(error.path for error in result.errors):
             answer["data"] = result.data
         return answer
+
+    def errors(self, errors: Sequence[GraphQLError], request_id: str) -> list[dict[str, Any]]:
+        self._audit(errors, request_id)
+        return [self._error(error, request_id) for error in errors]
 
     def _error(self, error: GraphQLError, request_id: str) -> dict[str, Any]:
         original = _original(error)
