@@ -188,6 +188,13 @@ class Gateway:
         body = {"query": document, "variables": variables or {}}
         return Answer(await self.client.post("/graphql", json=body, headers=dict(headers or {})))
 
+    def forget(self) -> None:
+        """What was seen of it so far: calls, log lines and spans."""
+        self.services.forget()
+        self._spans.clear()
+        self._log.seek(0)
+        self._log.truncate()
+
     @property
     def spans(self) -> tuple[ReadableSpan, ...]:
         return self._spans.get_finished_spans()
