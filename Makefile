@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+LOCKED := . tests/clients benchmarks/contenders/node benchmarks/contenders/hive
 NPM := PATH="$(CURDIR)/$(BIN):$$PATH" npm --ignore-scripts --no-audit --no-fund --loglevel=error
 
 .PHONY: run test check bench fuzz acceptance lock pages chromium clean
@@ -28,13 +29,12 @@ fuzz: .venv/installed
 acceptance: .venv/installed tests/clients/node_modules/installed
 	$(BIN)/python -m pytest tests/acceptance --acceptance
 
-# What pyproject.toml and the two package.json ask for, pinned with hashes and without addresses.
+# What pyproject.toml and the package.json files ask for, pinned with hashes and without addresses.
 lock: .venv/installed
 	$(BIN)/python -m pip install --quiet pip-tools
 	$(BIN)/pip-compile --quiet --extra dev --generate-hashes --strip-extras --allow-unsafe --no-header --no-annotate \
 		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --output-file requirements.lock pyproject.toml
-	$(NPM) install --package-lock-only --omit-lockfile-registry-resolved
-	cd tests/clients && $(NPM) install --package-lock-only --omit-lockfile-registry-resolved
+	for each in $(LOCKED); do (cd $$each && $(NPM) install --package-lock-only --omit-lockfile-registry-resolved) || exit; done
 
 .venv/installed: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed" if sys.version_info < (3, 11) else 0)'
@@ -70,4 +70,4 @@ tests/clients/node_modules/installed: tests/clients/package-lock.json .venv/inst
 	@touch $@
 
 clean:
-	rm -rf .venv build node_modules bff/graphql/assets tests/clients/node_modules
+	rm -rf .venv build bff/graphql/assets $(LOCKED:=/node_modules)

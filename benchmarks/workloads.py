@@ -14,6 +14,7 @@ from functools import cache, cached_property
 from typing import Any
 
 from benchmarks import load
+from benchmarks.contenders import CONTRACT, Dialect
 from benchmarks.identity import TOKEN
 
 VARIANTS = 50
@@ -44,8 +45,9 @@ class Backends:
 class Target:
     """A running contender, as its clients see it."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, dialect: Dialect = CONTRACT) -> None:
         self.port = port
+        self.dialect = dialect
 
     def get(self, path: str, token: str | None = TOKEN) -> bytes:
         return self._request("GET", path, token)
@@ -65,16 +67,16 @@ class Target:
 
     @cached_property
     def user_cursors(self) -> list[str | None]:
-        return self._cursors("{ users(first: 200) { edges { cursor } } }", "users")
+        return self._cursors(self.dialect.user_cursors)
 
     @cached_property
     def product_cursors(self) -> list[str | None]:
-        return self._cursors("{ products(first: 200) { edges { cursor } } }", "products")
+        return self._cursors(self.dialect.product_cursors)
 
-    def _cursors(self, text: str, field: str) -> list[str | None]:
+    def _cursors(self, text: str) -> list[str | None]:
         """Where the page of each variant starts: the first at the beginning, each further one row later."""
         (answer,) = load.replay(self.port, [self.query(text)])
-        edges = json.loads(answer.body)["data"][field]["edges"]
+        edges = json.loads(answer.body)["data"]["page"]["edges"]
         return [None, *[edge["cursor"] for edge in edges[: VARIANTS - 1]]]
 
 
@@ -98,19 +100,6 @@ class Workload:
     variants: int
     request: Callable[[Target, int], bytes]
     reference: Callable[[Backends, int], Any]
-
-
-G1 = "query G1($id: ID!) { user(id: $id) { id name email } }"
-
-G2 = (
-    "query G2($after: String) { users(first: 10, after: $after) { nodes { name orders(first: 3) { nodes { id"
-    " total { amount } items { quantity product { name price { amount } } } payment { status } } } } } }"
-)
-
-G3 = (
-    "query G3($after: String) { products(first: 200, after: $after) { nodes { id sku name description category stock"
-    " price { amount currency } } } }"
-)
 
 
 def one_user(backends: Backends, n: int) -> Any:
@@ -167,15 +156,15 @@ WORKLOADS = {
     for workload in (
         Workload(
             "G1", "GraphQL: one user, 3 fields", "graphql", 1, VARIANTS,
-            lambda target, n: target.query(G1, id=f"usr_{n + 1}"), one_user,
+            lambda target, n: target.query(target.dialect.g1, id=f"usr_{n + 1}"), one_user,
         ),
         Workload(
             "G2", "GraphQL: 10 users, their orders, products and payments", "graphql", 4, VARIANTS,
-            lambda target, n: target.query(G2, after=target.user_cursors[n]), users_with_orders,
+            lambda target, n: target.query(target.dialect.g2, after=target.user_cursors[n]), users_with_orders,
         ),
         Workload(
             "G3", "GraphQL: 200 products, 8 fields", "graphql", 1, VARIANTS,
-            lambda target, n: target.query(G3, after=target.product_cursors[n]), many_products,
+            lambda target, n: target.query(target.dialect.g3, after=target.product_cursors[n]), many_products,
         ),
         Workload(
             "R1", "REST: one user passed on, token checked", "rest", 1, VARIANTS,

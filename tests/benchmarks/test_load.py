@@ -86,6 +86,12 @@ async def test_requests_take_turns():
     assert answers == [Answer(200, b"ok")] * 3
 
 
+async def test_without_a_deadline_each_request_is_made_once():
+    async with server(at_once) as (port, seen):
+        result = await closed(port, [Request(ASK)] * 25, connections=4)
+    assert result.count == len(seen) == 25
+
+
 async def test_a_server_that_closes_after_each_answer_is_connected_to_again():
     async def once(_):
         return LAST
@@ -109,7 +115,7 @@ async def test_a_server_that_hangs_up_is_an_error_and_not_an_answer():
 
 async def test_a_steady_load_sends_what_was_said_however_fast_the_answers():
     async with server(at_once) as (port, seen):
-        result = await steady(port, [Request(ASK)], connections=2, seconds=0.1, rate=200)
+        result = await steady(port, [Request(ASK)], connections=2, rate=200, count=20)
     assert result.count == len(seen) == 20
 
 
@@ -119,6 +125,6 @@ async def test_who_has_to_wait_for_a_stalled_server_is_counted_from_when_it_was_
         return OK
 
     async with server(stalled_at_first) as (port, _):
-        result = await steady(port, [Request(ASK)], connections=1, seconds=0.1, rate=100)
+        result = await steady(port, [Request(ASK)], connections=1, rate=100, count=10)
     assert result.count == 10
     assert result.quantile(0) >= 0.1  # the last was due at 0.09 s, and nobody was served before 0.2 s

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import report
 from benchmarks.contenders import REST, Contender
 from benchmarks.measure import Entry, Reference, Run, Wrong
 from benchmarks.processes import Process
@@ -22,7 +21,7 @@ def users(*, calls=1, reference=read):
 
 async def check(urls, workload, *, checks_tokens=False):
     backends = Backends(urls)
-    contender = Contender("users", "", frozenset({REST}), None, checks_tokens=checks_tokens)
+    contender = Contender("users", "", "", frozenset({REST}), None, checks_tokens=checks_tokens)
     with Process("idle", ["sleep", "60"], log=Path("/dev/null")) as process:
         entry = Entry(contender, workload, Target(int(urls["users"].rpartition(":")[2])), process)
         await asyncio.to_thread(entry.check, Reference(backends))
@@ -50,17 +49,18 @@ async def test_a_contender_that_lets_a_forged_token_in_is_refused(urls):
         await check(urls, users(), checks_tokens=True)
 
 
-def test_ratios_are_taken_inside_a_round():
-    ours = [{"round": n, "cpu_ms": cpu} for n, cpu in enumerate([1.0, 2.0, 9.0])]
-    theirs = [{"round": n, "cpu_ms": cpu} for n, cpu in enumerate([2.0, 8.0, 10.0])]
-    assert report.paired(ours, theirs) == "0.500 (0.250 to 0.900, n=3)"
-
-
 def test_cpu_is_that_of_the_whole_process_tree(tmp_path):
     burn = "import time\nwhile time.process_time() < 0.2: pass"
     with Process("tree", ["sh", "-c", f"python3 -c '{burn}'; echo done; sleep 60"], log=tmp_path / "log") as process:
         wait_for(lambda: "done" in process.log.read_text())
         assert process.cpu >= 0.2
+
+
+def test_memory_is_that_of_the_whole_process_tree(tmp_path):
+    hold = "import time; held = b'x' * 50_000_000; print('done', flush=True); time.sleep(60)"
+    with Process("tree", ["sh", "-c", f'python3 -c "{hold}"; true'], log=tmp_path / "log") as process:
+        wait_for(lambda: "done" in process.log.read_text())
+        assert process.memory > 50_000_000
 
 
 def test_what_was_started_ends_with_all_its_children(tmp_path):
