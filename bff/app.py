@@ -33,6 +33,7 @@ from bff.graphql.documents import Documents
 from bff.graphql.endpoint import Endpoint
 from bff.graphql.execution import Execution
 from bff.graphql.ide import Example, Ide
+from bff.graphql.trusted import read as read_trusted
 from bff.rest.proxy import Passthrough
 from bff.rest.wellknown import Document, WellKnown
 from bff.upstream import Attempts, Origin, connect
@@ -67,7 +68,7 @@ def build(
         example: what GraphiQL begins with.
 
     Raises:
-        SchemaError: the modules in schema/ do not fit together.
+        SchemaError: the modules in schema/ do not fit together, or trusted documents do not fit them.
         ConfigError: a file that the configuration names cannot be used.
     """
     telemetry = telemetry or _telemetry(config)
@@ -83,8 +84,9 @@ def build(
     schema = compose(schema_modules(config))._schema  # noqa: SLF001
     if config.graphql.defer:
         defer.allow(schema)
-    execution = Execution(schema, Documents(schema, config.graphql, telemetry), services, telemetry)
-    graphql: ASGIApp = Endpoint(execution, config.graphql)
+    path = config.graphql.documents.path
+    documents = Documents(schema, config.graphql, telemetry, read_trusted(path) if path else ())
+    graphql: ASGIApp = Endpoint(Execution(schema, documents, services, telemetry), config.graphql)
     if config.graphql.ide:
         graphql = Ide(graphql, config.graphql.path, example)
     fronts: Mapping[Front, ASGIApp] = {

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -23,10 +23,12 @@ main = typer.Typer(name="bff", help=__doc__, no_args_is_help=True, add_completio
 config_commands = typer.Typer(help="The configuration.", no_args_is_help=True)
 schema_commands = typer.Typer(help="The GraphQL schema.", no_args_is_help=True)
 keys_commands = typer.Typer(help="API keys.", no_args_is_help=True)
+documents_commands = typer.Typer(help="Trusted documents.", no_args_is_help=True)
 new_commands = typer.Typer(help="Write the first version of something.", no_args_is_help=True)
 main.add_typer(config_commands, name="config")
 main.add_typer(schema_commands, name="schema")
 main.add_typer(keys_commands, name="keys")
+main.add_typer(documents_commands, name="documents")
 main.add_typer(new_commands, name="new")
 
 ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.", envvar="BFF_CONFIG")]
@@ -83,11 +85,12 @@ def check(config: ConfigPath = DEFAULT_CONFIG, profile: Profile = "production") 
     """Say whether the gateway would start with this configuration, and everything that keeps it from it."""
     from bff.app import build
     from bff.config import ConfigError
+    from bff.graphql.trusted import DocumentsError
 
     settings = _config(config, profile)
     try:
         build(settings)
-    except ConfigError as error:
+    except (ConfigError, DocumentsError) as error:
         _fail(str(error))
     except Exception as error:  # noqa: BLE001 - whatever keeps it from starting is what was asked for
         _fail(f"{config}: the schema does not compose: {error}")
@@ -134,6 +137,40 @@ def token(
 ) -> None:
     """Print a token of the demo's identity provider, and nothing else."""
     typer.echo(_token(subject, scope, identity))
+
+
+@documents_commands.command("build")
+def documents_build(
+    source: Annotated[Path, typer.Argument(help="A .graphql file, or a folder of them.")] = Path("operations"),
+    format: Annotated[Literal["apollo", "relay"], typer.Option(help="Whose manifest.")] = "apollo",
+    output: Annotated[Path | None, typer.Option(help="The file to write; printed if not given.")] = None,
+    config: ConfigPath = DEFAULT_CONFIG,
+    profile: Profile = "production",
+) -> None:
+    """Write the manifest of an application's operations, once each of them fits the schema.
+
+    Each operation is an entry, with the fragments that it needs from any of the files; its id is the SHA-256 of its
+    text. `apollo` is what generate-persisted-query-manifest writes, with `__typename` where Apollo Client asks for it;
+    `relay` is a JSON object from id to text.
+    """
+    from bff.app import schema_modules
+    from bff.core.telemetry import Telemetry
+    from bff.graphql.compose import SchemaError, compose
+    from bff.graphql.documents import Documents
+    from bff.graphql.trusted import manifest, read
+
+    settings = _config(config, profile)
+    try:
+        text = manifest(source, format)
+        schema = compose(schema_modules(settings))._schema  # noqa: SLF001 - strawberry has no other way to it
+        Documents(schema, settings.graphql, Telemetry(), read(source))
+    except SchemaError as error:
+        _fail(str(error))
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    output.write_text(text, encoding="utf-8")
+    typer.echo(f"wrote {output}")
 
 
 @keys_commands.command("create")

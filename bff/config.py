@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -98,7 +99,8 @@ class Config(Settings):
             cost=0,
         )
         own = [assets] if self.graphql.ide else []
-        return [graphql, *own, *self._documents(), *(route(each) for each in self.routes)]
+        by_id = replace(graphql, path=f"{graphql.path.rstrip('/')}/{{id}}")
+        return [graphql, by_id, *own, *self._documents(), *(route(each) for each in self.routes)]
 
     def _documents(self) -> Iterable[Route]:
         if path := self.auth.metadata_path:

@@ -48,7 +48,7 @@ def shop(real_services):
 def test_check_says_that_a_configuration_is_fine(config):
     ran = bff("check", "-c", str(config))
     assert ran.exit_code == 0
-    assert ran.stdout == f"{config}: fine, 4 services and 5 routes\n"
+    assert ran.stdout == f"{config}: fine, 4 services and 6 routes\n"
 
 
 def test_the_projects_own_configuration_is_fine_in_both_profiles():
@@ -114,11 +114,11 @@ def test_routes_lists_what_answers_where_and_who_may_pass(config):
     assert ran.exit_code == 0
     head, *rows = [line.split() for line in ran.stdout.splitlines()]
     assert head == ["NAME", "METHODS", "PATH", "TO", "NEEDS", "COST"]
-    assert [row[0] for row in rows] == ["graphql", "users", "products", "orders", "payments"]
-    orders = " ".join(rows[3])
+    assert [row[0] for row in rows] == ["graphql", "graphql", "users", "products", "orders", "payments"]
+    orders = " ".join(rows[4])
     for part in ("/api/orders/{rest*}", "orders /orders/{rest}", "orders:read", "orders:write", "2"):
         assert part in orders
-    assert "nothing" in rows[2]
+    assert "nothing" in rows[3]
 
 
 def test_schema_export_prints_the_schema_and_nothing_else(config):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -21,6 +22,7 @@ from graphql import (
     Visitor,
     parse,
     specified_rules,
+    strip_ignored_characters,
     validate,
     visit,
 )
@@ -32,18 +34,24 @@ from bff.core.expressions import of_caller
 from bff.core.identity import Caller
 from bff.core.telemetry import Telemetry
 from bff.graphql import GraphQLSettings, RuleModes
+from bff.graphql.request import Request
 from bff.graphql.rules import DEEPEST, Broken, Survey, broken, broken_by, dangerous, survey, too_deep, too_many_tokens
+from bff.graphql.trusted import DocumentsError, Trusted, sha256_of
 
 _SET = tuple(RuleModes.model_fields)
 _RULES = ("cycle", *_SET)
 _MOST_ERRORS = 5
+_NAMED = 20  # operations of a document, in a line of the log
+_OF_THE_REQUEST = {
+    Code.PERSISTED_QUERY_HASH_MISMATCH,
+    Code.PERSISTED_QUERY_ID_REQUIRED,
+    Code.QUERY_NOT_IN_SAFELIST,
+}
 _COMPARISONS = 50_000  # of fields with each other: some 50 ms of work, and far more than applications' documents need
 
 
 class DocumentRefused(GatewayError):
     """A document that cannot be executed, with all reasons; the same for everybody who sends it."""
-
-    status = 400
 
     def __init__(self, code: Code, errors: list[GraphQLError], rule: str | None = None) -> None:
         super().__init__(errors[0].message)
@@ -51,9 +59,23 @@ class DocumentRefused(GatewayError):
         self.errors = errors
         self.rule = rule
 
+    @property
+    def status(self) -> int:  # type: ignore[override]
+        """Clients look for the hash that is not known in an answer that is fine otherwise."""
+        return 200 if self.code is Code.PERSISTED_QUERY_NOT_FOUND else 400
+
+    @property
+    def status_in_json(self) -> int:
+        """The status where the answer is `application/json`: 400 only for what is wrong with the request as such."""
+        return 400 if self.code in _OF_THE_REQUEST else 200
+
     @classmethod
     def by(cls, rule: Broken) -> DocumentRefused:
         return cls(rule.code, [GraphQLError(rule.detail)], rule.rule)
+
+    @classmethod
+    def since(cls, code: Code, detail: str) -> DocumentRefused:
+        return cls(code, [GraphQLError(detail)])
 
 
 @dataclass(frozen=True)
@@ -72,6 +94,7 @@ class Document:
         operations: by name; the anonymous one is "".
         broken: the names of the rules that it breaks, each of them once, where they are only measured.
         deferring: what was parsed, if it defers something.
+        trusted: whether it is one of the trusted documents.
     """
 
     node: DocumentNode
@@ -79,6 +102,7 @@ class Document:
     operations: dict[str, Operation] = field(default_factory=dict)
     broken: frozenset[str] = frozenset()
     deferring: DocumentNode | None = None
+    trusted: bool = False
 
     @cached_property
     def literals(self) -> tuple[str, ...]:
@@ -125,10 +149,16 @@ class Documents:
     Args:
         schema: that they are to fit.
         settings: their bounds, and whether `__schema` and `__type` may be asked for.
-        telemetry: where documents that break a rule are counted.
+        telemetry: where documents that break a rule, and those that are not trusted, are counted.
+        trusted: documents that are served by id, and are exempt from what only bounds strangers.
+
+    Raises:
+        DocumentsError: a trusted document cannot be executed.
     """
 
-    def __init__(self, schema: GraphQLSchema, settings: GraphQLSettings, telemetry: Telemetry) -> None:
+    def __init__(
+        self, schema: GraphQLSchema, settings: GraphQLSettings, telemetry: Telemetry, trusted: Iterable[Trusted] = ()
+    ) -> None:
         self._schema = schema
         self._memory = settings.memory
         self._limits = settings.limits
@@ -142,6 +172,59 @@ class Documents:
             "graphql_documents_over_limit", "Documents that break a rule.", ["rule"], registry=telemetry.registry
         )
         self._over = {rule: over.labels(rule) for rule in _RULES}
+        self._mode = settings.documents.mode
+        self._id_required = settings.documents.require_id and self._mode == "enforce"
+        self._registers = settings.apq and self._mode != "enforce"
+        self._log = telemetry.log
+        self._untrusted = Counter(
+            "graphql_untrusted_documents",
+            "Requests whose document is not trusted, where that is logged or refused.",
+            registry=telemetry.registry,
+        )
+        self._registered: dict[str, str] = {}
+        self._by_id: dict[str, Document] = {}
+        self._by_text: dict[str, Document] = {}
+        self._trust(trusted)
+
+    def find(self, request: Request) -> Document:
+        """The document of a request, by its text or by what stands for it.
+
+        Raises:
+            DocumentRefused: there is none, or it may not be executed.
+        """
+        if request.id is not None:
+            document = self._identified(request)
+        elif self._id_required:
+            raise DocumentRefused.since(
+                Code.PERSISTED_QUERY_ID_REQUIRED, "Only trusted documents are served here: send the id of one"
+            )
+        else:
+            document = self.document(request.query)
+        if self._mode == "log" and not document.trusted:
+            self._untrusted.inc()
+        return document
+
+    def _identified(self, request: Request) -> Document:
+        id = request.id or ""
+        if request.hashed and request.query and sha256_of(request.query) != id.lower():
+            raise DocumentRefused.since(Code.PERSISTED_QUERY_HASH_MISMATCH, "The hash is not the SHA-256 of the query")
+        trusted = self._by_id.get(id) or self._by_id.get(id.removeprefix("sha256:"))
+        if trusted is not None:
+            return trusted
+        if request.query and not self._id_required:
+            document = self.document(request.query)
+            if request.hashed and self._registers:
+                self._registered[id.lower()] = request.query
+            return document
+        text = self._registered.get(id.lower())
+        if text is not None:
+            return self.document(text)
+        if self._mode == "enforce":
+            self._untrusted.inc()
+            raise DocumentRefused.since(Code.QUERY_NOT_IN_SAFELIST, "No trusted document has this id")
+        # The two messages that clients of automatic persisted queries know: send the text too; never mind hashes.
+        said = "PersistedQueryNotFound" if self._registers else "PersistedQueryNotSupported"
+        raise DocumentRefused.since(Code.PERSISTED_QUERY_NOT_FOUND, said)
 
     def document(self, text: str) -> Document:
         """What `text` says.
@@ -156,10 +239,14 @@ class Documents:
             except DocumentRefused as refused:
                 refused.__context__ = None
                 known = refused
-            self._keep(text, known)
+            # What strangers send is not to drive out what applications do.
+            if not isinstance(known, DocumentRefused) or known.code is not Code.QUERY_NOT_IN_SAFELIST:
+                self._keep(text, known)
         else:
             self._known.move_to_end(text)
         if isinstance(known, DocumentRefused):
+            if known.code is Code.QUERY_NOT_IN_SAFELIST:
+                self._untrusted.inc()
             if known.rule is not None:
                 self._over[known.rule].inc()
             # It is raised many times: without this it would hold on to the frames of all of them.
@@ -187,16 +274,48 @@ class Documents:
         allowed = self._introspection
         return allowed if isinstance(allowed, bool) else allowed.holds({"caller": of_caller(caller)})
 
+    def _trust(self, documents: Iterable[Trusted]) -> None:
+        problems: dict[str, None] = {}
+        for each in documents:
+            try:
+                document = self._by_text.get(each.text) or self._valid(parse(each.text), None)
+            except (DocumentRefused, GraphQLSyntaxError) as error:
+                reasons = error.errors if isinstance(error, DocumentRefused) else [error]
+                problems |= dict.fromkeys(f"{each.where}: {reason.message}" for reason in reasons)
+                continue
+            document = replace(document, trusted=True)
+            self._by_text[each.text] = self._by_text[strip_ignored_characters(each.text)] = document
+            for id in {each.id or "", sha256_of(each.text)} - {""}:
+                if self._by_id.setdefault(id, document).node != document.node:
+                    problems[f"{each.where}: another document has the id {id}"] = None
+        if problems:
+            raise DocumentsError(problems)
+
     def _prepare(self, text: str) -> Document:
+        if self._by_text:
+            trusted = self._by_text.get(text) or self._by_text.get(_stripped(text))
+            if trusted is not None:
+                return trusted
+        if self._mode == "enforce":
+            raise DocumentRefused.since(Code.QUERY_NOT_IN_SAFELIST, "Only trusted documents are served here")
         over: list[Broken] = []
         node = self._parsed(text, over)
+        document = self._valid(node, over)
+        if self._mode == "log":
+            self._log.warning(
+                "untrusted document", hash=sha256_of(text), operations=sorted(document.operations)[:_NAMED]
+            )
+        return document
+
+    def _valid(self, node: DocumentNode, over: list[Broken] | None) -> Document:
         found = survey(node)
         if found.extent.introspects and self._introspection is False:
             raise _no_introspection()
-        over += (each for each in broken(found, self._limits) if self._modes[each.rule] != "off")
-        for each in over:
-            if self._modes[each.rule] == "enforce":
-                raise DocumentRefused.by(each)
+        if over is not None:
+            over += (each for each in broken(found, self._limits) if self._modes[each.rule] != "off")
+            for each in over:
+                if self._modes[each.rule] == "enforce":
+                    raise DocumentRefused.by(each)
         if danger := dangerous(found):
             raise DocumentRefused.by(danger)
         errors = validate(
@@ -211,7 +330,7 @@ class Documents:
         kinds = {name: Operation(name, kind) for name, kind in named.items()}
         whole: DocumentNode = visit(node, _Undeferred()) if found.extent.directives else node
         deferring = None if whole is node else node
-        return Document(whole, found, kinds, frozenset(each.rule for each in over), deferring)
+        return Document(whole, found, kinds, frozenset(each.rule for each in over or ()), deferring)
 
     def _parsed(self, text: str, over: list[Broken]) -> DocumentNode:
         try:
@@ -232,6 +351,16 @@ class Documents:
         while len(self._known) > self._memory.max_documents or self._bytes > self._memory.max_size:
             oldest, _ = self._known.popitem(last=False)
             self._bytes -= len(oldest)
+            if self._registered:
+                self._registered.pop(sha256_of(oldest), None)
+
+
+def _stripped(text: str) -> str:
+    """The text as it would be without comments and spacing; nothing, if it cannot be read."""
+    try:
+        return strip_ignored_characters(text)
+    except GraphQLSyntaxError:
+        return ""
 
 
 def _no_introspection() -> DocumentRefused:

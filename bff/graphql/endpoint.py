@@ -7,6 +7,7 @@ cannot be executed, as that specification has it for older clients.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from urllib.parse import unquote_to_bytes
 
 import orjson
 from graphql import OperationType
@@ -55,7 +56,7 @@ class Endpoint:
             else:
                 check_body(headers)
                 body = await client.whole_body(scope["bff.origin"].deadline)
-                asked = from_json(body, self._max_operations)
+                asked = from_json(body, self._max_operations, _id(scope))
             if isinstance(asked, list):
                 await _answer(send, 200, media_type, await self._respond_to_all(scope, asked))
                 return
@@ -65,10 +66,21 @@ class Endpoint:
             await _answer(send, status, media_type, result)
 
     def _from_query(self, scope: Scope, headers: Mapping[bytes, bytes]) -> Request:
-        request = from_query(scope["query_string"])
-        if self._get == "guarded" and not preflighted(headers):
-            raise CsrfPrevented(f"A GET needs one of the headers {', '.join(PREFLIGHT)}, with any value")
+        request = from_query(scope["query_string"], _id(scope))
+        if request.query and not self._may_get(headers):
+            raise _forged()
         return request
+
+    def _may_get(self, headers: Mapping[bytes, bytes]) -> bool:
+        return self._get is True or preflighted(headers)
+
+    def _check_get(self, scope: Scope, prepared: Prepared) -> None:
+        if prepared.operation.type is not OperationType.QUERY:
+            raise MethodNotAllowed("Only queries are run by GET: send this by POST", headers={"Allow": "POST"})
+        # What the application itself has written, another site may as well make its users ask for; and nothing else,
+        # since anybody can register a document by its hash.
+        if not prepared.document.trusted and not self._may_get(head(scope).values):
+            raise _forged()
 
     async def _respond(self, scope: Scope, request: Request, media_type: str, send: Send) -> tuple[int, Result] | None:
         """The status and body that the request comes to; None if it was answered in parts already."""
@@ -77,9 +89,9 @@ class Endpoint:
             prepared = self._execution.prepare(request, origin.caller)
         except DocumentRefused as error:
             scope["bff.code"] = error.code
-            return (400 if media_type == GRAPHQL_JSON else 200), refused(error)
-        if scope["method"] == "GET" and prepared.operation.type is not OperationType.QUERY:
-            raise MethodNotAllowed("Only queries are run by GET: send this by POST", headers={"Allow": "POST"})
+            return (error.status if media_type == GRAPHQL_JSON else error.status_in_json), refused(error)
+        if scope["method"] == "GET":
+            self._check_get(scope, prepared)
         if inspect := scope.get("bff.inspect"):
             inspect(prepared.document.literals, request.variables)
         scope["bff.operation"] = prepared.operation.name
@@ -95,7 +107,7 @@ class Endpoint:
     async def _respond_to_all(self, scope: Scope, requests: list[Request]) -> list[Result]:
         """The results of a batch, in its order; one that is refused keeps no other from being answered."""
         origin: Origin = scope["bff.origin"]
-        scope["bff.operation"] = "batch"
+        scope["bff.operation"], inspect = "batch", scope.get("bff.inspect")
         results: list[Result] = [{}] * len(requests)
         prepared: dict[int, Prepared] = {}
         for at, request in enumerate(requests):
@@ -104,10 +116,23 @@ class Endpoint:
             except DocumentRefused as error:
                 scope["bff.code"] = error.code
                 results[at] = refused(error)
+                continue
+            if inspect:
+                inspect(prepared[at].document.literals, request.variables)
         answers = await self._execution.answer_all(list(prepared.values()), origin)
         for at, result in zip(prepared, answers, strict=True):
             results[at] = result
         return results
+
+
+def _forged() -> CsrfPrevented:
+    return CsrfPrevented(f"A GET needs one of the headers {', '.join(PREFLIGHT)}, with any value")
+
+
+def _id(scope: Scope) -> str | None:
+    """What follows `graphql.path`: the id of a document."""
+    captured: bytes | None = scope["bff.captured"].get("id")
+    return unquote_to_bytes(captured).decode() if captured else None
 
 
 async def _answer(send: Send, status: int, media_type: str, result: Result | list[Result]) -> None:

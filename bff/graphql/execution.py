@@ -71,7 +71,7 @@ class Execution:
         Raises:
             DocumentRefused: it cannot be executed.
         """
-        document = self._documents.document(request.query)
+        document = self._documents.find(request)
         operation = document.operation(request.operation_name)
         self._documents.judge(document, request.variables, caller)
         return Prepared(document, operation, request)

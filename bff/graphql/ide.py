@@ -69,7 +69,7 @@ class Ide:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if "asset" in scope["bff.captured"]:
             response = await self._file(scope["path"].rpartition("/")[2], scope)
-        elif _is_for_browsers(scope):
+        elif not scope["bff.captured"] and _is_for_browsers(scope):
             response = await self._page()
         else:
             await self.app(scope, receive, send)

@@ -30,11 +30,21 @@ _SIMPLE = frozenset({"application/x-www-form-urlencoded", "multipart/form-data",
 
 
 class Request(NamedTuple):
-    """The parameters of a request (§4.1.1)."""
+    """The parameters of a request (§4.1.1).
+
+    Attributes:
+        query: a document's text; "" where only an id is given.
+        variables: by name.
+        operation_name: which operation of the document; None where it has only one.
+        id: what stands for the document, or None: from `documentId`, `id`, the path, or `extensions.persistedQuery`.
+        hashed: whether `id` is from the extension, and so the hash of `query` where both are given.
+    """
 
     query: str
     variables: dict[str, Any]
     operation_name: str | None
+    id: str | None = None
+    hashed: bool = False
 
 
 @lru_cache(256)
@@ -97,8 +107,8 @@ def _content_type(headers: Mapping[bytes, bytes]) -> list[str]:
     return [part.strip() for part in headers.get(b"content-type", b"").decode("latin-1").lower().split(";")]
 
 
-def from_query(query_string: bytes) -> Request:
-    """The request that a GET's query string is (§5.3).
+def from_query(query_string: bytes, id: str | None = None) -> Request:
+    """The request that a GET's query string is (§5.3), with the document's `id` from the path, if there is one.
 
     Raises:
         BadRequest: it is none.
@@ -111,11 +121,16 @@ def from_query(query_string: bytes) -> Request:
     for name in ("variables", "extensions"):
         if given.get(name):
             given[name] = _json(given[name].encode(), f"`{name}`")
-    return _checked(given)
+    return from_parameters(given, id)
 
 
-def from_json(body: bytes, max_operations: int) -> Request | list[Request]:
+def from_json(body: bytes, max_operations: int, id: str | None = None) -> Request | list[Request]:
     """The request that a POST's body is (§5.4), or the requests: an array of them, as Apollo's batch link sends.
+
+    Args:
+        body: JSON in UTF-8.
+        max_operations: of an array.
+        id: of the document, from the path.
 
     Raises:
         BadRequest: it is none, or one of them is none.
@@ -123,14 +138,14 @@ def from_json(body: bytes, max_operations: int) -> Request | list[Request]:
     """
     given = _json(body, "The body")
     if isinstance(given, dict):
-        return _checked(given)
+        return from_parameters(given, id)
     if not isinstance(given, list) or not given or not all(isinstance(each, dict) for each in given):
         raise BadRequest("The body must be a JSON object with a `query`")
     if len(given) > max_operations:
         raise LimitExceeded(
             Code.MAX_BATCH_LIMIT, f"There are {len(given)} operations in one request; {max_operations} are allowed"
         )
-    return [_checked(each) for each in given]
+    return [from_parameters(each, id) for each in given]
 
 
 def _json(text: bytes, what: str) -> Any:
@@ -141,14 +156,37 @@ def _json(text: bytes, what: str) -> Any:
         raise BadRequest(f"{what} is not well-formed JSON: {error.msg} at character {error.pos}") from None
 
 
-def _checked(given: dict[str, Any]) -> Request:
+def from_parameters(given: dict[str, Any], id: str | None = None) -> Request:
+    """The request of these parameters, however they came.
+
+    Raises:
+        BadRequest: one of them is not what it has to be, or there is neither a document nor an id.
+    """
     query, variables, name = given.get("query"), given.get("variables"), given.get("operationName")
-    if not isinstance(query, str) or not query:
-        raise BadRequest("`query` must be a string with a GraphQL document")
+    extensions = given.get("extensions")
     if variables is not None and not isinstance(variables, dict):
         raise BadRequest("`variables` must be an object")
     if name is not None and not isinstance(name, str):
         raise BadRequest("`operationName` must be a string")
-    if not isinstance(given.get("extensions"), dict | None):
+    if extensions is not None and not isinstance(extensions, dict):
         raise BadRequest("`extensions` must be an object")
-    return Request(query, variables or {}, name or None)
+    hash = _hash(extensions) if extensions else None
+    named = id or given.get("documentId") or given.get("id")
+    if not isinstance(named, str):
+        named = None
+    elif hash and named != hash:
+        raise BadRequest("The request names two documents: `extensions.persistedQuery` and another id differ")
+    if not (query is None and (named or hash)) and (not isinstance(query, str) or not query):
+        raise BadRequest("`query` must be a string with a GraphQL document, or `documentId` the id of one")
+    return Request(query or "", variables or {}, name or None, named or hash, hash is not None)
+
+
+def _hash(extensions: dict[str, Any]) -> str | None:
+    """The hash of an automatic persisted query, or the id that clients put in its place."""
+    persisted = extensions.get("persistedQuery")
+    if persisted is None:
+        return None
+    hash = persisted.get("sha256Hash") if isinstance(persisted, dict) else None
+    if not isinstance(hash, str) or not hash or persisted.get("version", 1) != 1:
+        raise BadRequest("`extensions.persistedQuery` must be an object with `version` 1 and a `sha256Hash`")
+    return hash

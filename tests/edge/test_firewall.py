@@ -187,3 +187,11 @@ def test_hostile_text_is_read_in_time_that_grows_with_its_length_alone(inspectio
 def test_every_rule_has_an_id_of_its_own_and_compiles():
     ids = [rule.id for rule in rules()]
     assert len(ids) == len(set(ids))
+
+
+async def test_an_attack_in_one_operation_of_a_batch_is_refused():
+    shop = gateway(firewall={"mode": "block"})
+    batch = [{"query": "{ __typename }"}, {"query": "{ product(id: \"x' OR '1'='1\") { id } }"}]
+    response = await shop.client.post("/graphql", json=batch, headers=operator())
+    assert response.status_code == 403
+    assert shop.services.calls == []
