@@ -25,7 +25,7 @@ Asymmetric = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES25
 
 _SECRET_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}  # RFC 7518 §3.2: as long as the hash
 _TYPES = frozenset({"jwt", "at+jwt", "application/at+jwt"})
-_PARTS = re.compile(rb"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
+_PARTS = re.compile(rb"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]*)\.([A-Za-z0-9_-]+)")
 
 
 class IssuerSettings(Settings):
@@ -180,16 +180,29 @@ def peek(token: bytes) -> tuple[dict[str, Any], str] | None:
 
     None for what has not the form of a JWT with an issuer.
     """
-    parts = _PARTS.fullmatch(token)
-    if not parts:
-        return None
     try:
-        header, payload, _ = (_decoded(part) for part in parts.groups())
-        header, payload = orjson.loads(header), orjson.loads(payload)
+        header, payload = split(token)
+        claims = orjson.loads(payload)
     except ValueError:
         return None
-    issuer = payload.get("iss") if isinstance(payload, dict) else None
-    return (header, issuer) if isinstance(header, dict) and isinstance(issuer, str) else None
+    issuer = claims.get("iss") if isinstance(claims, dict) else None
+    return (header, issuer) if isinstance(issuer, str) else None
+
+
+def split(token: bytes) -> tuple[dict[str, Any], bytes]:
+    """The header and the payload of a JWS in its compact form (RFC 7515 §3.1).
+
+    Raises:
+        ValueError: it has not that form.
+    """
+    parts = _PARTS.fullmatch(token)
+    if not parts:
+        raise ValueError("not three parts in base64url")
+    header, payload, _ = (_decoded(part) for part in parts.groups())
+    said = orjson.loads(header)
+    if not isinstance(said, dict):
+        raise ValueError("the header is no object")  # noqa: TRY004 - it came from outside
+    return said, payload
 
 
 def judged(header: dict[str, Any], algorithms: Iterable[str]) -> str:

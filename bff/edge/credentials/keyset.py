@@ -17,7 +17,6 @@ from bff.edge.credentials.jwk import Kid, usable
 from bff.edge.credentials.provider import Provider, ProviderFailed
 
 _MAX_KID = 256
-_COLD_PAUSE = 1.0  # between fetches as long as there are no keys at all, and nobody can be served
 
 
 class KeySetSettings(Settings):
@@ -28,6 +27,8 @@ class KeySetSettings(Settings):
     honoured for longer than this and one fetch."""
     cooldown: Duration = 30.0
     """Between fetches that fail, and between those for a `kid` that is not in the set: clients make those up."""
+    retry: Duration = 1.0
+    """Between any two fetches; no longer as long as there are no keys at all, and nobody can be served."""
     unknown_for: Duration = 120.0
     """How long such a `kid` is remembered, and not asked for again."""
     timeout: Duration = 2.0
@@ -101,14 +102,14 @@ class KeySet:
         now = self._timer()
         if now - self._unknown.get(kid, -inf) < self._settings.unknown_for or len(kid or "") > _MAX_KID:
             return None
-        if self._keys and now - self._sought >= self._settings.cooldown and now - self._tried >= _COLD_PAUSE:
+        if self._keys and now - self._sought >= self._settings.cooldown and now - self._tried >= self._settings.retry:
             self._sought = now
             self._fetch()
         if self._task and not self._task.done():
             # Not awaited itself: a waiter that is cancelled would take the fetch of all the others with it.
             await asyncio.wait({self._task}, timeout=self._settings.timeout)
         if not self._keys:
-            raise UpstreamUnavailable("identity", "Tokens cannot be checked now: try again", retry_after=_COLD_PAUSE)
+            raise UpstreamUnavailable("identity", "Tokens cannot be checked now: try again", retry_after=1)
         key = self._keys.get((kid, algorithm))
         if key is None and self._loaded >= now:
             self._remember_unknown(kid, now)
@@ -121,7 +122,7 @@ class KeySet:
             del self._unknown[next(iter(self._unknown))]
 
     def _pause(self) -> float:
-        return self._settings.cooldown if self._keys else _COLD_PAUSE
+        return self._settings.cooldown if self._keys else self._settings.retry
 
     def _fetch(self) -> None:
         """One at a time, whatever it was asked for."""
