@@ -6,7 +6,7 @@ import asyncio
 import os
 import secrets
 import sys
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib import import_module
 from importlib.util import find_spec
@@ -199,17 +199,16 @@ class Fronts:
         self.fronts = fronts
         self.forwards = forwards
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         route = scope.get("bff.route")
         if route is None:
-            await self.app(scope, receive, send)
-            return
+            return self.app(scope, receive, send)
         if scope["type"] == "websocket":
             raise NotFound("There are no websockets here")
         deadline = asyncio.get_running_loop().time() + route.timeout
         own = tuple(each for each in scope["headers"] if each[0] in CREDENTIALS) if self.forwards else ()
         scope["bff.origin"] = Origin(scope["bff.caller"], scope["bff.trace"], scope["bff.request_id"], deadline, own)
-        await self.fronts[route.front](scope, receive, send)
+        return self.fronts[route.front](scope, receive, send)
 
 
 def schema_modules(config: Config) -> list[ModuleType]:

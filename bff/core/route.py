@@ -17,6 +17,9 @@ class Front(StrEnum):
     REST = "rest"
     OWN = "own"
 
+    # The text's own, straight: an enum's hashes its name each time, by a call of Python.
+    __hash__ = str.__hash__
+
 
 @dataclass(frozen=True, slots=True)
 class Route:

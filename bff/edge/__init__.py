@@ -34,7 +34,10 @@ def layers(
     telemetry: Telemetry,
     random: Random,
 ) -> list[Middleware]:
-    """Outermost first. The order is policy; each line says why it is where it is."""
+    """Outermost first. The order is policy; each line says why it is where it is.
+
+    A layer that has nothing to do on the way back is no coroutine: it returns the next one's, and is gone.
+    """
     return [
         # Sees the final status: requests that are refused or fail below are traffic too.
         Middleware(Observe, settings=observability, telemetry=telemetry, random=random),

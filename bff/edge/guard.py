@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Awaitable, Collection
 from itertools import chain
 from typing import Annotated
 from urllib.parse import unquote_to_bytes
@@ -64,10 +64,9 @@ class Guard:
         self.app = app
         self.settings = settings
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "lifespan":
-            await self.app(scope, receive, send)
-            return
+            return self.app(scope, receive, send)
         if (refusal := scope.get("bff.refusal")) is not None:
             raise refusal  # the server could not make a request of what came
         _check_target(scope["raw_path"], scope["query_string"])
@@ -78,7 +77,7 @@ class Guard:
             said = head(scope)
             _check_framing(said, scope["http_version"])
             receive = bounded_receive(said, receive, self.settings.max_body)
-        await self.app(scope, receive, send)
+        return self.app(scope, receive, send)
 
 
 def _check_target(path: bytes, query: bytes) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bff.core.answer import answer_of
@@ -19,10 +21,10 @@ class Hardening:
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "http":
             defaults = answer_of(scope).defaults
             defaults.append(_ALWAYS)
             if not _CREDENTIALS.isdisjoint(head(scope).values):
                 defaults.append(_FOR_ONE)
-        await self.app(scope, receive, send)
+        return self.app(scope, receive, send)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from limits import (
@@ -140,16 +140,14 @@ class Limits:
         self.admitted = {tier: decisions.labels(tier, "admitted") for tier in tiers}
         self.refused = {tier: decisions.labels(tier, "refused") for tier in tiers}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] != "http" or self.mode == "off":
-            await self.app(scope, receive, send)
-            return
+            return self.app(scope, receive, send)
         caller: Caller = scope["bff.caller"]
         tier = caller.tier if caller.tier in self.accounts else "default"
         account = self.accounts.get(tier)
         if account is None or not account.windows:
-            await self.app(scope, receive, send)
-            return
+            return self.app(scope, receive, send)
         key = f"address:{scope['client'][0]}" if caller.is_anonymous and scope.get("client") else caller.account
         refusing = account.take(key, scope["bff.route"].cost)
         headers = account.headers(key, self.clock())
@@ -157,7 +155,7 @@ class Limits:
         if refusing and self.mode == "enforce":
             raise self._refusal(refusing, key, headers)
         answer_of(scope).headers += headers
-        await self.app(scope, receive, send)
+        return self.app(scope, receive, send)
 
     def _refusal(self, window: Window, key: str, headers: list[tuple[bytes, bytes]]) -> RateLimited:
         _, seconds = window.state(key, self.clock())
@@ -178,10 +176,10 @@ class AddressLimit:
         self.clock = clock
         self.window = Window("address", settings.per_address, _limiter(settings))
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "http" and self.mode == "enforce" and (client := scope.get("client")):
             address = client[0]
             if not self.window.spend(address, 1):
                 _, seconds = self.window.state(address, self.clock())
                 raise RateLimited(f"More than {self.window.rate} requests from this address", retry_after=seconds)
-        await self.app(scope, receive, send)
+        return self.app(scope, receive, send)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -237,22 +237,24 @@ class Routing:
         self.app = app
         self.matcher = matcher
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "lifespan":
-            await self.app(scope, receive, send)
-            return
+            return self.app(scope, receive, send)
         method = scope.get("method", "GET")  # a websocket's handshake is a GET
         allowed: set[str] = set()
         for match in self.matcher.matches(scope["raw_path"]):
             if method in match.methods:
                 scope["bff.route"], scope["bff.captured"] = match.route, match.captured
-                await self.app(scope, receive, send)
-                return
+                return self.app(scope, receive, send)
             allowed |= match.methods
         if not allowed:
             raise NotFound("There is nothing at this path")
         allow = ", ".join(sorted(allowed | {"OPTIONS"}))
         if method != "OPTIONS":
             raise MethodNotAllowed(f"This path answers {allow}", headers={"allow": allow})
-        await send({"type": "http.response.start", "status": 204, "headers": [(b"allow", allow.encode())]})
-        await send({"type": "http.response.body"})
+        return _say_what_is_allowed(allow, send)
+
+
+async def _say_what_is_allowed(methods: str, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 204, "headers": [(b"allow", methods.encode())]})
+    await send({"type": "http.response.body"})

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from functools import cache, lru_cache
 from typing import cast
 
 import httpx
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from bff.core.errors import NotFound, UpstreamFailed
 from bff.core.receive import Client
@@ -29,6 +29,7 @@ _HOP_BY_HOP = frozenset(
         b"upgrade",
     }
 )
+_CONNECTION = len(b"connection")
 _OURS = frozenset(
     {
         b"host",
@@ -93,10 +94,7 @@ class Passthrough:
             method, headers = scope["method"], _request_headers(scope)
             headers += _framing(method, headers, content)
             response = await service.send(method, _target(route, scope), headers, content, origin)
-            try:
-                await _relay(service.name, route, response, send, client)
-            finally:
-                await response.aclose()
+            await _relay(service.name, route, response, send, client)
 
 
 # What goes up.
@@ -128,9 +126,9 @@ def _pieces(rewrite: str) -> list[tuple[bytes, str]]:
 def _request_headers(scope: Scope) -> Headers:
     given: Headers = scope["headers"]
     headers = _end_to_end(given, _goes_up)
-    version = scope["http_version"].encode()
     via = [value for name, value in given if name == b"via"]
-    headers += ((b"via", b", ".join([*via, version + b" bff"])), (b"x-forwarded-proto", scope["scheme"].encode()))
+    headers.append((b"via", b", ".join([*via, scope["http_version"].encode() + b" bff"])))
+    headers.append((b"x-forwarded-proto", scope["scheme"].encode()))
     if scope.get("client"):
         headers.append((b"x-forwarded-for", scope["client"][0].encode()))
     return headers
@@ -148,21 +146,20 @@ def _framing(method: str, headers: Headers, content: bytes | AsyncIterator[bytes
 
 
 @lru_cache(maxsize=1024)
-def _goes_up(name: bytes) -> bool:
+def _goes_up(given: bytes) -> bytes | None:
+    """The name that it goes on under, in lower case as ASGI has them; None if it does not."""
     # Many servers read x_auth_subject and X-Auth-Subject as one name.
-    name = name.replace(b"_", b"-")
-    return name not in _HOP_BY_HOP and name not in _OURS and not name.startswith(_OURS_BY_PREFIX)
+    name = given.lower().replace(b"_", b"-")
+    stays = name in _HOP_BY_HOP or name in _OURS or name.startswith(_OURS_BY_PREFIX)
+    return None if stays else given.lower()
 
 
-def _end_to_end(headers: Iterable[tuple[bytes, bytes]], passes: Callable[[bytes], bool]) -> Headers:
-    """Those that go on, their names in lower case as ASGI has them."""
-    kept, named = [], b""
-    for given, value in headers:
-        name = given.lower()
-        if passes(name):
-            kept.append((name, value))
-        elif name == b"connection":
-            named += b"," + value
+def _end_to_end(headers: Headers, verdict: Callable[[bytes], bytes | None]) -> Headers:
+    """Those that go on."""
+    kept = [(name, value) for given, value in headers if (name := verdict(given)) is not None]
+    named = b",".join(
+        [value for given, value in headers if len(given) == _CONNECTION and given.lower() == b"connection"]
+    )
     if named:
         hops = {name.strip().lower() for name in named.split(b",")}
         kept = [header for header in kept if header[0] not in hops]
@@ -173,6 +170,28 @@ def _end_to_end(headers: Iterable[tuple[bytes, bytes]], passes: Callable[[bytes]
 
 
 async def _relay(service: str, route: Route, response: httpx.Response, send: Send, client: Client) -> None:
+    whole: bytes | None = getattr(response.stream, "content", None)
+    if whole is not None:
+        start = _start(service, route, response)
+        client.served()
+        await send(start)
+        await send({"type": "http.response.body", "body": whole})
+        return
+    try:
+        await send(_start(service, route, response))
+        # An error from here on has to leave this app: the server then cuts the connection, and a part is not taken
+        # for all.
+        async for chunk in cast("httpx.AsyncByteStream", response.stream):
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    except httpx.TransportError as error:
+        raise failure(service, error) from error
+    finally:
+        await response.aclose()
+    client.served()
+    await send({"type": "http.response.body"})
+
+
+def _start(service: str, route: Route, response: httpx.Response) -> Message:
     status = response.status_code
     if status >= 500 and not route.relay_errors and not _is_problem(response):
         raise UpstreamFailed(service)
@@ -180,29 +199,15 @@ async def _relay(service: str, route: Route, response: httpx.Response, send: Sen
     if status in _BODYLESS:
         # It is the length of what is not sent; a server would wait for it.
         headers = [header for header in headers if header[0] != b"content-length"]
-    start = {"type": "http.response.start", "status": status, "headers": headers}
-    stream = cast("httpx.AsyncByteStream", response.stream)
-    whole: bytes | None = getattr(stream, "content", None)
-    if whole is not None:
-        client.served()
-        await send(start)
-        await send({"type": "http.response.body", "body": whole})
-        return
-    await send(start)
-    # An error from here on has to leave this app: the server then cuts the connection, and a part is not taken for all.
-    try:
-        async for chunk in stream:
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
-    except httpx.TransportError as error:
-        raise failure(service, error) from error
-    client.served()
-    await send({"type": "http.response.body"})
+    return {"type": "http.response.start", "status": status, "headers": headers}
 
 
 @lru_cache(maxsize=1024)
-def _comes_down(name: bytes) -> bool:
+def _comes_down(given: bytes) -> bytes | None:
+    name = given.lower()
     # Whose pages may read an answer is what `server.cors` says, and not a service behind it.
-    return name not in _HOP_BY_HOP and name not in _KEPT_INSIDE and not name.startswith(b"access-control-")
+    stays = name in _HOP_BY_HOP or name in _KEPT_INSIDE or name.startswith(b"access-control-")
+    return None if stays else name
 
 
 def _is_problem(response: httpx.Response) -> bool:

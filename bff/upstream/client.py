@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, TypeVar
+from functools import cache, cached_property
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -22,6 +22,7 @@ from bff.core.errors import (
 from bff.core.identity import Caller
 from bff.core.trace import Trace
 from bff.upstream.phases import phase_of
+from bff.upstream.wire import headers_of
 
 T = TypeVar("T")
 Headers = list[tuple[bytes, bytes]]
@@ -31,8 +32,7 @@ _EMPTY = httpx.ByteStream(b"")
 _SAFE = "-._~:@$!*()"  # what a query value may hold as it is (RFC 3986 §3.4), less what separates parameters
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """The request that services are called for: who asks, under which trace, and until when."""
 
     caller: Caller
@@ -48,7 +48,7 @@ class Origin:
         return [*self.trace.headers, (b"x-request-id", self.request_id.encode())]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Service:
     """A service for as long as the gateway runs."""
 
@@ -59,6 +59,14 @@ class Service:
     """What the service is told of who asks; where it is the same, so is the caller to that service."""
     max_batch: int = 500
     max_answer: int = 16 * 1024 * 1024
+
+    @cached_property
+    def _host(self) -> tuple[bytes, bytes]:
+        return b"host", self.base.netloc
+
+    @cached_property
+    def _path(self) -> bytes:
+        return self.base.raw_path.rstrip(b"/")
 
     async def send(
         self,
@@ -78,7 +86,9 @@ class Service:
         headers = [(b"host", self.base.netloc), *headers, *origin.headers, *self.told(origin)]
         extensions = {"target": self.base.raw_path.rstrip(b"/") + target, "deadline": origin.deadline, "whole": whole}
         # As a stream, since what httpx does with `content` (it looks for headers to add) takes three times as long.
-        request = httpx.Request(method, self.base, headers=headers, extensions=extensions, stream=_stream(content))
+        request = httpx.Request(
+            method, self.base, headers=headers_of(headers), extensions=extensions, stream=_stream(content)
+        )
         try:
             return await self.transport.handle_async_request(request)
         except httpx.TransportError as error:

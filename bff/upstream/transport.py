@@ -19,7 +19,7 @@ from bff.core.settings import Duration, Settings, Size
 from bff.upstream.connection import Bounds, Connection, Limits
 from bff.upstream.phases import Phase, failed
 from bff.upstream.pool import Occupancy, Origin, Pool, Room
-from bff.upstream.wire import Outgoing, encode
+from bff.upstream.wire import Outgoing, encode, headers_of
 
 Count = Annotated[int, Field(ge=1, le=100_000)]
 
@@ -165,7 +165,7 @@ class Transport(httpx.AsyncBaseTransport):
     def _limits_of(self, extensions: dict[str, Any]) -> Limits:
         timeout, deadline = extensions.get("timeout"), extensions.get("deadline", inf)
         if not timeout:
-            return self._limits if deadline == inf else self._limits._replace(deadline=deadline)
+            return self._limits if deadline == inf else Limits(*self._limits[:-1], deadline)
         ours = self._limits
         return Limits(
             _seconds(timeout.get("connect", ours.connect)),
@@ -192,7 +192,13 @@ async def _exchange(
         pool.release(connection)
     else:
         stream = _Arriving(connection, pool)
-    return httpx.Response(status, headers=headers, stream=stream, request=request, extensions={"http_version": version})
+    return httpx.Response(
+        status,
+        headers=headers_of(headers),
+        stream=stream,
+        request=request,
+        extensions={"http_version": version},
+    )
 
 
 def _seconds(timeout: float | None) -> float:
