@@ -3,7 +3,8 @@
 Depends on graphql-core, strawberry and msgspec, and on nothing of the gateway.
 """
 
-from bff.engine.authoring import Parents, batched
+from bff.engine.authoring import Parents, batched, batched_resolver
+from bff.engine.checks import CHECK, Check
 from bff.engine.executor import BreadthExecutor, StandardExecutor
 from bff.engine.objects import RECORD
 from bff.engine.pending import Pending, then
@@ -12,9 +13,11 @@ from bff.engine.plans import Reason
 from bff.engine.run import GUARD, Guard
 
 __all__ = [
+    "CHECK",
     "GUARD",
     "RECORD",
     "BreadthExecutor",
+    "Check",
     "Field",
     "Guard",
     "Parents",
@@ -23,5 +26,6 @@ __all__ = [
     "StandardExecutor",
     "Wrap",
     "batched",
+    "batched_resolver",
     "then",
 ]

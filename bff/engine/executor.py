@@ -12,6 +12,8 @@ from graphql import (
     ExecutionResult,
     GraphQLError,
     GraphQLObjectType,
+    GraphQLOutputType,
+    GraphQLResolveInfo,
     GraphQLSchema,
     OperationDefinitionNode,
     OperationType,
@@ -20,12 +22,14 @@ from graphql.execution.collect_fields import FieldDetails
 from graphql.execution.execute import assume_not_async_iterable, assume_not_awaitable
 from graphql.execution.executor import SELECTIONS_NESTED_TOO_DEEPLY
 from graphql.execution.incremental.incremental_executor import IncrementalExecutor
+from graphql.execution.values import get_argument_values
 from graphql.pyutils import Path
 from graphql.pyutils.is_awaitable import is_async_iterable, is_awaitable
 from strawberry.execution import optimized_is_awaitable
 from strawberry.extensions.directives import DirectivesExtension, DirectivesExtensionSync
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
+from bff.engine.checks import CHECK, Check
 from bff.engine.columns import Column
 from bff.engine.pending import Pending
 from bff.engine.places import ROOT
@@ -44,7 +48,7 @@ _PREDICATES: tuple[Any, ...] = (
 
 
 class Guarded(IncrementalExecutor):
-    """Graphql-core's executor, which asks the guards of fields."""
+    """Graphql-core's executor, which asks the guards and checks of fields."""
 
     def execute_field(
         self,
@@ -64,6 +68,25 @@ class Guarded(IncrementalExecutor):
                 self.handle_field_error(error, field.type, field_details_list, path)
                 return None
         return super().execute_field(parent_type, source, field_details_list, path, position_context)
+
+    def complete_value(
+        self,
+        return_type: GraphQLOutputType,
+        field_details_list: list[FieldDetails],
+        info: GraphQLResolveInfo[Any],
+        path: Path,
+        result: Any,
+        position_context: Any,
+    ) -> Any:
+        field = self.schema.get_field(info.parent_type, info.field_name)
+        check: Check | None = field.extensions.get(CHECK) if field else None
+        # Inside non-null and lists it is asked again, and with a type of these.
+        if field and check and return_type is field.type and not self.is_awaitable(result):
+            node = field_details_list[0].node
+            (result,) = check([result], get_argument_values(field, node, self.variable_values))
+            if isinstance(result, Exception):
+                raise result
+        return super().complete_value(return_type, field_details_list, info, path, result, position_context)
 
 
 class BreadthFirst(Guarded):

@@ -17,6 +17,7 @@ from strawberry.types.fields.resolver import StrawberryResolver
 from bff.engine import kernels
 from bff.engine.arguments import Arguments, shareable
 from bff.engine.authoring import BatchedResolver, batched_resolver, checked_results
+from bff.engine.checks import CHECK, Check, each_checked
 from bff.engine.pending import Pending, outcome
 from bff.engine.places import Place
 from bff.engine.run import GUARD, Guard, Run
@@ -54,15 +55,16 @@ def _unguarded(run: Run, field: Field) -> Resolve:
     schema = vars(run.executor.schema).get("_strawberry_schema")
     if schema is None or not isinstance(definition, StrawberryField) or not _is_bare(field, definition, schema):
         return _as_graphql_core(field)
+    check: Check | None = field.definition.extensions.get(CHECK)
     if definition.base_resolver is None:
-        return _attributes(definition)
+        return _attributes(definition, check)
     resolver = definition.base_resolver
     infos = _infos(field, definition, schema)
     arguments = Arguments(field.definition, field.nodes[0], _converter(field, definition, schema))
     batch = batched_resolver(definition)
     if batch is not None:
-        return _batched(field, batch, arguments, infos)
-    return _object_by_object(resolver, arguments, infos)
+        return _batched(field, batch, arguments, infos, check)
+    return _object_by_object(resolver, arguments, infos, check)
 
 
 def _is_bare(field: Field, definition: StrawberryField, schema: Any) -> bool:
@@ -83,7 +85,7 @@ def _type_name(name: str) -> Resolve:
     return lambda _run, objects, _place: [name] * len(objects)
 
 
-def _attributes(definition: StrawberryField) -> Resolve:
+def _attributes(definition: StrawberryField, check: Check | None) -> Resolve:
     name, read = definition.python_name, definition.default_resolver
     read_all = kernels.attributes(name) if read is getattr else None
 
@@ -101,25 +103,27 @@ def _attributes(definition: StrawberryField) -> Resolve:
                 pass
         return [read_one(each) for each in objects]
 
-    return resolve
+    if check is None:
+        return resolve
+    return lambda run, objects, place: check(resolve(run, objects, place), {})
 
 
-def _batched(field: Field, batch: BatchedResolver, arguments: Arguments, infos: Infos) -> Resolve:
+def _batched(field: Field, batch: BatchedResolver, arguments: Arguments, infos: Infos, check: Check | None) -> Resolve:
     function, info_name = batch
 
     def resolve(run: Run, objects: list[Any], place: Place) -> list[Any] | Pending[list[Any]]:
         def column(results: Any) -> list[Any]:
             try:
-                return checked_results(results, len(objects), field.full_name)
+                values = checked_results(results, len(objects), field.full_name)
             except Exception as error:  # noqa: BLE001 - the error of all of them
                 return [error] * len(objects)
+            return check(values, given) if check else values
 
         try:
             given = arguments.values(run, place)
-            if info_name:
-                given = {**given, info_name: infos(run, place)(0)}
+            passed = {**given, info_name: infos(run, place)(0)} if info_name else given
             # A list of their own, because sorting it must not shift the results of other fields.
-            results: Any = function(objects.copy(), **given)
+            results: Any = function(objects.copy(), **passed)
         except Exception as error:  # noqa: BLE001 - the error of all of them
             return [error] * len(objects)
         if run.is_awaitable(results):
@@ -129,8 +133,12 @@ def _batched(field: Field, batch: BatchedResolver, arguments: Arguments, infos: 
     return resolve
 
 
-def _object_by_object(resolver: StrawberryResolver[Any], arguments: Arguments, infos: Infos) -> Resolve:
+def _object_by_object(
+    resolver: StrawberryResolver[Any], arguments: Arguments, infos: Infos, check: Check | None
+) -> Resolve:
     function = cast("Callable[..., Any]", resolver.wrapped_func)
+    if check:
+        function = each_checked(check, function)
     takes_self = resolver.self_parameter is not None
     source_names = [each.name for each in (resolver.parent_parameter, resolver.root_parameter) if each]
     info_name = resolver.info_parameter.name if resolver.info_parameter else None
@@ -152,9 +160,12 @@ def _object_by_object(resolver: StrawberryResolver[Any], arguments: Arguments, i
 
 def _as_graphql_core(field: Field) -> Resolve:
     arguments = Arguments(field.definition, field.nodes[0])
+    check: Check | None = field.definition.extensions.get(CHECK)
 
     def resolve(run: Run, objects: list[Any], place: Place) -> list[Any]:
         function = field.definition.resolve or run.executor.field_resolver
+        if check:
+            function = each_checked(check, function)
         info = run.infos(field, place)
         return _called_for_each(
             run, objects, place, arguments, lambda row, source, given: function(source, info(row), **given)
