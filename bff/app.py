@@ -85,7 +85,9 @@ def build(
     if config.graphql.defer:
         defer.allow(schema)
     path = config.graphql.documents.path
-    documents = Documents(schema, config.graphql, telemetry, read_trusted(path) if path else ())
+    trusted = read_trusted(path) if path else ()
+    max_batch = {name: each.max_batch for name, each in config.services.items()}
+    documents = Documents(schema, config.graphql, telemetry, trusted, max_batch=max_batch)
     graphql: ASGIApp = Endpoint(Execution(schema, documents, services, telemetry), config.graphql)
     if config.graphql.ide:
         graphql = Ide(graphql, config.graphql.path, example)

@@ -5,7 +5,9 @@ from bff.engine import Parents, batched
 from bff.graphql.compose import extend, requires
 from bff.graphql.connections import Connection, Page, Slice, page_size
 from bff.graphql.context import Context, Info
+from bff.graphql.directives import Cost, ListSize
 from bff.graphql.node import Node, entity
+from bff.graphql.sources import reads
 from bff.upstream.batch import Batch, Column, batch, call
 from bff.upstream.client import Upstream
 
@@ -16,8 +18,10 @@ __all__ = [
     "Conflict",
     "Connection",
     "Context",
+    "Cost",
     "Forbidden",
     "Info",
+    "ListSize",
     "Node",
     "NotFound",
     "Page",
@@ -32,5 +36,6 @@ __all__ = [
     "entity",
     "extend",
     "page_size",
+    "reads",
     "requires",
 ]

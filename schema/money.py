@@ -4,8 +4,11 @@ from decimal import Decimal
 
 import strawberry
 
+from bff.sdk import Cost
 
-@strawberry.type
+
+# It comes with the record that holds it.
+@strawberry.type(directives=[Cost(weight="0")])
 class Money:
     amount: Decimal
     currency: str = strawberry.field(description="ISO 4217.")

@@ -9,6 +9,7 @@ from bff.sdk import (
     Connection,
     Forbidden,
     Info,
+    ListSize,
     Node,
     Parents,
     Slice,
@@ -44,7 +45,7 @@ class OrderItem:
 class Order(Node):
     status: OrderStatus
     placed_at: datetime
-    items: list[OrderItem]
+    items: list[OrderItem] = strawberry.field(directives=[ListSize(at_most=100, assumed_size=10)])
     total: Money
 
     @batched(graphql_type=User | None)

@@ -186,7 +186,9 @@ class Gateway:
         self, document: str, variables: Record | None = None, *, headers: Mapping[str, str] | None = None
     ) -> Answer:
         body = {"query": document, "variables": variables or {}}
-        return Answer(await self.client.post("/graphql", json=body, headers=dict(headers or {})))
+        answer = Answer(await self.client.post("/graphql", json=body, headers=dict(headers or {})))
+        assert b"undeclared_calls" not in self._log.getvalue(), "more calls than the bound of the operation"
+        return answer
 
     def forget(self) -> None:
         """What was seen of it so far: calls, log lines and spans."""

@@ -29,6 +29,7 @@ from strawberry.types.field import StrawberryField
 from bff.engine import GUARD, RECORD
 from bff.graphql.context import demand
 from bff.graphql.node import Entity, node_query
+from bff.graphql.weights import describe
 
 T = TypeVar("T", bound=type)
 
@@ -56,7 +57,7 @@ def extend(target: type) -> Callable[[T], T]:
     return mark
 
 
-def requires(*scopes: str) -> dict[str, frozenset[str]]:
+def requires(*scopes: str) -> dict[Any, Any]:
     """`metadata=requires("orders:write")` on a field: the scopes that a caller needs for it.
 
     A field that gives objects of an `entity` needs the entity's own scopes without saying so.
@@ -146,7 +147,9 @@ def _prepare(schema: strawberry.Schema) -> None:
         if isinstance(type_, GraphQLObjectType) and not type_.name.startswith("__"):
             for field in type_.fields.values():
                 _drop_null_defaults(field)
-                _guard(field, _needed(field, scopes))
+                needed = _needed(field, scopes)
+                _guard(field, needed)
+                describe(field, type_, needed, writes=type_ is schema._schema.mutation_type)  # noqa: SLF001
 
 
 def _drop_null_defaults(field: GraphQLField) -> None:

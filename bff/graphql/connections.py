@@ -64,6 +64,11 @@ class Slice(Generic[T]):
         """For one value of a column: an error stays one, no page is an empty one."""
         return page if isinstance(page, BaseException) else cls(page or Page([]), after)
 
+    def cut(self, most: int) -> Slice[T]:
+        """Its first `most` items; the next page begins after them."""
+        kept = self.nodes[:most]
+        return Slice(Page(kept, _cursor(kept[-1]) if kept else None), self._after)
+
     @property
     def edges(self) -> list[_Edge]:
         return [_Edge(_cursor(node), node) for node in self.nodes]

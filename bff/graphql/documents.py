@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -27,13 +27,14 @@ from graphql import (
     visit,
 )
 from graphql.validation import OverlappingFieldsCanBeMergedRule, ValidationContext
-from prometheus_client import Counter
+from prometheus_client import Counter, Histogram
 
 from bff.core.errors import Code, GatewayError
 from bff.core.expressions import of_caller
 from bff.core.identity import Caller
 from bff.core.telemetry import Telemetry
-from bff.graphql import GraphQLSettings, RuleModes
+from bff.graphql import GraphQLSettings, Mode, RuleModes
+from bff.graphql.cost import Costs, Estimate, OperationCost, too_expensive
 from bff.graphql.request import Request
 from bff.graphql.rules import DEEPEST, Broken, Survey, broken, broken_by, dangerous, survey, too_deep, too_many_tokens
 from bff.graphql.trusted import DocumentsError, Trusted, sha256_of
@@ -82,6 +83,7 @@ class DocumentRefused(GatewayError):
 class Operation:
     name: str
     type: OperationType
+    cost: OperationCost
 
 
 @dataclass(frozen=True)
@@ -151,15 +153,23 @@ class Documents:
         settings: their bounds, and whether `__schema` and `__type` may be asked for.
         telemetry: where documents that break a rule, and those that are not trusted, are counted.
         trusted: documents that are served by id, and are exempt from what only bounds strangers.
+        max_batch: keys in one batched read, by service.
 
     Raises:
         DocumentsError: a trusted document cannot be executed.
     """
 
     def __init__(
-        self, schema: GraphQLSchema, settings: GraphQLSettings, telemetry: Telemetry, trusted: Iterable[Trusted] = ()
+        self,
+        schema: GraphQLSchema,
+        settings: GraphQLSettings,
+        telemetry: Telemetry,
+        trusted: Iterable[Trusted] = (),
+        *,
+        max_batch: Mapping[str, int] | None = None,
     ) -> None:
         self._schema = schema
+        self._costs = Costs(schema, max_batch or {}, settings.limits.list_size)
         self._memory = settings.memory
         self._limits = settings.limits
         self._modes = {rule: settings.limits.mode_of(rule) for rule in _SET}
@@ -172,6 +182,12 @@ class Documents:
             "graphql_documents_over_limit", "Documents that break a rule.", ["rule"], registry=telemetry.registry
         )
         self._over = {rule: over.labels(rule) for rule in _RULES}
+        self._cost = Histogram(
+            "graphql_operation_cost",
+            "What operations that have a bound may cost.",
+            registry=telemetry.registry,
+            buckets=(1, 10, 100, 1000, 10_000, 100_000),
+        )
         self._mode = settings.documents.mode
         self._id_required = settings.documents.require_id and self._mode == "enforce"
         self._registers = settings.apq and self._mode != "enforce"
@@ -255,20 +271,28 @@ class Documents:
             self._over[rule].inc()
         return known
 
-    def judge(self, document: Document, variables: dict[str, Any], caller: Caller) -> None:
-        """Judge what one request adds to its document.
+    def judge(self, document: Document, operation: Operation, variables: dict[str, Any], caller: Caller) -> Estimate:
+        """Judge what one request adds to its document, and say what it comes to at worst.
 
         Raises:
-            DocumentRefused: its variables break a rule, or this caller may not ask for the schema.
+            DocumentRefused: with its variables it breaks a rule, or this caller may not ask for the schema.
         """
         if document.survey.extent.introspects and not self._may_introspect(caller):
             raise _no_introspection()
         for found in broken_by(variables, document.survey, self._limits) if variables else ():
-            mode = "enforce" if found.always else self._modes[found.rule]
-            if mode != "off":
-                self._over[found.rule].inc()
-            if mode == "enforce":
-                raise DocumentRefused.by(found)
+            self._break(found, "enforce" if found.always else self._modes[found.rule])
+        estimate = operation.cost.estimate(variables)
+        if estimate.cost is not None:
+            self._cost.observe(estimate.cost)
+        if expensive := too_expensive(estimate, self._limits.cost):
+            self._break(expensive, self._modes["cost"])
+        return estimate
+
+    def _break(self, rule: Broken, mode: Mode) -> None:
+        if mode != "off":
+            self._over[rule.rule].inc()
+        if mode == "enforce":
+            raise DocumentRefused.by(rule)
 
     def _may_introspect(self, caller: Caller) -> bool:
         allowed = self._introspection
@@ -325,11 +349,11 @@ class Documents:
             if errors[-1].message == "Validation aborted.":
                 errors[-1] = GraphQLError("Too many fields have the same name: whether they can be merged is not tried")
             raise DocumentRefused(Code.GRAPHQL_VALIDATION_FAILED, errors)
-        operations = [each for each in node.definitions if isinstance(each, OperationDefinitionNode)]
-        named = {each.name.value if each.name else "": each.operation for each in operations}
-        kinds = {name: Operation(name, kind) for name, kind in named.items()}
         whole: DocumentNode = visit(node, _Undeferred()) if found.extent.directives else node
         deferring = None if whole is node else node
+        operations = [each for each in whole.definitions if isinstance(each, OperationDefinitionNode)]
+        named = {each.name.value if each.name else "": each for each in operations}
+        kinds = {name: Operation(name, each.operation, self._costs.of(whole, each)) for name, each in named.items()}
         return Document(whole, found, kinds, frozenset(each.rule for each in over or ()), deferring)
 
     def _parsed(self, text: str, over: list[Broken]) -> DocumentNode:

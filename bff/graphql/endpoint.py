@@ -95,6 +95,7 @@ class Endpoint:
         if inspect := scope.get("bff.inspect"):
             inspect(prepared.document.literals, request.variables)
         scope["bff.operation"] = prepared.operation.name
+        scope["bff.cost"] = prepared.estimate.cost
         spec = accepted(head(scope).values.get(b"accept", b"")) if prepared.document.deferring else None
         if spec:
             result = await send_in_parts(self._execution, prepared, origin, spec, send)
@@ -119,6 +120,8 @@ class Endpoint:
                 continue
             if inspect:
                 inspect(prepared[at].document.literals, request.variables)
+        costs = [each.estimate.cost for each in prepared.values()]
+        scope["bff.cost"] = None if None in costs else sum(cost or 0 for cost in costs)
         answers = await self._execution.answer_all(list(prepared.values()), origin)
         for at, result in zip(prepared, answers, strict=True):
             results[at] = result

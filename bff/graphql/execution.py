@@ -22,8 +22,10 @@ from bff.core.identity import Caller
 from bff.core.telemetry import Telemetry
 from bff.engine import BreadthExecutor, Reason
 from bff.graphql.context import Context
+from bff.graphql.cost import Estimate
 from bff.graphql.documents import Document, DocumentRefused, Documents, Operation, formatted
 from bff.graphql.request import Request
+from bff.graphql.weights import sources_in
 from bff.upstream.client import Origin, Service, Upstream
 
 _AUDITED = 20  # names of fields in one line of the audit log
@@ -33,11 +35,12 @@ Result = dict[str, Any]
 
 
 class Prepared(NamedTuple):
-    """An operation that may be executed."""
+    """An operation that may be executed, and what it comes to at worst."""
 
     document: Document
     operation: Operation
     request: Request
+    estimate: Estimate
 
 
 class Execution:
@@ -61,6 +64,14 @@ class Execution:
             ["reason"],
             registry=telemetry.registry,
         )
+        self._calls_over = Counter(
+            "graphql_undeclared_calls",
+            "Operations in which resolvers called something more often than their modules tell, by what they called.",
+            ["call"],
+            registry=telemetry.registry,
+        )
+        for name in sources_in(schema):
+            self._calls_over.labels(name)
         children = {reason: fallbacks.labels(reason) for reason in get_args(Reason)}
         counted = {"on_fallback": staticmethod(lambda reason: children[reason].inc())}
         self.executor = type("Executor", (BreadthExecutor,), counted)
@@ -73,8 +84,8 @@ class Execution:
         """
         document = self._documents.find(request)
         operation = document.operation(request.operation_name)
-        self._documents.judge(document, request.variables, caller)
-        return Prepared(document, operation, request)
+        estimate = self._documents.judge(document, operation, request.variables, caller)
+        return Prepared(document, operation, request, estimate)
 
     async def answer(self, prepared: Prepared, origin: Origin) -> Result:
         """Execute an operation alone."""
@@ -83,6 +94,16 @@ class Execution:
             return await self._answer(prepared, origin, context)
         finally:
             context.cancel()
+            if over := prepared.estimate.exceeded(context.made):
+                self._undeclared(prepared.operation, over, origin.request_id)
+
+    def _undeclared(self, operation: Operation, over: Mapping[str, int], request_id: str) -> None:
+        """A resolver has made calls that nothing in its module tells of, so that they are missing from the bound."""
+        for name, count in over.items():
+            self._calls_over.labels(name).inc()
+            self._telemetry.log.error(
+                "undeclared_calls", request_id=request_id, operation=operation.name, call=name, count=count
+            )
 
     async def answer_all(self, operations: Sequence[Prepared], origin: Origin) -> list[Result]:
         """Execute operations side by side; the queries among them share what they read."""

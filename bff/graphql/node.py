@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar, dataclass_transform
+from typing import Any, Final, TypeVar, dataclass_transform
 
 import strawberry
+from strawberry.types import get_object_definition
 
 from bff.core.errors import BadUserInput, GatewayError
 from bff.graphql.context import Context, Info, demand
@@ -16,6 +17,9 @@ from bff.upstream.batch import Batch
 T = TypeVar("T", bound=type)
 
 MAX_IDS = 200
+
+ENTITIES: Final = "entities"
+"""The key in the metadata of a field that takes ids of any type: the entities by prefix."""
 
 
 @strawberry.interface(
@@ -30,6 +34,7 @@ class Node:
 class Entity:
     """A type whose objects have ids, and how they are read."""
 
+    name: str
     prefix: str
     read: Batch[Any, Any]
     record: type
@@ -38,7 +43,13 @@ class Entity:
 
 @dataclass_transform(field_specifiers=(strawberry.field,))
 def entity(
-    prefix: str, *, read: Batch[Any, Any], record: type, scopes: Iterable[str] = (), description: str | None = None
+    prefix: str,
+    *,
+    read: Batch[Any, Any],
+    record: type,
+    scopes: Iterable[str] = (),
+    description: str | None = None,
+    directives: Sequence[object] = (),
 ) -> Callable[[T], T]:
     """A `strawberry.type` whose objects have ids that begin with `prefix_`, and are found by `node`.
 
@@ -48,6 +59,7 @@ def entity(
         record: the class of these records, whose attributes are the type's plain fields.
         scopes: what a caller needs for every field, anywhere, that gives such objects.
         description: for the schema.
+        directives: such as `Cost`.
 
         @entity("usr", read=user_by_id, record=users.User, scopes=["users:read"])
         class User(Node):
@@ -56,8 +68,9 @@ def entity(
 
     def mark(cls: T) -> T:
         cls.is_type_of = classmethod(lambda _cls, value, _info: isinstance(value, record))  # type: ignore[attr-defined]
-        marked = strawberry.type(cls, description=description)
-        marked.__entity__ = Entity(prefix, read, record, frozenset(scopes))  # type: ignore[attr-defined]
+        marked = strawberry.type(cls, description=description, directives=directives)
+        name = get_object_definition(marked, strict=True).name
+        marked.__entity__ = Entity(name, prefix, read, record, frozenset(scopes))  # type: ignore[attr-defined]
         return marked
 
     return mark
@@ -68,14 +81,14 @@ def node_query(entities: Mapping[str, Entity]) -> type:
 
     @strawberry.type(name="Query")
     class NodeQuery:
-        @strawberry.field(graphql_type=Node | None)
+        @strawberry.field(graphql_type=Node | None, metadata={ENTITIES: entities})
         async def node(self, info: Info, id: strawberry.ID) -> Any:
             (found,) = await _read(info.context, entities, [id])
             if isinstance(found, BaseException):
                 raise found
             return found
 
-        @strawberry.field(graphql_type=list[Node | None])
+        @strawberry.field(graphql_type=list[Node | None], metadata={ENTITIES: entities})
         async def nodes(self, info: Info, ids: list[strawberry.ID]) -> list[Any]:
             if len(ids) > MAX_IDS:
                 raise BadUserInput(f"`ids` may have at most {MAX_IDS} entries")

@@ -7,6 +7,7 @@ so that fields side by side share a call; what one request has read already is n
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
@@ -31,6 +32,11 @@ class Batch(Generic[K, V_co]):
     service: str
     fetch: Callable[..., Awaitable[Mapping[K, V_co]]]
     arguments: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What logs and explanations call it."""
+        return f"{self.service}.{self.fetch.__name__}"
 
     def where(self, **arguments: Any) -> Batch[K, V_co]:
         """The same read with arguments that hold for all of its keys; None means not given.
@@ -62,6 +68,11 @@ class Call(Generic[P, T]):
     service: str
     function: Callable[Concatenate[Upstream, P], Awaitable[T]]
 
+    @property
+    def name(self) -> str:
+        """What logs and explanations call it."""
+        return f"{self.service}.{getattr(self.function, '__name__', 'call')}"
+
 
 def call(service: str) -> Callable[[Callable[Concatenate[Upstream, P], Awaitable[T]]], Call[P, T]]:
     """Make a call of `service`, such as a page or a write, out of a function.
@@ -84,20 +95,23 @@ class Columns(DataLoader[tuple[K, ...], Column[V_co]]):
         self._upstream = upstream
         self._arguments = dict(batch.arguments)
         self._reads: dict[K, asyncio.Task[Mapping[K, V_co]]] = {}
+        self.calls = 0
 
     async def batch_load_fn(self, columns: list[tuple[K, ...]]) -> list[Column[V_co]]:
         self._read({key: None for column in columns for key in column if key not in self._reads})
-        reads = {self._reads[key] for column in columns for key in column}
-        if waiting := [read for read in reads if not read.done()]:
+        # As they are now: what is read may be forgotten while others are waited for.
+        reads = {key: self._reads[key] for column in columns for key in column}
+        if waiting := [read for read in set(reads.values()) if not read.done()]:
             await asyncio.wait(waiting)
-        found = {read: _outcome(read) for read in reads}
-        return [[_value(found[self._reads[key]], key) for key in column] for column in columns]
+        found = {read: _outcome(read) for read in set(reads.values())}
+        return [[_value(found[reads[key]], key) for key in column] for column in columns]
 
     def _read(self, missing: Iterable[K]) -> None:
         keys = list(missing)
         size = self._upstream.service.max_batch
         for start in range(0, len(keys), size):
             chunk = keys[start : start + size]
+            self.calls += 1
             read = asyncio.ensure_future(self._fetch(chunk))
             self._reads.update(dict.fromkeys(chunk, read))
 
@@ -129,6 +143,15 @@ class Loads:
     def __init__(self, upstream: Callable[[str], Upstream]) -> None:
         self._upstream = upstream
         self._columns: dict[Batch[Any, Any], Columns[Any, Any]] = {}
+        self._calls: Counter[str] = Counter()
+
+    @property
+    def made(self) -> Counter[str]:
+        """How many calls have been made, by the names of the reads and calls."""
+        made = self._calls.copy()
+        for batch, columns in self._columns.items():
+            made[batch.name] += columns.calls
+        return made
 
     async def load(self, batch: Batch[K, V_co], key: K) -> V_co | None:
         """One record, or None if there is none.
@@ -147,6 +170,7 @@ class Loads:
 
     async def call(self, call: Call[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Make the call; whatever was read before is read anew after it, since it may have changed something."""
+        self._calls[call.name] += 1
         try:
             return await call.function(self._upstream(call.service), *args, **kwargs)
         finally:

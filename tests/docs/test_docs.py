@@ -12,6 +12,7 @@ import sys
 import time
 import typing
 from collections.abc import Iterator
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -26,12 +27,15 @@ from pydantic import TypeAdapter
 import demo
 import schema
 import services
-from bff.app import build
+from bff.app import build, schema_modules
 from bff.cli import main as commands
 from bff.config import PROFILES, Config, ConfigError, load
 from bff.core.errors import Code, GatewayError
 from bff.core.loading import shape
 from bff.core.settings import Settings
+from bff.core.telemetry import Telemetry
+from bff.graphql.compose import compose
+from bff.graphql.documents import Documents
 from tests.harness import BFF_YAML, FOUR_SERVICES, gateway, operator
 from tests.shop import answer as answered
 
@@ -230,6 +234,27 @@ async def test_the_modules_of_extending_answer_with_pages_nodes_writes_and_error
     assert len(network.targets) == 2
     refused = await ask(config, 'mutation { writeReview(productId: "prd_1", stars: 4, text: "") { id } }', network)
     assert refused["errors"][0]["extensions"]["code"] == "FORBIDDEN"
+
+
+@pytest.mark.usefixtures("shown_modules")
+async def test_the_module_of_cost_has_a_number_and_a_bound():
+    known = parcels()
+    document = known.document('{ parcel(id: "par_1") { stops } node(id: "par_2") { id } }')
+    estimate = document.operation(None).cost.estimate({})
+    assert (estimate.cost, estimate.calls) == (2 + 1 + 1, 1)
+
+
+def parcels() -> Documents:
+    module = import_module("schema.parcels")
+    return Documents(compose([module])._schema, load(BFF_YAML).graphql, Telemetry(), max_batch={"parcels": 500})
+
+
+def test_the_numbers_of_cost_are_right():
+    schema = compose(schema_modules(load(BFF_YAML)))._schema
+    known = Documents(schema, load(BFF_YAML).graphql, Telemetry(), max_batch={})
+    rows = {word(row[0]): row[1] for row in cells("docs/cost.md") if word(row[0])}
+    numbers = {text: known.document(text).operation(None).cost.estimate({}).cost for text in rows if text}
+    assert {text: int(re.match(r"\d+", said)[0]) for text, said in rows.items()} == numbers
 
 
 async def test_a_gateway_without_tiers_has_no_limit_and_answers():

@@ -1,0 +1,181 @@
+"""The worst cost and the worst number of upstream calls of an operation, known before any call is made.
+
+Cost is that of the IBM specification: each object weighs 1 for each time that it may come, or what `@cost` says. Calls
+are counted as the engine makes them: a batched read is one call for all that ask for it in the same tick, and another
+for each `max_batch` of their keys. Nothing is assumed of data but what is checked, and nothing of services' timing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+from graphql import DocumentNode, GraphQLSchema, OperationDefinitionNode, OperationType, value_from_ast_untyped
+
+from bff.core.errors import Code
+from bff.graphql.rules import Broken
+from bff.graphql.shape import UNKNOWN, Selection, Shaper, conditional, variables_in
+from bff.graphql.worst import At, Known, Row, Walk, kinds_of
+
+MAX_COST = 10**12
+_MAX_VARIANTS = 16
+_MAX_ESTIMATES = 64
+_MOST_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What an operation comes to at worst.
+
+    Attributes:
+        cost: in the units of `@cost`; None if it has no bound.
+        calls: to services, retries apart; None if there is no bound.
+        by_source: the same for each read and call, by its name.
+        unbounded: the lists that have no bound, as `Type.field`.
+        waves: how many calls follow one another.
+        rows: the tree, if it was asked for.
+    """
+
+    cost: int | None
+    calls: int | None
+    by_source: Mapping[str, int]
+    unbounded: tuple[str, ...] = ()
+    waves: int = 0
+    rows: tuple[Row, ...] = ()
+
+    def exceeded(self, observed: Mapping[str, int]) -> dict[str, int]:
+        """By their names, the reads and calls that were made more often than they can be, and how often."""
+        if self.unbounded:
+            return {name: count for name, count in observed.items() if name not in self.by_source}
+        over = {name: count for name, count in observed.items() if count > self.by_source.get(name, 0)}
+        if not over and self.calls is not None and sum(observed.values()) > self.calls:
+            return dict(observed)
+        return over
+
+
+class Costs:
+    """Estimates operations of one schema.
+
+    Args:
+        schema: as `compose` makes it.
+        max_batch: keys in one call, by service.
+        largest: the size of a list that only a variable without a value tells.
+    """
+
+    def __init__(self, schema: GraphQLSchema, max_batch: Mapping[str, int], largest: int) -> None:
+        self.schema = schema
+        self.known = Known(max_batch, largest)
+
+    def of(self, document: DocumentNode, operation: OperationDefinitionNode) -> OperationCost:
+        return OperationCost(self, document, operation)
+
+
+class OperationCost:
+    """What one operation costs with any variables; remembers what it has found out.
+
+    Args:
+        costs: of its schema.
+        document: a valid one.
+        operation: that is executed.
+    """
+
+    def __init__(self, costs: Costs, document: DocumentNode, operation: OperationDefinitionNode) -> None:
+        self._costs = costs
+        self._operation = operation
+        self._shaper = Shaper(costs.schema, document)
+        self._defaults = _defaults(operation)
+        self._conditional = sorted(conditional(document) & self._defaults.keys())
+        self._shapes: dict[tuple[Any, ...], tuple[Selection, list[str]]] = {}
+        self._estimates: dict[Hashable, Estimate] = {}
+        self._fixed: Estimate | None = None
+
+    def estimate(self, variables: Mapping[str, Any]) -> Estimate:
+        """With these values of the variables, as they were sent."""
+        if self._fixed is not None:
+            return self._fixed
+        given = {name: variables.get(name, default) for name, default in self._defaults.items()}
+        shape, sizing = self._shape(given)
+        if not sizing and not self._conditional:
+            self._fixed = self._estimated(shape, {}, [])
+            return self._fixed
+        key = (id(shape), *[_key(given[name]) for name in sizing])
+        known = self._estimates.get(key)
+        if known is None:
+            if len(self._estimates) >= _MAX_ESTIMATES:
+                self._estimates.clear()
+            known = self._estimates[key] = self._estimated(shape, given, [])
+        return known
+
+    def explain(self, variables: Mapping[str, Any]) -> Estimate:
+        """The same with the tree. A variable that has neither a value nor a default may have any."""
+        missing = {name: UNKNOWN if default is None else default for name, default in self._defaults.items()}
+        given = {**missing, **variables}
+        rows: list[Row] = []
+        return dataclasses.replace(self._estimated(self._shape(given)[0], given, rows), rows=tuple(rows))
+
+    def _shape(self, given: Mapping[str, Any]) -> tuple[Selection, list[str]]:
+        conditions = {name: value for name in self._conditional if isinstance(value := given[name], bool)}
+        key = tuple(conditions.items())
+        known = self._shapes.get(key)
+        if known is None:
+            if len(self._shapes) >= _MAX_VARIANTS:
+                self._shapes.clear()
+                self._estimates.clear()
+            shape = self._shaper.shape(self._operation, conditions)
+            known = self._shapes[key] = shape, sorted(set(_sizing(shape)) & self._defaults.keys())
+        return known
+
+    def _estimated(self, shape: Selection, given: Mapping[str, Any], rows: list[Row]) -> Estimate:
+        unbounded: dict[str, None] = {}
+        walk = Walk(self._costs.known, given, unbounded, rows)
+        is_serial = self._operation.operation is OperationType.MUTATION
+        cost = walk.serially(shape) if is_serial else walk.selection(shape, At())
+        by_source, calls = walk.counted()
+        if unbounded:
+            return Estimate(None, None, by_source, tuple(unbounded), walk.waves)
+        return Estimate(ceil(min(cost, MAX_COST)), calls, by_source, waves=walk.waves)
+
+
+def too_expensive(estimate: Estimate, limit: int) -> Broken | None:
+    """The rule that an operation breaks which costs more than it may, or may cost anything."""
+    if estimate.cost is None:
+        lists = ", ".join(estimate.unbounded[:_MOST_NAMED])
+        detail = (
+            f"What the operation costs has no bound: nothing says how long {lists} can get. "
+            "Leave it out; the schema has to declare its size with @listSize"
+        )
+        return Broken("cost", Code.COST_LIMIT_EXCEEDED, detail)
+    if estimate.cost > limit:
+        detail = f"The operation may cost {estimate.cost}; {limit} are allowed. Ask for smaller pages, or fewer levels"
+        return Broken("cost", Code.COST_LIMIT_EXCEEDED, detail)
+    return None
+
+
+def _sizing(selection: Selection) -> Iterator[str]:
+    """The variables that tell how large a list is, or what an object is."""
+    pending = [selection]
+    while pending:
+        for each in pending.pop().fields:
+            pending += each.selections.values()
+            names = each.arguments if each.facts.entities else each.facts.slicing
+            for name in names:
+                if name in each.arguments:
+                    yield from variables_in(each.arguments[name])
+
+
+def _key(value: Any) -> Hashable:
+    """What of a variable's value makes a difference: a number, or of ids how many there are of each kind."""
+    if isinstance(value, int):
+        return value
+    return frozenset(kinds_of(map(str, value if isinstance(value, list) else [value])).items())
+
+
+def _defaults(operation: OperationDefinitionNode) -> dict[str, Any]:
+    """The operation's variables, with what they are if they are not given; None is nothing."""
+    return {
+        each.variable.name.value: value_from_ast_untyped(each.default_value) if each.default_value else None
+        for each in operation.variable_definitions or ()
+    }
