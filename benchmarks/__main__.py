@@ -5,6 +5,7 @@
     python -m benchmarks --only gateway,naive --workloads G2 --rounds 3
     python -m benchmarks --rate 50 --samples 2000   latency at a fixed rate instead, of the GraphQL servers on G2
     python -m benchmarks profile                    where the gateway's CPU goes, by package, stage, module and function
+    python -m benchmarks settings                   what limits, access log, traces and firewall cost
     python -m benchmarks memory                     whether its memory grows
     python -m benchmarks publish                    the last results of the above into docs/performance.md and README.md
 
@@ -29,7 +30,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from benchmarks import lineup, memory, profiles, publish, report
+from benchmarks import lineup, memory, profiles, publish, report, settings
 from benchmarks.contenders import CONTENDERS, ENVOY_HOME, HERE, NGINX, NODE, ROOT, Contender
 from benchmarks.measure import Run
 from benchmarks.processes import LOAD_CORE
@@ -59,6 +60,11 @@ def main() -> None:
             found = profiles.profile(options.workloads, options.seconds * 4, options.connections)
             print("\n\n".join(map(str, found)))
             publish.keep("profile", {"machine": machine(), "profiles": [asdict(each) for each in found]})
+        case "settings":
+            os.sched_setaffinity(0, {LOAD_CORE})
+            costs = settings.costs(options.workloads, options.rounds, Run(options.seconds, options.connections))
+            print("\n" + settings.table(costs))
+            publish.keep("settings", {"machine": machine(), "run": about(options), "costs": costs})
         case "memory":
             os.sched_setaffinity(0, {LOAD_CORE})
             growths = []
@@ -174,7 +180,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         "python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    commands = ["run", "install", "profile", "memory", "publish"]
+    commands = ["run", "install", "profile", "settings", "memory", "publish"]
     parser.add_argument("command", nargs="?", choices=commands, default="run")
     parser.add_argument("workload", nargs="?", type=workloads, help="what `profile` is to look at")
     parser.add_argument("--only", type=contenders, metavar="A,B", help=f"of {', '.join(CONTENDERS)}")

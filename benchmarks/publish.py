@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping
 from statistics import median
 from typing import Any
 
-from benchmarks import lineup, memory, profiles, report
+from benchmarks import lineup, memory, profiles, report, settings
 from benchmarks.contenders import ROOT
 
 FIGURES = ROOT / "docs" / "performance.json"
 PAGES = (ROOT / "docs" / "performance.md", ROOT / "README.md")
-KINDS = ("cpu", "latency", "memory", "profile")
+KINDS = ("cpu", "latency", "memory", "profile", "settings")
 IN_README = ("gateway", "naive", "apollo", "mercurius", "fastify-proxy", "envoy")
 MARKED = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -106,5 +106,7 @@ TABLES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "stages": _profile("stage"),
     "packages": _profile("package"),
     "profile_run": _run("profile"),
+    "settings": lambda figures: settings.table(figures["settings"]["costs"]),
+    "settings_run": _run("settings"),
     "short": lambda figures: report.short_table(figures["cpu"]["found"], IN_README),
 }

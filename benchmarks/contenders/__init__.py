@@ -125,9 +125,9 @@ class Contender:
         return f"not installed: {self.needs[1]}"
 
 
-def gateway(place: Place) -> Start:
-    """The gateway as it ships, with its production profile."""
-    return Start([sys.executable, "-m", "bff", *run(place)], f"http://127.0.0.1:{place.admin_port}/readyz")
+def gateway(place: Place, **sections: Any) -> Start:
+    """The gateway as it ships, with its production profile; `sections` of its configuration may be others."""
+    return Start([sys.executable, "-m", "bff", *run(place, **sections)], f"http://127.0.0.1:{place.admin_port}/readyz")
 
 
 def run(place: Place, **sections: Any) -> list[str]:
