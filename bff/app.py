@@ -6,7 +6,7 @@ import asyncio
 import os
 import secrets
 import sys
-from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib import import_module
 from importlib.util import find_spec
@@ -23,20 +23,19 @@ from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 from bff import edge
 from bff.config import JWKS_PATH, Config
 from bff.console import Readiness, admin
-from bff.core.errors import NotFound
 from bff.core.route import Front
 from bff.core.telemetry import JsonLog, Telemetry, otlp, tracer_provider
 from bff.edge.credentials import Credentials
 from bff.graphql import defer
 from bff.graphql.compose import compose
 from bff.graphql.documents import Documents
-from bff.graphql.endpoint import Endpoint
 from bff.graphql.execution import Execution
+from bff.graphql.front import GraphQL
 from bff.graphql.ide import Example, Ide
 from bff.graphql.trusted import read as read_trusted
 from bff.rest.proxy import Passthrough
 from bff.rest.wellknown import Document, WellKnown
-from bff.upstream import Attempts, Origin, connect
+from bff.upstream import Attempts, Counts, Origin, connect
 from bff.upstream.identity import Signer
 from bff.upstream.transport import ConnectionSettings, Transport
 
@@ -58,13 +57,13 @@ def build(
     random: Random | None = None,
     example: Example | None = None,
 ) -> FastAPI:
-    """The gateway's app; `app.state.admin` is the one for the admin port.
+    """The gateway's app. `app.state.admin` is the one for the admin port; `await app.state.drain()` ends what lasts.
 
     Args:
         config: as `bff.config.read` gives it.
         network: what carries calls to services and identity providers; by default connections of our own.
         telemetry: where logs, metrics and spans go.
-        random: where ids come from.
+        random: where ids and waits come from.
         example: what GraphiQL begins with.
 
     Raises:
@@ -72,10 +71,11 @@ def build(
         ConfigError: a file that the configuration names cannot be used.
     """
     telemetry = telemetry or _telemetry(config)
-    attempts = Attempts(telemetry)
+    random = random or Random(secrets.randbits(128))  # noqa: S311 - neither ids nor waits are secrets
+    attempts, counts = Attempts(telemetry), Counts(telemetry)
     signer = Signer(config.auth.signing) if config.signs else None
     services = {
-        name: connect(name, settings, attempts, telemetry, signer, network)
+        name: connect(name, settings, attempts, counts, telemetry, random, signer, network)
         for name, settings in config.services.items()
     }
     wire = network or Transport(ConnectionSettings())
@@ -88,11 +88,11 @@ def build(
     trusted = read_trusted(path) if path else ()
     max_batch = {name: each.max_batch for name, each in config.services.items()}
     documents = Documents(schema, config.graphql, telemetry, trusted, max_batch=max_batch)
-    graphql: ASGIApp = Endpoint(Execution(schema, documents, services, telemetry), config.graphql)
-    if config.graphql.ide:
-        graphql = Ide(graphql, config.graphql.path, example)
+    execution = Execution(schema, documents, services, telemetry)
+    pages = config.server.cors.origins if config.server.cors else ()
+    graphql = GraphQL(execution, config.graphql, pages, credentials.identify_connection, telemetry, random)
     fronts: Mapping[Front, ASGIApp] = {
-        Front.GRAPHQL: graphql,
+        Front.GRAPHQL: Ide(graphql, config.graphql.path, example) if config.graphql.ide else graphql,
         Front.REST: Passthrough(services),
         Front.OWN: WellKnown(_documents(config, signer)),
     }
@@ -107,7 +107,7 @@ def build(
         firewall=config.firewall,
         observability=config.observability,
         telemetry=telemetry,
-        random=random or Random(secrets.randbits(128)),  # noqa: S311 - ids are no secrets
+        random=random,
     )
     app = Gateway(
         [*layers, Middleware(Fronts, fronts=fronts, forwards=_forwards(config))],
@@ -116,10 +116,11 @@ def build(
         redoc_url=None,
         openapi_url=None,
         telemetry=_QUIET,
-        lifespan=_lifespan(telemetry, credentials, [wire, *(each.transport for each in services.values())]),
+        lifespan=_lifespan(telemetry, credentials, [wire.aclose, *(each.close for each in services.values())]),
     )
     app.state.readiness = readiness
     app.state.credentials = credentials
+    app.state.drain = graphql.drain
     app.state.admin = admin(telemetry, readiness, metrics=config.observability.metrics.prometheus)
     return app
 
@@ -146,7 +147,7 @@ def _documents(config: Config, signer: Signer | None) -> dict[str, Document]:
 
 
 def _lifespan(
-    telemetry: Telemetry, credentials: Credentials, transports: Iterable[httpx.AsyncBaseTransport]
+    telemetry: Telemetry, credentials: Credentials, closes: Iterable[Callable[[], Awaitable[None]]]
 ) -> Lifespan[FastAPI]:
     """Keys are followed meanwhile; at the end, everything that is open is closed and what was recorded is sent."""
 
@@ -156,7 +157,7 @@ def _lifespan(
         yield
         following.cancel()
         await credentials.close()
-        await asyncio.gather(*(transport.aclose() for transport in transports))
+        await asyncio.gather(*(close() for close in closes))
         telemetry.spans.shutdown()
         telemetry.log.flush()
 
@@ -205,8 +206,6 @@ class Fronts:
         route = scope.get("bff.route")
         if route is None:
             return self.app(scope, receive, send)
-        if scope["type"] == "websocket":
-            raise NotFound("There are no websockets here")
         deadline = asyncio.get_running_loop().time() + route.timeout
         own = tuple(each for each in scope["headers"] if each[0] in CREDENTIALS) if self.forwards else ()
         scope["bff.origin"] = Origin(scope["bff.caller"], scope["bff.trace"], scope["bff.request_id"], deadline, own)

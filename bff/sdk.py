@@ -10,6 +10,7 @@ from bff.graphql.node import Node, entity
 from bff.graphql.sources import reads
 from bff.upstream.batch import Batch, Column, batch, call
 from bff.upstream.client import Upstream
+from bff.upstream.feeds import stream
 
 __all__ = [
     "BadUserInput",
@@ -38,4 +39,5 @@ __all__ = [
     "page_size",
     "reads",
     "requires",
+    "stream",
 ]

@@ -7,11 +7,12 @@ import contextlib
 import gc
 import signal
 import socket
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, ClassVar, Literal
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from bff.app import build
 from bff.config import Config, ConfigError
@@ -20,22 +21,86 @@ from bff.server import connections
 
 
 class _Server(uvicorn.Server):
-    """Leaves the signals to `serve`: two servers end here in an order."""
+    """Leaves the signals to `serve`: two servers end here in an order. What lasts ends before requests are awaited."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, drain: Callable[[], Awaitable[None]] | None) -> None:
         super().__init__(config)
         self.up = asyncio.Event()
+        self._drain = drain
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.up.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._drain is not None:
+            # Whoever is sent away is not to come back to this port.
+            for server in self.servers:
+                server.close()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.config.timeout_graceful_shutdown):
+                    await self._drain()
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
 
-def _server(app: FastAPI, host: str, port: int, *, http: Any, graceful: float, lifespan: str) -> _Server:
+class _Websocket(WebSocketsSansIOProtocol):
+    """Uvicorn's websocket, cut when its client takes nothing of what it is sent for `patience` seconds."""
+
+    patience: ClassVar[float]
+    _cut: asyncio.TimerHandle | None = None
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._cut = self.loop.call_later(self.patience, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._stay()
+        super().resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stay()
+        super().connection_lost(exc)
+
+    def _stay(self) -> None:
+        if self._cut is not None:
+            self._cut.cancel()
+            self._cut = None
+
+
+def _public(app: FastAPI, config: Config) -> _Server:
+    live = config.graphql.subscriptions
+    return _server(
+        app,
+        config.server.host,
+        config.server.port,
+        http=connections(config.server),
+        graceful=config.server.drain.timeout,
+        lifespan="on",
+        drain=app.state.drain,
+        # Compression would take 60 KB of memory for each websocket.
+        ws=type("Websocket", (_Websocket,), {"patience": live.send_timeout}),
+        ws_per_message_deflate=False,
+        ws_max_size=config.graphql.limits.size,
+        ws_ping_interval=live.heartbeat,
+        ws_ping_timeout=live.heartbeat,
+    )
+
+
+def _server(
+    app: FastAPI,
+    host: str,
+    port: int,
+    *,
+    http: Any,
+    graceful: float,
+    lifespan: Literal["on", "off"],
+    drain: Callable[[], Awaitable[None]] | None = None,
+    **websockets: Any,
+) -> _Server:
     return _Server(
         uvicorn.Config(
             app,
@@ -43,14 +108,16 @@ def _server(app: FastAPI, host: str, port: int, *, http: Any, graceful: float, l
             port=port,
             loop="uvloop",
             http=http,
-            lifespan="on" if lifespan == "on" else "off",
+            lifespan=lifespan,
             access_log=False,
             log_config=None,
             server_header=False,
             date_header=False,  # `observe` dates the gateway's own answers
             proxy_headers=False,
             timeout_graceful_shutdown=round(graceful),
-        )
+            **websockets,
+        ),
+        drain,
     )
 
 
@@ -76,15 +143,16 @@ async def serve(config: Config, *, started: Callable[[], None], example: Example
         ConfigError: a port cannot be had.
     """
     app = build(config, example=example)
-    public = _server(
-        app,
-        config.server.host,
-        config.server.port,
-        http=connections(config.server),
-        graceful=config.server.drain.timeout,
-        lifespan="on",
+    public = _public(app, config)
+    admin = _server(
+        app.state.admin,
+        config.admin.host,
+        config.admin.port,
+        http="httptools",
+        graceful=1,
+        lifespan="off",
+        ws="none",
     )
-    admin = _server(app.state.admin, config.admin.host, config.admin.port, http="httptools", graceful=1, lifespan="off")
     for_clients = _listening("server", config.server.host, config.server.port)
     for_operators = _listening("admin", config.admin.host, config.admin.port)
     loop = asyncio.get_running_loop()

@@ -1,5 +1,6 @@
 """Orders, and the edges that an order's record holds the keys of: its customer, its products, the orders of a user."""
 
+from collections.abc import AsyncIterator
 from datetime import datetime
 
 import strawberry
@@ -24,7 +25,15 @@ from schema.products import Product
 from schema.users import User
 from services import orders as records
 from services import products, users
-from services.orders import OrderStatus, cancel_order, list_orders, order_by_id, orders_by_user, place_order
+from services.orders import (
+    OrderStatus,
+    cancel_order,
+    list_orders,
+    order_by_id,
+    orders_by_user,
+    place_order,
+    watch_order,
+)
 from services.products import product_by_id
 from services.users import user_by_id
 
@@ -106,3 +115,12 @@ class Mutation:
     @strawberry.mutation(graphql_type=Order, metadata=requires("orders:write"))
     async def cancel_order(self, info: Info, id: strawberry.ID) -> records.Order:
         return await info.context.call(cancel_order, id)
+
+
+@strawberry.type
+class Subscription:
+    @strawberry.subscription(
+        graphql_type=Order, description="The order now, and again each time that its status changes."
+    )
+    async def order_status_changed(self, info: Info, id: strawberry.ID) -> AsyncIterator[records.Order]:
+        return info.context.watch(watch_order, id)

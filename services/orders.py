@@ -1,11 +1,13 @@
 """Order service: orders and what was ordered."""
 
+from collections.abc import AsyncIterator
 from datetime import datetime
 from enum import Enum
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from bff.sdk import Page, Upstream, batch, call
+from bff.sdk import Page, Upstream, batch, call, stream
 from services.money import Money
 
 
@@ -30,6 +32,12 @@ class Order(Struct, frozen=True):
     placed_at: datetime
     items: list[OrderItem]
     total: Money
+
+
+class StatusChange(Struct, frozen=True):
+    """An event of an order's stream; the first one says what its status is."""
+
+    status: OrderStatus
 
 
 class OrdersOfUsers(Struct, frozen=True):
@@ -79,3 +87,14 @@ async def place_order(orders: Upstream, user_id: str, lines: list[Line], idempot
 @call("orders")
 async def cancel_order(orders: Upstream, id: str) -> Order:
     return await orders.post("/orders/{}/cancel", Order, id)
+
+
+@stream("orders")
+async def watch_order(orders: Upstream, id: str) -> AsyncIterator[Order]:
+    """The order now, and again each time that its status changes, which is all of it that ever does."""
+    order: Order | None = None
+    async for change in orders.events("/orders/{}/events", StatusChange, id):
+        if order is None:
+            order = await orders.get("/orders/{}", Order, id)
+        order = replace(order, status=change.status)
+        yield order

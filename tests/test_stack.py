@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from random import Random
 
 import aiodataloader
 import graphql
@@ -19,7 +20,7 @@ from opentelemetry.trace import SpanKind
 from bff.core.telemetry import Telemetry
 from bff.edge.limits import AddressLimit, Limits
 from bff.graphql import documents
-from bff.upstream import Attempts, connect
+from bff.upstream import Attempts, Counts, connect
 from bff.upstream.batch import Columns
 from bff.upstream.transport import Transport
 from tests import shop as fake
@@ -194,7 +195,14 @@ async def test_each_upstream_call_crosses_httpx_transport_interface():
 
 async def test_every_policy_and_the_default_network_is_an_httpx_transport():
     shop = gateway()
-    service = connect("users", shop.config.services["users"], Attempts(Telemetry()), Telemetry())
+    service = connect(
+        "users",
+        shop.config.services["users"],
+        Attempts(Telemetry()),
+        Counts(Telemetry()),
+        Telemetry(),
+        Random(7),  # noqa: S311
+    )
     chain = [service.transport]
     while hasattr(chain[-1], "inner"):
         chain.append(chain[-1].inner)

@@ -6,6 +6,13 @@ from starlette.types import Message, Scope, Send
 
 Header = tuple[bytes, bytes]
 
+SWITCHED = 101
+"""The status of a websocket's handshake."""
+
+# A handshake may be refused by an answer like any other.
+_START = frozenset({"http.response.start", "websocket.http.response.start"})
+_BODY = frozenset({"http.response.body", "websocket.http.response.body"})
+
 
 class Answer:
     """One request's answer, in `scope["bff.answer"]`. Layers write into it instead of wrapping `send` one by one.
@@ -27,16 +34,22 @@ class Answer:
         self.begun = self.complete = False
 
     async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.body":
+        kind = message["type"]
+        if kind in _BODY:
             self.size += len(message.get("body", b""))
             self.complete = not message.get("more_body", False)
-        elif message["type"] == "http.response.start":
+        elif kind in _START:
             self.begun = True
             self.status = message["status"]
             given = list(message.get("headers", ()))
             present = dict(given)
             given += [default for default in self.defaults if default[0] not in present]
             message["headers"] = given + self.headers
+        elif kind == "websocket.send":
+            self.size += len(message["text"])
+        elif kind == "websocket.accept":
+            self.begun = self.complete = True
+            self.status = SWITCHED
         await self._send(message)
 
 

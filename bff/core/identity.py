@@ -38,6 +38,10 @@ class Caller:
         name = f"consumer:{self.consumer}" if self.subject is None else f"subject:{self.subject}"
         return name if self.issuer is None else f"{name} of {self.issuer}"
 
+    def account_at(self, address: str | None) -> str:
+        """The same, for somebody who calls from there: of the anonymous, the address is all that is known."""
+        return f"address:{address}" if self.is_anonymous and address else self.account
+
     @cached_property
     def headers(self) -> list[tuple[bytes, bytes]]:
         """The identity headers that services trust; only the gateway ever sets them."""

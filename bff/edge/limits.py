@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from limits import (
@@ -141,21 +142,30 @@ class Limits:
         self.refused = {tier: decisions.labels(tier, "refused") for tier in tiers}
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        if scope["type"] != "http" or self.mode == "off":
-            return self.app(scope, receive, send)
-        caller: Caller = scope["bff.caller"]
+        if scope["type"] == "http":
+            answer_of(scope).headers += self.spend(_address(scope), scope["bff.caller"], scope["bff.route"].cost)
+        elif scope["type"] == "websocket":
+            # Who it belongs to is said later, and what it costs is what is asked over it.
+            scope["bff.spend"] = partial(self.spend, _address(scope))
+        return self.app(scope, receive, send)
+
+    def spend(self, address: str | None, caller: Caller, cost: int) -> list[tuple[bytes, bytes]]:
+        """Take `cost` from the caller's account; the headers that say what is left, none where nothing limits it.
+
+        Raises:
+            RateLimited: there is not as much.
+        """
         tier = caller.tier if caller.tier in self.accounts else "default"
         account = self.accounts.get(tier)
-        if account is None or not account.windows:
-            return self.app(scope, receive, send)
-        key = f"address:{scope['client'][0]}" if caller.is_anonymous and scope.get("client") else caller.account
-        refusing = account.take(key, scope["bff.route"].cost)
+        if self.mode == "off" or account is None or not account.windows:
+            return []
+        key = caller.account_at(address)
+        refusing = account.take(key, cost)
         headers = account.headers(key, self.clock())
         (self.refused if refusing else self.admitted)[tier].inc()
         if refusing and self.mode == "enforce":
             raise self._refusal(refusing, key, headers)
-        answer_of(scope).headers += headers
-        return self.app(scope, receive, send)
+        return headers
 
     def _refusal(self, window: Window, key: str, headers: list[tuple[bytes, bytes]]) -> RateLimited:
         _, seconds = window.state(key, self.clock())
@@ -177,9 +187,13 @@ class AddressLimit:
         self.window = Window("address", settings.per_address, _limiter(settings))
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        if scope["type"] == "http" and self.mode == "enforce" and (client := scope.get("client")):
-            address = client[0]
-            if not self.window.spend(address, 1):
-                _, seconds = self.window.state(address, self.clock())
-                raise RateLimited(f"More than {self.window.rate} requests from this address", retry_after=seconds)
+        address = _address(scope)
+        if address and self.mode == "enforce" and not self.window.spend(address, 1):
+            _, seconds = self.window.state(address, self.clock())
+            raise RateLimited(f"More than {self.window.rate} requests from this address", retry_after=seconds)
         return self.app(scope, receive, send)
+
+
+def _address(scope: Scope) -> str | None:
+    client = scope.get("client")
+    return client[0] if client else None

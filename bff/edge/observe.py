@@ -25,7 +25,7 @@ from opentelemetry.trace import (
 from prometheus_client import Gauge, Histogram
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from bff.core.answer import Answer
+from bff.core.answer import SWITCHED, Answer
 from bff.core.head import head
 from bff.core.identity import ANONYMOUS
 from bff.core.settings import Settings
@@ -77,6 +77,7 @@ class AccessLine(msgspec.Struct, tag_field="event", tag="request", omit_defaults
     consumer: str | None
     operation: str = ""
     code: str = ""
+    close: int = 0
 
 
 class Observe:
@@ -110,7 +111,7 @@ class Observe:
         self._durations: dict[tuple[str, str, int, str], Histogram] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
         started = self.clock()
@@ -119,11 +120,12 @@ class Observe:
         answer.headers.append((b"x-request-id", scope["bff.request_id"].encode()))
         answer.defaults.append((b"date", _date(int(time.time()))))  # a service's own stays (RFC 9110 §6.6.1)
         token = otel.attach(set_span_in_context(span)) if span else None
-        self.active += 1
+        waits = scope["type"] == "http"
+        self.active += waits
         try:
             await self.app(scope, receive, answer.send)
         finally:
-            self.active -= 1
+            self.active -= waits
             if token:
                 otel.detach(token)
             self._end(scope, trace, span, answer, self.clock() - started)
@@ -149,11 +151,11 @@ class Observe:
             )
             above = set_span_in_context(NonRecordingSpan(client), above)
         span = self.telemetry.tracer.start_span(
-            scope["method"],
+            _method(scope),
             context=above,
             kind=SpanKind.SERVER,
             attributes={
-                "http.request.method": scope["method"],
+                "http.request.method": _method(scope),
                 "url.path": scope["path"],
                 "url.scheme": scope["scheme"],
                 "network.protocol.version": scope["http_version"],
@@ -167,9 +169,10 @@ class Observe:
         name = route.name if route else "none"
         operation: str = scope.get("bff.operation", "")
         status = answer.status if answer.complete else CLIENT_CLOSED
-        self._histogram(scope["method"], name, status, operation).observe(seconds)
+        if status != SWITCHED:  # a websocket lasts as long as its client likes
+            self._histogram(_method(scope), name, status, operation).observe(seconds)
         if span:
-            _finish(span, scope["method"], route.path if route else None, status)
+            _finish(span, _method(scope), route.path if route else None, status)
         caller = scope.get("bff.caller", ANONYMOUS)
         self.telemetry.log.line(
             AccessLine(
@@ -177,7 +180,7 @@ class Observe:
                 datetime.now(UTC),
                 scope["bff.request_id"],
                 trace.trace_id,
-                scope["method"],
+                _method(scope),
                 scope["path"],
                 name,
                 status,
@@ -187,6 +190,7 @@ class Observe:
                 caller.consumer,
                 operation,
                 scope.get("bff.code", ""),
+                scope.get("bff.close", 0),
             )
         )
 
@@ -197,6 +201,12 @@ class Observe:
         if child is None:
             child = self._durations[key] = self.duration.labels(*key)
         return child
+
+
+def _method(scope: Scope) -> str:
+    """A websocket begins as a GET (RFC 6455 §4.1), though its scope does not say so."""
+    method: str = scope.get("method", "GET")
+    return method
 
 
 def _finish(span: Span, method: str, path: str | None, status: int) -> None:

@@ -77,6 +77,7 @@ def compose(modules: Iterable[ModuleType]) -> strawberry.Schema:
         schema = strawberry.Schema(
             query=_root("Query", [*modules, node_query(entities)]),
             mutation=_root("Mutation", modules),
+            subscription=_root("Subscription", modules),
             types=[entity for module in modules for entity in vars(module).values() if "__entity__" in _own(entity)],
         )
     _prepare(schema)
@@ -145,10 +146,11 @@ def _prepare(schema: strawberry.Schema) -> None:
             type_.extensions[RECORD] = entity.record
     for type_ in types.values():
         if isinstance(type_, GraphQLObjectType) and not type_.name.startswith("__"):
+            guard = _guard_stream if type_ is schema._schema.subscription_type else _guard  # noqa: SLF001
             for field in type_.fields.values():
                 _drop_null_defaults(field)
                 needed = _needed(field, scopes)
-                _guard(field, needed)
+                guard(field, needed)
                 describe(field, type_, needed, writes=type_ is schema._schema.mutation_type)  # noqa: SLF001
 
 
@@ -181,3 +183,15 @@ def _guard(field: GraphQLField, needed: frozenset[str]) -> None:
 
     if needed:
         field.extensions[GUARD] = judge
+
+
+def _guard_stream(field: GraphQLField, needed: frozenset[str]) -> None:
+    """Judged once for a subscription, before its stream begins, whatever the number of its events."""
+    subscribe = field.subscribe
+
+    def judge_and_subscribe(source: Any, info: GraphQLResolveInfo[Any], **arguments: Any) -> Any:
+        demand(info.context.caller, needed)
+        return subscribe(source, info, **arguments) if subscribe else None
+
+    if needed:
+        field.subscribe = judge_and_subscribe

@@ -13,17 +13,21 @@ import orjson
 from graphql import OperationType
 from starlette.types import Receive, Scope, Send
 
-from bff.core.errors import CsrfPrevented, MethodNotAllowed
+from bff.core.errors import BadRequest, CsrfPrevented, MethodNotAllowed, NotAcceptable
 from bff.core.head import head
 from bff.core.receive import Client
 from bff.graphql import GraphQLSettings
 from bff.graphql.defer import accepted, send_in_parts
 from bff.graphql.documents import DocumentRefused
 from bff.graphql.execution import Execution, Prepared, Result, refused
+from bff.graphql.live.sse import EventStreams
 from bff.graphql.request import (
+    EVENT_STREAM,
     GRAPHQL_JSON,
+    JSON,
     PREFLIGHT,
     Request,
+    accepts_events,
     check_body,
     from_json,
     from_query,
@@ -36,8 +40,9 @@ from bff.upstream.client import Origin
 class Endpoint:
     """The ASGI app at `graphql.path`."""
 
-    def __init__(self, execution: Execution, settings: GraphQLSettings) -> None:
+    def __init__(self, execution: Execution, streams: EventStreams, settings: GraphQLSettings) -> None:
         self._execution = execution
+        self._streams = streams
         self._get = settings.get
         self._max_operations = settings.batching.max_operations
         self._methods = ("GET", "POST") if settings.get else ("POST",)
@@ -48,7 +53,8 @@ class Endpoint:
                 f"GraphQL is served by {' and '.join(self._methods)}", headers={"Allow": ", ".join(self._methods)}
             )
         headers = head(scope).values
-        media_type = negotiate(headers.get(b"accept", b"*/*"))
+        accept = headers.get(b"accept", b"*/*")
+        media_type = negotiate(accept)
         with Client(scope, receive, scope["bff.route"].max_body) as client:
             if scope["method"] == "GET":
                 client.watch()
@@ -58,9 +64,14 @@ class Endpoint:
                 body = await client.whole_body(scope["bff.origin"].deadline)
                 asked = from_json(body, self._max_operations, _id(scope))
             if isinstance(asked, list):
-                await _answer(send, 200, media_type, await self._respond_to_all(scope, asked))
+                await _answer(send, 200, media_type, await self._respond_to_all(scope, asked, media_type))
                 return
-            answered = await self._respond(scope, asked, media_type, send)
+            prepared = self._prepare(scope, asked)
+            if media_type == EVENT_STREAM or (_is_subscription(prepared) and accepts_events(accept)):
+                whole = refused(prepared) if isinstance(prepared, DocumentRefused) else prepared
+                await self._streams.answer(scope, send, whole)
+                return
+            answered = await self._respond(scope, prepared, media_type, send)
         if answered:
             status, result = answered
             await _answer(send, status, media_type, result)
@@ -75,27 +86,38 @@ class Endpoint:
         return self._get is True or preflighted(headers)
 
     def _check_get(self, scope: Scope, prepared: Prepared) -> None:
-        if prepared.operation.type is not OperationType.QUERY:
-            raise MethodNotAllowed("Only queries are run by GET: send this by POST", headers={"Allow": "POST"})
+        if prepared.operation.type is OperationType.MUTATION:
+            raise MethodNotAllowed("Mutations are not run by GET: send this by POST", headers={"Allow": "POST"})
         # What the application itself has written, another site may as well make its users ask for; and nothing else,
         # since anybody can register a document by its hash.
         if not prepared.document.trusted and not self._may_get(head(scope).values):
             raise _forged()
 
-    async def _respond(self, scope: Scope, request: Request, media_type: str, send: Send) -> tuple[int, Result] | None:
-        """The status and body that the request comes to; None if it was answered in parts already."""
-        origin: Origin = scope["bff.origin"]
+    def _prepare(self, scope: Scope, request: Request) -> Prepared | DocumentRefused:
+        """What may be executed, or why it may not."""
         try:
-            prepared = self._execution.prepare(request, origin.caller)
+            prepared = self._execution.prepare(request, scope["bff.origin"].caller)
         except DocumentRefused as error:
             scope["bff.code"] = error.code
-            return (error.status if media_type == GRAPHQL_JSON else error.status_in_json), refused(error)
+            return error
         if scope["method"] == "GET":
             self._check_get(scope, prepared)
         if inspect := scope.get("bff.inspect"):
             inspect(prepared.document.literals, request.variables)
         scope["bff.operation"] = prepared.operation.name
         scope["bff.cost"] = prepared.estimate.cost
+        return prepared
+
+    async def _respond(
+        self, scope: Scope, prepared: Prepared | DocumentRefused, media_type: str, send: Send
+    ) -> tuple[int, Result] | None:
+        """The status and body that the request comes to; None if it was answered in parts already."""
+        if isinstance(prepared, DocumentRefused):
+            status = prepared.status if media_type == GRAPHQL_JSON else prepared.status_in_json
+            return status, refused(prepared)
+        if _is_subscription(prepared):
+            raise NotAcceptable(f"Subscriptions are answered over a websocket, or as {EVENT_STREAM}: accept that")
+        origin: Origin = scope["bff.origin"]
         spec = accepted(head(scope).values.get(b"accept", b"")) if prepared.document.deferring else None
         if spec:
             result = await send_in_parts(self._execution, prepared, origin, spec, send)
@@ -105,27 +127,31 @@ class Endpoint:
             return None
         return (400 if "data" not in result and media_type == GRAPHQL_JSON else 200), result
 
-    async def _respond_to_all(self, scope: Scope, requests: list[Request]) -> list[Result]:
+    async def _respond_to_all(self, scope: Scope, requests: list[Request], media_type: str) -> list[Result]:
         """The results of a batch, in its order; one that is refused keeps no other from being answered."""
+        if media_type == EVENT_STREAM:
+            raise NotAcceptable(f"A batch is not answered as {EVENT_STREAM}: accept {JSON}")
         origin: Origin = scope["bff.origin"]
-        scope["bff.operation"], inspect = "batch", scope.get("bff.inspect")
         results: list[Result] = [{}] * len(requests)
         prepared: dict[int, Prepared] = {}
         for at, request in enumerate(requests):
-            try:
-                prepared[at] = self._execution.prepare(request, origin.caller)
-            except DocumentRefused as error:
-                scope["bff.code"] = error.code
-                results[at] = refused(error)
-                continue
-            if inspect:
-                inspect(prepared[at].document.literals, request.variables)
+            one = self._prepare(scope, request)
+            if _is_subscription(one):
+                raise BadRequest(f"A subscription cannot be a part of a batch: ask for it alone, as {EVENT_STREAM}")
+            if isinstance(one, DocumentRefused):
+                results[at] = refused(one)
+            else:
+                prepared[at] = one
         costs = [each.estimate.cost for each in prepared.values()]
-        scope["bff.cost"] = None if None in costs else sum(cost or 0 for cost in costs)
+        scope["bff.operation"], scope["bff.cost"] = "batch", None if None in costs else sum(cost or 0 for cost in costs)
         answers = await self._execution.answer_all(list(prepared.values()), origin)
         for at, result in zip(prepared, answers, strict=True):
             results[at] = result
         return results
+
+
+def _is_subscription(prepared: Prepared | DocumentRefused) -> bool:
+    return isinstance(prepared, Prepared) and prepared.operation.type is OperationType.SUBSCRIPTION
 
 
 def _forged() -> CsrfPrevented:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple, get_args
 
 from graphql import (
@@ -12,8 +12,11 @@ from graphql import (
     GraphQLError,
     GraphQLSchema,
     OperationType,
+    create_source_event_stream,
     experimental_execute_incrementally,
+    located_error,
 )
+from graphql.execution import Executor
 from opentelemetry.trace import StatusCode
 from prometheus_client import Counter
 
@@ -74,7 +77,7 @@ class Execution:
             self._calls_over.labels(name)
         children = {reason: fallbacks.labels(reason) for reason in get_args(Reason)}
         counted = {"on_fallback": staticmethod(lambda reason: children[reason].inc())}
-        self.executor = type("Executor", (BreadthExecutor,), counted)
+        self.executor: type[BreadthExecutor] = type("Executor", (BreadthExecutor,), counted)
 
     def prepare(self, request: Request, caller: Caller) -> Prepared:
         """Find out what is asked, and whether it may be.
@@ -152,6 +155,54 @@ class Execution:
         whole: ExecutionResult = await result if isinstance(result, Awaitable) else result
         return whole
 
+    async def subscribe(self, prepared: Prepared, origin: Callable[[], Origin]) -> AsyncGenerator[Result, None]:
+        """The results of a subscription, one for each event, each with a deadline and reads of its own.
+
+        A result without `data` is the last one: the stream did not begin, or failed.
+
+        Args:
+            prepared: the subscription.
+            origin: makes what services are told, with a deadline from now on.
+        """
+        context = self.context(origin())
+        executor = self.executor.build(
+            self.schema,
+            prepared.document.node,
+            context_value=context,
+            raw_variable_values=prepared.request.variables,
+            operation_name=prepared.request.operation_name,
+            hide_suggestions=self._documents.hides_suggestions,
+        )
+        try:
+            if isinstance(executor, list):
+                yield self._request_error(executor, origin())
+                return
+            source = create_source_event_stream(executor)
+            source = await source if isinstance(source, Awaitable) else source
+            if isinstance(source, ExecutionResult):
+                yield self._request_error(source.errors, origin())
+                return
+            try:
+                async for value in source:
+                    yield await self._event(executor.build_per_event_executor(value), origin())
+            except Exception as error:  # noqa: BLE001 - of a stream that a team's code makes: it is reported as any other
+                yield self._request_error([_located(error, executor)], origin())
+        finally:
+            context.cancel()
+
+    async def _event(self, executor: Executor[Any], origin: Origin) -> Result:
+        context = executor.context_value = self.context(origin)
+        try:
+            result: Any = executor.execute_operation()
+            return self.formatted(await result if isinstance(result, Awaitable) else result, origin.request_id)
+        finally:
+            context.cancel()
+
+    def _request_error(self, errors: list[GraphQLError] | None, origin: Origin) -> Result:
+        result = self.formatted(ExecutionResult(None, errors), origin.request_id)
+        result.pop("data", None)
+        return result
+
     def formatted(self, result: ExecutionResult, request_id: str) -> Result:
         """What may be sent of a result: expected errors with their codes, unexpected ones masked and logged."""
         answer: Result = {}
@@ -201,3 +252,10 @@ def _original(error: GraphQLError) -> Exception | None:
     while isinstance(original, GraphQLError) and original.original_error is not None:
         original = original.original_error
     return original
+
+
+def _located(error: Exception, executor: Executor[Any]) -> GraphQLError:
+    """The error of a subscription's stream, at its one field."""
+    field = next((each for each in executor.operation.selection_set.selections if isinstance(each, FieldNode)), None)
+    name = (field.alias or field.name).value if field else executor.operation.operation.value
+    return located_error(error, [field] if field else None, [name])

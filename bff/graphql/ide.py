@@ -67,6 +67,9 @@ class Ide:
         self._files = StaticFiles(directory=self._folder, check_dir=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self.app(scope, receive, send)
+            return
         if "asset" in scope["bff.captured"]:
             response = await self._file(scope["path"].rpartition("/")[2], scope)
         elif not scope["bff.captured"] and _is_for_browsers(scope):

@@ -16,6 +16,7 @@ from bff.core.errors import BadRequest, Code, LimitExceeded, NotAcceptable, Unsu
 
 GRAPHQL_JSON: Final = "application/graphql-response+json"
 JSON: Final = "application/json"
+EVENT_STREAM: Final = "text/event-stream"
 PREFLIGHT: Final = (
     "apollo-require-preflight",
     "graphql-require-preflight",
@@ -26,6 +27,13 @@ PREFLIGHT: Final = (
 )
 """Headers, one of which clients of the usual kinds can send with a GET; any value will do."""
 
+_OFFERED = {
+    GRAPHQL_JSON: GRAPHQL_JSON,
+    JSON: JSON,
+    "application/*": JSON,
+    "*/*": JSON,
+    EVENT_STREAM: EVENT_STREAM,
+}
 _SIMPLE = frozenset({"application/x-www-form-urlencoded", "multipart/form-data", "text/plain"})
 
 
@@ -57,13 +65,23 @@ def negotiate(accept: bytes) -> str:
     best, best_quality = "", 0.0
     for each in accept.decode("latin-1").split(","):
         kind, *parameters = (part.strip().lower() for part in each.split(";"))
-        offered = {GRAPHQL_JSON: GRAPHQL_JSON, JSON: JSON, "application/*": JSON, "*/*": JSON}.get(kind)
+        offered = _OFFERED.get(kind)
         quality = _quality(parameters)
         if offered and quality > best_quality and "charset" not in "".join(parameters).replace("charset=utf-8", ""):
             best, best_quality = offered, quality
     if not best:
-        raise NotAcceptable(f"Accept {GRAPHQL_JSON} or {JSON}")
+        raise NotAcceptable(f"Accept {GRAPHQL_JSON} or {JSON}, or {EVENT_STREAM} for subscriptions")
     return best
+
+
+@lru_cache(256)
+def accepts_events(accept: bytes) -> bool:
+    """Whether a stream of events will do, whatever the client likes best."""
+    kinds = (each.split(";") for each in accept.decode("latin-1").lower().split(","))
+    return any(
+        kind.strip() == EVENT_STREAM and _quality([each.strip() for each in parameters]) > 0
+        for kind, *parameters in kinds
+    )
 
 
 def _quality(parameters: list[str]) -> float:

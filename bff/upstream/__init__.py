@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from random import Random
 from typing import Annotated, Literal
 
 import httpx
@@ -13,11 +14,13 @@ from bff.core.settings import Complaint, Duration, Settings, Size, Url
 from bff.core.telemetry import Telemetry
 from bff.upstream.client import Headers, Origin, Service, Upstream
 from bff.upstream.deadline import Deadline
+from bff.upstream.events import Counts, EventStreams, StreamSettings
+from bff.upstream.feeds import Feeds
 from bff.upstream.identity import Signer
 from bff.upstream.observe import Attempts, Observe
 from bff.upstream.transport import ConnectionSettings, Transport
 
-__all__ = ["Attempts", "Origin", "Service", "ServiceSettings", "Upstream", "connect"]
+__all__ = ["Attempts", "Counts", "Origin", "Service", "ServiceSettings", "Upstream", "connect"]
 
 
 class ServiceSettings(Settings):
@@ -38,6 +41,7 @@ class ServiceSettings(Settings):
     """Ids in one batched read; more make several calls side by side."""
     max_answer: Size = 16 * 1024 * 1024
     """Bytes of one answer that is read whole (GraphQL's); REST streams without a bound."""
+    streams: StreamSettings = StreamSettings()
     required: bool = False
     """Whether the gateway is not ready while the service's `/healthz` does not answer."""
 
@@ -51,7 +55,9 @@ def connect(
     name: str,
     settings: ServiceSettings,
     attempts: Attempts,
+    counts: Counts,
     telemetry: Telemetry,
+    random: Random,
     signer: Signer | None = None,
     network: httpx.AsyncBaseTransport | None = None,
     clock: Callable[[], float] = time.monotonic,
@@ -64,6 +70,15 @@ def connect(
     transport = Observe(transport, name, attempts, telemetry)
     # Outermost: everything below, and so each attempt, has to end by the request's own deadline.
     transport = Deadline(transport, settings.timeout, clock)
+    # Beside it: streams live long, so they neither take connections from calls nor have a deadline.
+    streams = network or Transport(
+        ConnectionSettings(
+            connect_timeout=settings.connect_timeout,
+            max_connections=settings.streams.max_open,
+            read_timeout=settings.streams.silence,
+        )
+    )
+    streams = Observe(streams, name, attempts, telemetry)
     return Service(
         name,
         httpx.URL(settings.url),
@@ -71,6 +86,9 @@ def connect(
         told=_told(name, settings, signer),
         max_batch=settings.max_batch,
         max_answer=settings.max_answer,
+        timeout=settings.timeout,
+        streams=EventStreams(name, streams, settings.streams, counts, random),
+        feeds=Feeds(settings.streams.max_pending),
     )
 
 

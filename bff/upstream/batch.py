@@ -15,6 +15,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 from aiodataloader import DataLoader
 
 from bff.upstream.client import Upstream
+from bff.upstream.feeds import Stream, Watcher
 
 K = TypeVar("K", bound=str)
 V_co = TypeVar("V_co", covariant=True)
@@ -144,6 +145,7 @@ class Loads:
         self._upstream = upstream
         self._columns: dict[Batch[Any, Any], Columns[Any, Any]] = {}
         self._calls: Counter[str] = Counter()
+        self._watchers: list[Watcher[Any]] = []
 
     @property
     def made(self) -> Counter[str]:
@@ -177,9 +179,24 @@ class Loads:
             for columns in self._columns.values():
                 columns.forget()
 
+    def watch(self, stream: Stream[P, T], *args: P.args, **kwargs: P.kwargs) -> Watcher[T]:
+        """The values of a stream as they come, for as long as this request lasts. For subscriptions.
+
+            return info.context.watch(parcel, id)
+
+        Iterating it raises:
+            GatewayError: the stream failed, or its values come faster than they are taken.
+        """
+        upstream = self._upstream(stream.service)
+        watcher = upstream.service.feeds.watch(stream, upstream, *args, **kwargs)
+        self._watchers.append(watcher)
+        return watcher
+
     def cancel(self) -> None:
         for columns in self._columns.values():
             columns.cancel()
+        for watcher in self._watchers:
+            watcher.close()
 
     def _loader(self, batch: Batch[K, V_co]) -> Columns[K, V_co]:
         columns = self._columns.get(batch)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
 from functools import cache, cached_property
+from math import inf
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
@@ -21,7 +24,9 @@ from bff.core.errors import (
 )
 from bff.core.identity import Caller
 from bff.core.trace import Trace
-from bff.upstream.phases import phase_of
+from bff.upstream.events import EventStream, EventStreams
+from bff.upstream.feeds import Feeds
+from bff.upstream.phases import Phase, phase_of
 from bff.upstream.wire import headers_of
 
 T = TypeVar("T")
@@ -50,7 +55,13 @@ class Origin(NamedTuple):
 
 @dataclass(frozen=True)
 class Service:
-    """A service for as long as the gateway runs."""
+    """A service for as long as the gateway runs.
+
+    Attributes:
+        timeout: seconds until the head of an event stream has to be there; calls have their deadline.
+        streams: its event streams; None if it has none.
+        feeds: those of its streams that are watched.
+    """
 
     name: str
     base: httpx.URL
@@ -59,6 +70,9 @@ class Service:
     """What the service is told of who asks; where it is the same, so is the caller to that service."""
     max_batch: int = 500
     max_answer: int = 16 * 1024 * 1024
+    timeout: float = 2.0
+    streams: EventStreams | None = None
+    feeds: Feeds = field(default_factory=Feeds)
 
     @cached_property
     def _host(self) -> tuple[bytes, bytes]:
@@ -83,16 +97,45 @@ class Service:
         Raises:
             UpstreamUnavailable, UpstreamTimeout, UpstreamBadResponse, DeadlineExceeded
         """
-        headers = [(b"host", self.base.netloc), *headers, *origin.headers, *self.told(origin)]
-        extensions = {"target": self.base.raw_path.rstrip(b"/") + target, "deadline": origin.deadline, "whole": whole}
-        # As a stream, since what httpx does with `content` (it looks for headers to add) takes three times as long.
-        request = httpx.Request(
-            method, self.base, headers=headers_of(headers), extensions=extensions, stream=_stream(content)
-        )
+        extensions = {"deadline": origin.deadline, "whole": whole}
+        request = self._request(method, target, headers, content, origin, extensions)
         try:
             return await self.transport.handle_async_request(request)
         except httpx.TransportError as error:
             raise failure(self.name, error) from error
+
+    async def open(self, streams: EventStreams, target: bytes, headers: Headers, origin: Origin) -> httpx.Response:
+        """GET what goes on for as long as both sides want, on a connection beside those of calls; raises as `send`."""
+        request = self._request("GET", target, headers, b"", origin, {})
+        try:
+            async with asyncio.timeout(self.timeout):
+                return await streams.transport.handle_async_request(request)
+        except TimeoutError:
+            raise UpstreamTimeout(self.name, phase=Phase.FIRST_BYTE) from None
+        except httpx.TransportError as error:
+            raise failure(self.name, error) from error
+
+    async def close(self) -> None:
+        await self.feeds.close()
+        await self.transport.aclose()
+        if self.streams is not None:
+            await self.streams.transport.aclose()
+
+    def _request(
+        self,
+        method: str,
+        target: bytes,
+        headers: Headers,
+        content: bytes | AsyncIterable[bytes],
+        origin: Origin,
+        extensions: dict[str, Any],
+    ) -> httpx.Request:
+        headers = [self._host, *headers, *origin.headers, *self.told(origin)]
+        extensions["target"] = self._path + target
+        # As a stream, since what httpx does with `content` (it looks for headers to add) takes three times as long.
+        return httpx.Request(
+            method, self.base, headers=headers_of(headers), extensions=extensions, stream=_stream(content)
+        )
 
 
 def _stream(content: bytes | AsyncIterable[bytes]) -> httpx.AsyncByteStream:
@@ -150,6 +193,40 @@ class Upstream:
     async def patch(self, path: str, into: type[T], *segments: str, json: Any = None) -> T:
         """PATCH with `json`, decoded as `into`; raises what `get` raises. Never sent twice."""
         return await self._exchange("PATCH", path, segments, {}, into, json)
+
+    async def events(self, path: str, into: type[T], *segments: str, **query: Param) -> AsyncGenerator[T, None]:
+        """The service's server-sent events, the data of each decoded as `into`, over as many connections as it takes.
+
+            async for parcel in shipping.events("/parcels/{}/events", Parcel, id): ...
+
+        A stream that ends or breaks is opened anew with the id of its last event, so that nothing is missed where the
+        service numbers its events. It ends by itself only when the service says 204.
+
+        Raises:
+            ClientError: the service refused.
+            UpstreamError: it failed at first, or longer than `streams.give_up_after`; or sent what does not fit.
+        """
+        service, streams = self.service, self.service.streams
+        if streams is None:
+            raise UpstreamUnavailable(service.name)
+        target = _target(path, segments, query)
+
+        async def refused(response: httpx.Response) -> GatewayError:
+            async with asyncio.timeout(service.timeout):
+                return self._refused(response, await self._body(response))
+
+        stream = EventStream(streams, lambda headers: service.open(streams, target, headers, self.origin), refused)
+        async with aclosing(stream.events()) as events:
+            async for event in events:
+                try:
+                    value: T = _decoder(into).decode(event.data)  # type: ignore[arg-type]  # a class can be hashed
+                except msgspec.MsgspecError as error:
+                    raise UpstreamBadResponse(service.name, phase=Phase.BODY) from error
+                yield value
+
+    def lasting(self) -> Upstream:
+        """The same on behalf of what outlives the request: each call has the time that the service allows."""
+        return Upstream(self.service, self.origin._replace(deadline=inf))
 
     async def _exchange(
         self,

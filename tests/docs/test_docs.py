@@ -36,7 +36,8 @@ from bff.core.settings import Settings
 from bff.core.telemetry import Telemetry
 from bff.graphql.compose import compose
 from bff.graphql.documents import Documents
-from tests.harness import BFF_YAML, FOUR_SERVICES, gateway, operator
+from tests.harness import BFF_YAML, FOUR_SERVICES, bearer, gateway, operator, token
+from tests.live.socket import Socket
 from tests.shop import answer as answered
 
 ROOT = Path(__file__).parent.parent.parent
@@ -98,7 +99,7 @@ def test_the_errors_shown_are_those_that_the_mistakes_give():
 
 
 def test_every_block_is_of_a_kind_that_is_looked_at():
-    kinds = {"yaml bff", "yaml bad", "text errors", "sh demo", "sh keys", "sh", "json"}
+    kinds = {"yaml bff", "yaml bad", "text errors", "sh demo", "sh keys", "sh", "json", "js clients"}
     assert [str(each) for each in BLOCKS if each.info not in kinds and each not in MODULES] == []
 
 
@@ -257,6 +258,28 @@ def test_the_numbers_of_cost_are_right():
     assert {text: int(re.match(r"\d+", said)[0]) for text, said in rows.items()} == numbers
 
 
+@pytest.mark.usefixtures("shown_modules")
+async def test_the_stream_of_extending_is_watched_with_its_scope():
+    class Shipments(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            assert request.extensions["target"] == b"/shipments/shp_1/events"
+            text = b'data: {"id": "shp_1", "place": "here"}\n\ndata: {"id": "shp_1", "place": "there"}\n\n'
+            headers = {"content-type": "text/event-stream"}
+            return httpx.Response(200, headers=headers, stream=httpx.ByteStream(text), request=request)
+
+    app = build(with_entry("docs/extending.md", "shipments"), network=Shipments())
+    query = 'subscription { shipmentMoved(id: "shp_1") { place } }'
+    async with Socket(app, headers=bearer(token(scope="shipments:read"))) as socket:
+        await socket.init()
+        await socket.subscribe("1", query)
+        places = [(await socket.hear())["payload"]["data"]["shipmentMoved"]["place"] for _ in range(2)]
+    assert places == ["here", "there"]
+    async with Socket(app, headers=operator()) as socket:
+        await socket.init()
+        await socket.subscribe("1", query)
+        assert (await socket.hear())["payload"][0]["extensions"]["code"] == "FORBIDDEN"
+
+
 async def test_a_gateway_without_tiers_has_no_limit_and_answers():
     network = gateway().services
     text = next(each.text for each in CONFIGS if each.page == "README.md" and "public: true" in each.text)
@@ -322,6 +345,8 @@ async def test_the_table_of_the_access_log_has_the_fields_that_are_written():
     one = gateway()
     await one.query(FOUR_SERVICES, headers=operator())
     await one.client.get("/nothing/here")
+    async with Socket(one.app):
+        pass
     assert set().union(*one.access) == described
 
 

@@ -417,7 +417,12 @@ async def test_a_key_in_the_payload_is_taken_and_a_bad_credential_never_falls_ba
         with pytest.raises(Unauthenticated):
             await credentials.identify_connection(caller, bad)
     with pytest.raises(BadRequest):
-        await credentials.identify_connection(caller, {"X-API-Key": API_KEY, "headers": {"x-api-key": API_KEY}})
+        await credentials.identify_connection(caller, {"X-API-Key": API_KEY, "headers": {"x-api-key": "another"}})
+
+
+async def test_a_credential_that_a_payload_says_twice_is_one(credentials):
+    twice = {"X-API-Key": API_KEY, "headers": {"x-api-key": API_KEY}}
+    assert (await credentials.identify_connection(ANONYMOUS, twice)).consumer == "acme"
 
 
 # Verified tokens are remembered

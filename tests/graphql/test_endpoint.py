@@ -139,7 +139,7 @@ async def test_documents_are_forgotten_the_longest_unused_first(monkeypatch):
 async def test_documents_take_no_more_memory_than_they_may():
     shop = gateway(graphql={"ide": False, "memory": {"max_size": "4KB"}})
     endpoint = next(layer for layer in shop.layers if hasattr(layer, "fronts")).fronts["graphql"]
-    remembered = endpoint._execution._documents
+    remembered = endpoint.execution._documents
     for n in range(50):
         await shop.query(f"{{ a{n}: __typename }} #{'x' * 500}")
     assert sum(len(text) for text in remembered._known) <= 4096

@@ -30,7 +30,7 @@ from bff.edge.credentials.provider import Provider
 from bff.edge.credentials.refusals import Challenge, ambiguous, invalid
 from bff.upstream.identity import SigningSettings
 
-__all__ = ["AuthSettings", "Credentials"]
+__all__ = ["AuthSettings", "Credentials", "headers_in"]
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -185,7 +185,7 @@ class Credentials:
 
         The connection is to end at the caller's `expires`. Raises what `identify` raises.
         """
-        headers = list(_headers_in(payload or {}))
+        headers = dict.fromkeys(headers_in(payload or {}))  # some clients send it in two cases: it is one then
         return await self.identify(headers) if headers else handshake
 
     async def follow(self) -> None:
@@ -257,7 +257,12 @@ class Verified:
             del self._callers[sent]
 
 
-def _headers_in(payload: Mapping[str, Any]) -> Headers:
+def headers_in(payload: Mapping[str, Any]) -> Headers:
+    """The credentials in the payload of `connection_init`, as the headers that they would be.
+
+    Raises:
+        Unauthenticated: one is no text.
+    """
     nested = payload.get("headers")
     for part in (payload, nested if isinstance(nested, dict) else {}):
         for name, value in part.items():

@@ -1,0 +1,55 @@
+"""The GraphQL front: requests over HTTP and websockets at the same path."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from random import Random
+
+from starlette.types import Receive, Scope, Send
+
+from bff.core.telemetry import Telemetry
+from bff.graphql import GraphQLSettings
+from bff.graphql.endpoint import Endpoint
+from bff.graphql.execution import Execution
+from bff.graphql.live.operations import Operations
+from bff.graphql.live.sse import EventStreams
+from bff.graphql.live.websocket import Identify, Websockets
+
+
+class GraphQL:
+    """The ASGI app at `graphql.path`.
+
+    Args:
+        execution: what executes operations.
+        settings: of all of GraphQL.
+        pages: origins whose pages may use the gateway, and so may open websockets.
+        identify: judges credentials that come in `connection_init`.
+        telemetry: where websockets and subscriptions are logged and counted.
+        random: for when clients come again.
+    """
+
+    def __init__(
+        self,
+        execution: Execution,
+        settings: GraphQLSettings,
+        pages: Iterable[str],
+        identify: Identify,
+        telemetry: Telemetry,
+        random: Random,
+    ) -> None:
+        self.execution = execution
+        self._operations = Operations(execution, settings.subscriptions, telemetry)
+        self._streams = EventStreams(self._operations, settings.timeout, random)
+        origins = frozenset((*pages, *settings.subscriptions.origins))
+        self._websockets = Websockets(self._operations, origins, identify, settings.timeout, telemetry)
+        self._endpoint = Endpoint(execution, self._streams, settings)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self._websockets if scope["type"] == "websocket" else self._endpoint
+        await app(scope, receive, send)
+
+    async def drain(self) -> None:
+        """Begin nothing that lasts any more, and end what does: clients go to another gateway."""
+        self._operations.draining = True
+        await asyncio.gather(self._websockets.close(), self._streams.close())

@@ -1,0 +1,111 @@
+"""Any kind of operation as a stream of results, and who may have how many subscriptions."""
+
+from __future__ import annotations
+
+from collections import Counter as Multiset
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from typing import Literal
+
+from graphql import OperationType
+from prometheus_client import Counter, Gauge
+
+from bff.core.errors import RateLimited, ShuttingDown
+from bff.core.identity import Caller
+from bff.core.telemetry import Telemetry
+from bff.graphql.documents import DocumentRefused
+from bff.graphql.execution import Execution, Prepared, Result, refused
+from bff.graphql.live import SubscriptionSettings
+from bff.graphql.request import Request
+from bff.upstream.client import Origin
+
+Transport = Literal["websocket", "sse"]
+
+
+class Seats:
+    """How many of something each account has."""
+
+    def __init__(self, most: int, what: str) -> None:
+        self._most = most
+        self._what = what
+        self._taken: Multiset[str] = Multiset()
+
+    def __len__(self) -> int:
+        return self._taken.total()
+
+    @contextmanager
+    def taken(self, account: str) -> Iterator[None]:
+        """Hold one.
+
+        Raises:
+            RateLimited: the account has as many as it may.
+        """
+        if self._taken[account] >= self._most:
+            raise RateLimited(f"This caller has {self._most} {self._what} already: end one first", retry_after=1)
+        self._taken[account] += 1
+        try:
+            yield
+        finally:
+            self._taken[account] -= 1
+            if not self._taken[account]:
+                del self._taken[account]
+
+
+class Operations:
+    """Executes operations that come over connections which stay.
+
+    Attributes:
+        execution: prepares and executes.
+        settings: their bounds.
+        draining: whether the gateway is about to end.
+    """
+
+    def __init__(self, execution: Execution, settings: SubscriptionSettings, telemetry: Telemetry) -> None:
+        self.execution = execution
+        self.settings = settings
+        self.seats = Seats(settings.max_per_caller, "subscriptions")
+        self.draining = False
+        active = Gauge(
+            "graphql_subscriptions", "Subscriptions that are open.", ["transport"], registry=telemetry.registry
+        )
+        events = Counter(
+            "graphql_subscription_events", "Results sent to subscriptions.", ["transport"], registry=telemetry.registry
+        )
+        transports: tuple[Transport, ...] = ("websocket", "sse")
+        self._active = {each: active.labels(each) for each in transports}
+        self._events = {each: events.labels(each) for each in transports}
+
+    def prepare(self, request: Request, caller: Caller) -> Prepared | Result:
+        """What may be executed, or the result that it comes to instead."""
+        try:
+            return self.execution.prepare(request, caller)
+        except DocumentRefused as error:
+            return refused(error)
+
+    async def results(
+        self, prepared: Prepared, origin: Callable[[], Origin], account: str, transport: Transport
+    ) -> AsyncGenerator[Result, None]:
+        """One result for a query or a mutation; those of a subscription until it ends.
+
+        A result without `data` is the last one.
+
+        Args:
+            prepared: the operation.
+            origin: makes what services are told, with a deadline from now on.
+            account: the caller's.
+            transport: what counts it.
+
+        Raises:
+            RateLimited: the caller has as many subscriptions as it may.
+            ShuttingDown: there is no beginning anything any more.
+        """
+        if self.draining:
+            raise ShuttingDown
+        if prepared.operation.type is not OperationType.SUBSCRIPTION:
+            yield await self.execution.answer(prepared, origin())
+            return
+        with self.seats.taken(account), self._active[transport].track_inprogress():
+            async with aclosing(self.execution.subscribe(prepared, origin)) as results:
+                async for result in results:
+                    yield result
+                    self._events[transport].inc()
