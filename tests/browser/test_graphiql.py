@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 
+import httpx
 import pytest
 from playwright.async_api import Page, expect
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+expect.set_options(timeout=20_000)
+
 QUERY = ".graphiql-query-editor"
 RESULT = ".graphiql-response"
+OPERATOR = {"x-auth-subject": "usr_1", "x-auth-scopes": "orders:read orders:write orders:admin"}
 
 
 async def ready(page: Page) -> None:
@@ -107,3 +111,20 @@ async def test_on_a_phone_the_result_is_below_the_query_and_nothing_is_cut_off(v
     assert result["y"] >= query["y"] + query["height"]
     assert min(query["width"], result["width"]) > 250
     assert await seen.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+async def test_a_subscription_shows_each_event_as_it_comes(visit, shop, real_services):
+    async with httpx.AsyncClient(base_url=real_services.urls["orders"], headers=OPERATOR) as orders:
+        wish = {"user_id": "usr_1", "items": [{"product_id": "prd_1", "quantity": 1}]}
+        order = (await orders.post("/orders", json=wish, headers={"idempotency-key": "graphiql"})).json()["id"]
+        seen = await visit("/graphql")
+        await ready(seen.page)
+        await write(seen.page, f'subscription Watched {{ orderStatusChanged(id: "{order}") {{ status }} }}')
+        await expect(seen.page.get_by_role("tab")).to_have_text("Watched")  # it looks at what is written a little later
+        await seen.page.get_by_role("button", name="Execute").click()
+        await expect(seen.page.locator(RESULT)).to_contain_text("PENDING")
+        await orders.patch(f"/orders/{order}", json={"status": "paid"})
+        await expect(seen.page.locator(RESULT)).to_contain_text("PAID")
+        await seen.page.get_by_role("button", name="Stop").click()
+    assert seen.hosts == {shop.removeprefix("http://")}
+    assert f"{shop.replace('http', 'ws')}/graphql" in seen.requests
