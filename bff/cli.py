@@ -109,6 +109,51 @@ def routes(config: ConfigPath = DEFAULT_CONFIG, profile: Profile = "production")
     _table(rows)
 
 
+@main.command()
+def explain(
+    paths: Annotated[list[Path], typer.Argument(help="Files with operations, or folders of .graphql files.")],
+    variables: Annotated[str, typer.Option(help="Their values, as a JSON object.")] = "{}",
+    operation: Annotated[str | None, typer.Option(help="Only the one of this name.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Fail if one is over calls=12,cost=5000, or unbounded.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    config: ConfigPath = DEFAULT_CONFIG,
+    profile: Profile = "production",
+) -> None:
+    """Say what operations cost, which calls they make, in which order, and what their callers need.
+
+    All is at worst. A variable without a value has its default, or where it has none the largest that is allowed.
+    """
+    from bff.app import schema_modules
+    from bff.graphql.compose import SchemaError, compose
+    from bff.graphql.cost import Costs
+    from bff.graphql.explain import Budget, ExplainError
+    from bff.graphql.explain import explain as explained
+
+    settings = _config(config, profile)
+    max_batch = {name: each.max_batch for name, each in settings.services.items()}
+    try:
+        values = json.loads(variables)
+        if not isinstance(values, dict):
+            _fail("--variables must be a JSON object")
+        schema = compose(schema_modules(settings))._schema  # noqa: SLF001
+        allowed = Budget.read(budget) if budget else None
+        found = explained(Costs(schema, max_batch, settings.graphql.limits.list_size), paths, values, operation)
+    except json.JSONDecodeError as error:
+        _fail(f"--variables is not well-formed JSON: {error}")
+    except (ExplainError, SchemaError) as error:
+        _fail(str(error))
+    if as_json:
+        typer.echo(json.dumps([each.as_json() for each in found], indent=2))
+    elif allowed is None:
+        typer.echo("\n\n".join(each.as_text() for each in found))
+    if allowed is not None:
+        over = [f"{each.file}: {each.title}: {what}" for each in found for what in each.over(allowed)]
+        if over:
+            _fail("\n".join(over))
+        if not as_json:
+            typer.echo(f"{len(found)} operations are within {budget}")
+
+
 @config_commands.command("schema")
 def config_schema() -> None:
     """Print the JSON Schema of bff.yaml, for editors."""

@@ -17,6 +17,7 @@ _STANDARD = {
     "date": ("datetime", "date"),
     "datetime": ("datetime", "datetime"),
 }
+_SIZE = "directives=[ListSize(at_most=100)]"
 _ARGUMENTS = frozenset({"cursor", "each", "found", "ids", "limit", "page", "pages"})
 
 
@@ -70,6 +71,7 @@ def schema_module(name: str, contract: Contract, is_known: Callable[[str], bool]
     standard = [_STANDARD[each] for each in (used & _STANDARD.keys()) - {"Any"}]
     third = "import strawberry" + ("\nfrom strawberry.scalars import JSON" if "JSON" in exposed else "")
     own: list[tuple[str, str]] = [("schema.money", "Money")] if "Money" in used else []
+    own += [("bff.sdk", "ListSize")] if any(map(_is_list, _fields(parts))) else []
     own += [(f"services.{name}", each.name) for each in contract.enums]
     if contract.by_id:
         names = ["Info", "Node", "entity", *(["Connection", "Slice", "page_size"] if contract.paged else [])]
@@ -236,8 +238,14 @@ def _shown(each: Field) -> str:
 
 
 def _exposed(each: Field) -> str:
-    value = f' = strawberry.field(name="{_camel(each.name)}")' if each.name.endswith("_") else ""
+    options = [f'name="{_camel(each.name)}"'] if each.name.endswith("_") else []
+    options += [_SIZE] if _is_list(each) else []
+    value = f" = strawberry.field({', '.join(options)})" if options else ""
     return f"{each.name}: {_optional(each, _shown(each))}{value}"
+
+
+def _is_list(each: Field) -> bool:
+    return _shown(each).startswith("list[")
 
 
 def _camel(name: str) -> str:
