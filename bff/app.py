@@ -37,6 +37,7 @@ from bff.rest.proxy import Passthrough
 from bff.rest.wellknown import Document, WellKnown
 from bff.upstream import Attempts, Counts, Origin, connect
 from bff.upstream.identity import Signer
+from bff.upstream.observe import Observe
 from bff.upstream.transport import ConnectionSettings, Transport
 
 CREDENTIALS = frozenset({b"authorization", b"x-api-key"})
@@ -78,7 +79,8 @@ def build(
         name: connect(name, settings, attempts, counts, telemetry, random, signer, network)
         for name, settings in config.services.items()
     }
-    wire = network or Transport(ConnectionSettings())
+    # Calls to identity providers are counted like those to services.
+    wire = Observe(network or Transport(ConnectionSettings()), "identity", attempts, telemetry)
     credentials = Credentials(config.auth, wire, tiers=frozenset(config.tiers), telemetry=telemetry)
     readiness = Readiness({name: services[name] for name, each in config.services.items() if each.required})
     schema = compose(schema_modules(config))._schema  # noqa: SLF001

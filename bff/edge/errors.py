@@ -11,9 +11,9 @@ import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bff.core.errors import Code, CsrfPrevented, Forbidden, GatewayError, Unauthenticated
-from bff.core.identity import ANONYMOUS
+from bff.core.identity import Caller
 from bff.core.receive import ClientGone
-from bff.core.route import Front
+from bff.core.route import Front, Route
 from bff.core.telemetry import Telemetry
 
 GRAPHQL_JSON = "application/graphql-response+json"
@@ -67,17 +67,18 @@ class Errors:
     def _audit(self, scope: Scope, refusal: GatewayError) -> None:
         if not _is_decision(refusal):
             return
-        route, caller = scope.get("bff.route"), scope.get("bff.caller", ANONYMOUS)
+        route: Route | None = scope.get("bff.route")
+        caller: Caller | None = scope.get("bff.caller")  # none where the credential itself was refused
         self.telemetry.audit(
             "refused",
             request_id=scope.get("bff.request_id"),
             code=refusal.code,
             reason=refusal.detail,
-            route=route.name if route else None,
+            route=route and route.name,
             method=scope.get("method", "WEBSOCKET"),
-            credential=caller.credential,
-            consumer=caller.consumer,
-            issuer=caller.issuer,
+            credential=caller and caller.credential,
+            consumer=caller and caller.consumer,
+            issuer=caller and caller.issuer,
         )
 
     def _unexpected(self, scope: Scope, error: Exception) -> GatewayError:

@@ -224,7 +224,7 @@ class Credentials:
     def _keys_changed(self, issuer: str, before: set[Kid], after: set[Kid]) -> None:
         self._verified.forget(issuer)
         for action, kids in (("issuer_key_added", after - before), ("issuer_key_removed", before - after)):
-            for kid in kids:
+            for kid in kids - {None}:
                 self._telemetry.audit(action, issuer=issuer, kid=kid)
 
 

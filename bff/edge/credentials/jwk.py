@@ -11,8 +11,8 @@ from jwt import PyJWK, PyJWTError
 Kid = str | None
 
 _RSA_BITS = range(2048, 8192 + 1)
-_PUBLIC_MEMBERS = {"RSA": ("n", "e"), "EC": ("crv", "x", "y")}
-_CURVES = {"ES256": "P-256", "ES384": "P-384", "ES512": "P-521"}
+_PUBLIC_MEMBERS = {"RSA": ("n", "e"), "EC": ("crv", "x", "y"), "OKP": ("crv", "x")}
+_CURVES = {"ES256": ("EC", "P-256"), "ES384": ("EC", "P-384"), "ES512": ("EC", "P-521"), "EdDSA": ("OKP", "Ed25519")}
 
 # Keys that Infineon's chips made can be factored (CVE-2017-15361): modulo each of these primes their modulus is a
 # power of 65537, which that of another key is by chance once in a hundred million.
@@ -55,7 +55,7 @@ def _keys_for(algorithm: str, entries: list[Any]) -> Iterator[tuple[Kid, PyJWK]]
             key = PyJWK(public, algorithm)
         except PyJWTError:
             continue
-        if entry["kty"] == "EC" or _is_strong(key.key):
+        if entry["kty"] != "RSA" or _is_strong(key.key):
             yield entry.get("kid"), key
 
 
@@ -64,8 +64,8 @@ def _is_meant_for(algorithm: str, entry: dict[str, Any]) -> bool:
     operations = entry.get("key_ops", ["verify"])
     curve = _CURVES.get(algorithm)
     return (
-        (entry.get("kty") == "EC" and entry.get("crv") == curve if curve else entry.get("kty") == "RSA")
-        and algorithm.startswith(("RS", "PS", "ES"))
+        ((entry.get("kty"), entry.get("crv")) == curve if curve else entry.get("kty") == "RSA")
+        and (curve is not None or algorithm.startswith(("RS", "PS")))
         and entry.get("alg", algorithm) == algorithm
         and entry.get("use", "sig") == "sig"
         and isinstance(operations, list)

@@ -21,7 +21,7 @@ from bff.edge.credentials.provider import Provider, is_safe
 from bff.edge.credentials.refusals import invalid
 
 Symmetric = Literal["HS256", "HS384", "HS512"]
-Asymmetric = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"]
+Asymmetric = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 
 _SECRET_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}  # RFC 7518 §3.2: as long as the hash
 _TYPES = frozenset({"jwt", "at+jwt", "application/at+jwt"})

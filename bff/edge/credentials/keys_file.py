@@ -196,6 +196,8 @@ class Followed:
         self._keys = keys
         self._every = every
         self._telemetry = telemetry
+        if not path.exists():
+            raise ConfigError.of("auth.api_keys_file", f"there is no file {path}: `bff keys create` makes it")
         self._seen = self._signature()
         self._entries = self._read()
         keys.add(self._entries)

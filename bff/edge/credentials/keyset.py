@@ -8,6 +8,7 @@ from contextvars import Context
 from math import inf
 from typing import Annotated
 
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt import PyJWK
 from pydantic import Field
 
@@ -150,5 +151,5 @@ class KeySet:
             self._changed({kid for kid, _ in before}, {kid for kid, _ in keys})
 
 
-def _material(keys: dict[tuple[Kid, str], PyJWK]) -> dict[tuple[Kid, str], object]:
-    return {name: key.key.public_numbers() for name, key in keys.items()}
+def _material(keys: dict[tuple[Kid, str], PyJWK]) -> dict[tuple[Kid, str], bytes]:
+    return {name: key.key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) for name, key in keys.items()}
