@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.running import ROOT
+from tests.running import ROOT, token
 
 
 def ran(*command: object, cwd=ROOT, timeout: float = 300) -> subprocess.CompletedProcess[str]:
@@ -48,3 +48,11 @@ def test_the_reference_suite_of_graphql_over_http_passes_whole(shared, developme
         Path(sys.executable).parent / "node", "run_graphql_http_audit.mjs", f"{development.url}/graphql", cwd=tmp_path
     )
     all_passed(run, at_least=61)
+
+
+@pytest.mark.timeout(300)
+def test_no_attack_on_graphql_succeeds_in_production(shared, production, shop):
+    bearer = token(shop, scope="users:read users:admin orders:read orders:admin")
+    runner = shared / "acceptance" / "run_graphql_attacks.py"
+    run = ran(sys.executable, runner, f"{production.url}/graphql", "--bearer", bearer)
+    all_passed(run, at_least=33)
