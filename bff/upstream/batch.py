@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
+import aiodataloader
 from aiodataloader import DataLoader
 
 from bff.upstream.client import Upstream
@@ -45,7 +46,7 @@ class Batch(Generic[K, V_co]):
         await info.context.load_many(orders_by_user.where(limit=10), user_ids)
         """
         given = sorted((name, value) for name, value in arguments.items() if value is not None)
-        return replace(self, arguments=tuple(given))
+        return Batch(self.service, self.fetch, tuple(given))
 
 
 def batch(
@@ -95,29 +96,65 @@ class Columns(DataLoader[tuple[K, ...], Column[V_co]]):
         self._batch = batch
         self._upstream = upstream
         self._arguments = dict(batch.arguments)
-        self._reads: dict[K, asyncio.Task[Mapping[K, V_co]]] = {}
+        self._reads: dict[K, asyncio.Future[Mapping[K, V_co] | BaseException]] = {}
+        self._running: set[asyncio.Task[Any]] = set()
         self.calls = 0
 
+    def do_resolve_reject(self, key: tuple[K, ...], future: asyncio.Future[Column[V_co]]) -> None:
+        # As aiodataloader does it, less the task that it makes only to call `dispatch_queue` in the next tick.
+        self._queue.append(aiodataloader.Loader(key, future))
+        if len(self._queue) == 1:
+            self.loop.call_soon(aiodataloader.dispatch_queue, self)
+
     async def batch_load_fn(self, columns: list[tuple[K, ...]]) -> list[Column[V_co]]:
-        self._read({key: None for column in columns for key in column if key not in self._reads})
-        # As they are now: what is read may be forgotten while others are waited for.
-        reads = {key: self._reads[key] for column in columns for key in column}
-        if waiting := [read for read in set(reads.values()) if not read.done()]:
-            await asyncio.wait(waiting)
-        found = {read: _outcome(read) for read in set(reads.values())}
-        return [[_value(found[reads[key]], key) for key in column] for column in columns]
+        task = asyncio.current_task(self.loop)
+        assert task is not None  # noqa: S101 - aiodataloader makes one for each batch
+        self._running.add(task)
+        try:
+            fetches = self._fetches(
+                list(dict.fromkeys(key for each in columns for key in each if key not in self._reads))
+            )
+            # As they are now: what is read may be forgotten while others are waited for.
+            reads = {key: self._reads[key] for column in columns for key in column}
+            await self._side_by_side(fetches)
+            if under_way := {read for read in reads.values() if not read.done()}:
+                await asyncio.wait(under_way)
+            return [_answer(reads, column) for column in columns]
+        except asyncio.CancelledError as cancelled:
+            # It becomes a value: raised from a batch, it would leave the loader's waiters waiting for ever.
+            return [[cancelled] * len(column) for column in columns]
+        finally:
+            self._running.discard(task)
 
-    def _read(self, missing: Iterable[K]) -> None:
-        keys = list(missing)
+    def _fetches(self, keys: list[K]) -> list[Coroutine[Any, Any, None]]:
+        """What has to be done to read these keys, each as far as a call of the service reaches."""
         size = self._upstream.service.max_batch
+        fetches = []
         for start in range(0, len(keys), size):
-            chunk = keys[start : start + size]
-            self.calls += 1
-            read = asyncio.ensure_future(self._fetch(chunk))
+            chunk, read = keys[start : start + size], self.loop.create_future()
             self._reads.update(dict.fromkeys(chunk, read))
+            fetches.append(self._fetch(chunk, read))
+        self.calls += len(fetches)
+        return fetches
 
-    async def _fetch(self, keys: list[K]) -> Mapping[K, V_co]:
-        return await self._batch.fetch(self._upstream, keys, **self._arguments)
+    async def _side_by_side(self, fetches: list[Coroutine[Any, Any, None]]) -> None:
+        if len(fetches) < 2:  # a task costs more than awaiting it here
+            for each in fetches:
+                await each
+            return
+        tasks = [self.loop.create_task(each) for each in fetches]
+        self._running.update(tasks)
+        await asyncio.wait(tasks)
+        self._running.difference_update(tasks)
+
+    async def _fetch(self, keys: list[K], read: asyncio.Future[Mapping[K, V_co] | BaseException]) -> None:
+        try:
+            read.set_result(await self._batch.fetch(self._upstream, keys, **self._arguments))
+        except asyncio.CancelledError as cancelled:
+            read.set_result(cancelled)
+            raise
+        except Exception as error:  # noqa: BLE001 - errors are values here: each key's
+            read.set_result(error)
 
     def forget(self) -> None:
         """Let the next load read anew."""
@@ -125,13 +162,17 @@ class Columns(DataLoader[tuple[K, ...], Column[V_co]]):
 
     def cancel(self) -> None:
         """Nobody waits any more: end the calls under way."""
-        for read in self._reads.values():
-            read.cancel()
+        for task in self._running:
+            task.cancel()
+        self._queue = []
+        self._reads = {}  # a read that failed leads back here by its traceback
 
 
-def _outcome(read: asyncio.Task[Mapping[K, V_co]]) -> Mapping[K, V_co] | BaseException:
-    # A cancelled read becomes a value too: raised from a batch, it would leave the loader's waiters waiting for ever.
-    return asyncio.CancelledError() if read.cancelled() else read.exception() or read.result()
+def _answer(reads: Mapping[K, asyncio.Future[Mapping[K, V_co] | BaseException]], column: tuple[K, ...]) -> Column[V_co]:
+    (found, *others) = {read: read.result() for read in map(reads.__getitem__, column)}.values()
+    if others:
+        return [_value(reads[key].result(), key) for key in column]
+    return [found] * len(column) if isinstance(found, BaseException) else list(map(found.get, column))
 
 
 def _value(found: Mapping[K, V_co] | BaseException, key: K) -> V_co | BaseException | None:
