@@ -97,11 +97,14 @@ def checked_results(results: object, count: int, name: str) -> list[Any]:
         Exception: it is what the resolver ended with instead.
         TypeError: the resolver `name` returned something else.
     """
-    if isinstance(results, Exception):
+    if isinstance(results, list):
+        column = results
+    elif isinstance(results, Exception):
         raise results
-    if not isinstance(results, Iterable) or isinstance(results, str | bytes | Mapping):
+    elif isinstance(results, Iterable) and not isinstance(results, str | bytes | Mapping):
+        column = list(results)
+    else:
         raise TypeError(f"The batched resolver of {name} must return a list, not {type(results).__name__}")
-    column = results if isinstance(results, list) else list(results)
     if len(column) != count:
         raise TypeError(f"The batched resolver of {name} returned {len(column)} results for {count} parents")
     return column

@@ -33,7 +33,12 @@ class Lists(Completion):
     def complete(self, run: Run, values: list[Any], place: Place) -> Column | Pending[Column]:
         if set(map(type, values)) == {list}:
             return self._flattened(run, values, place)
-        return in_waves(run, values, place, self._sorted_out)
+        return in_waves(run, values, place, self._arrived)
+
+    def _arrived(self, run: Run, values: list[Any], place: Place) -> Column | Pending[Column]:
+        if set(map(type, values)) == {list}:
+            return self._flattened(run, values, place)
+        return self._sorted_out(run, values, place)
 
     def _flattened(self, run: Run, lists: list[list[Any]], place: Place) -> Column | Pending[Column]:
         lengths = list(map(len, lists))

@@ -36,14 +36,22 @@ class Objects(Completion):
         self._is_type_of = None if RECORD in type_.extensions else type_.is_type_of
 
     def complete(self, run: Run, values: list[Any], place: Place) -> Column | Pending[Column]:
-        if self._is_type_of is None:
-            kinds = set(map(type, values))
-            if all(map(self._expects, kinds)):
-                return self._selected(run, values, place)
-            if not self.required and all(map(self._expects, kinds - {NoneType})):
-                rows = [row for row, value in enumerate(values) if value is not None]
-                return self._selected_in(run, values, rows, place, set())
-        return in_waves(run, values, place, self._sorted_out)
+        return self._directly(run, values, place) or in_waves(run, values, place, self._arrived)
+
+    def _arrived(self, run: Run, values: list[Any], place: Place) -> Column | Pending[Column]:
+        return self._directly(run, values, place) or self._sorted_out(run, values, place)
+
+    def _directly(self, run: Run, values: list[Any], place: Place) -> Column | Pending[Column] | None:
+        """The column, where the classes of the values say that nothing has to be sorted out."""
+        if self._is_type_of is not None:
+            return None
+        kinds = set(map(type, values))
+        if all(map(self._expects, kinds)):
+            return self._selected(run, values, place)
+        if self.required or not all(map(self._expects, kinds - {NoneType})):
+            return None
+        rows = [row for row, value in enumerate(values) if value is not None]
+        return self._selected_in(run, values, rows, place, set())
 
     def _expects(self, kind: type) -> bool:
         return is_plain(kind) and issubclass(kind, self._record)
@@ -159,7 +167,7 @@ class Abstracts(Completion):
         self, run: Run, values: list[Any], names: dict[int, Any], place: Place, lost: set[int]
     ) -> Column | Pending[Column]:
         types: dict[int, GraphQLObjectType] = {}
-        info = run.info(self.field, place)
+        info = run.infos(self.field, place)(0)
         for row, name in names.items():
             if isinstance(name, BaseException):
                 self.fail(run, place, row, name, lost)

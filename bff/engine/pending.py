@@ -37,16 +37,22 @@ class Pending(Generic[T]):
 
     async def value(self) -> T:
         """The result. It can be asked for only once."""
-        try:
-            value: Any = await self._start()
-        except BaseException:
-            self.drop()
-            raise
-        for step in self._steps:
-            value = step(value)
-            if type(value) is Pending:
-                value = await value.value()
-        return cast("T", value)
+        pending: Pending[Any] = self
+        steps: list[Callable[[Any], Any]] = []  # the next one last
+        while True:
+            steps += reversed(pending._steps)
+            try:
+                value: Any = await pending._start()
+            except BaseException:
+                pending.drop()
+                raise
+            while steps:
+                value = steps.pop()(value)
+                if type(value) is Pending:
+                    pending = value
+                    break
+            else:
+                return cast("T", value)
 
     def drop(self) -> None:
         """Nobody wants the result any more: what has not been started never will be."""
@@ -77,9 +83,14 @@ def all_of(
     results: Sequence[T | Pending[T]], *, enough: Callable[[T], bool] | None = None
 ) -> list[T] | Pending[list[T] | None] | None:
     """All results, those to come awaited side by side; None as soon as one is `enough`, which ends the others."""
-    if any(isinstance(each, Pending) for each in results):
+    waiting = [at for at, each in enumerate(results) if type(each) is Pending]
+    if len(waiting) > 1:
         return Pending(lambda: together(results, enough=enough), results)
-    return cast("list[T]", results)
+    if not waiting:
+        return cast("list[T]", results)
+    (at,) = waiting
+    before, pending, after = results[:at], cast("Pending[T]", results[at]), results[at + 1 :]
+    return pending.then(lambda value: None if enough and enough(value) else cast("list[T]", [*before, value, *after]))
 
 
 class _Enough(Exception):
@@ -105,11 +116,24 @@ async def together(results: Sequence[T | Pending[T]], *, enough: Callable[[T], b
 
 async def side_by_side(coroutines: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
     """Their results; when one has failed, or nobody waits any more, all have ended."""
-    if len(coroutines) == 1:  # a task costs more than awaiting it here
-        return [await coroutines[0]]
-    tasks = [asyncio.ensure_future(each) for each in coroutines]
+    if len(coroutines) < 2:  # a task costs more than awaiting it here
+        return [await each for each in coroutines]
+    loop = asyncio.get_running_loop()
+    tasks = [loop.create_task(each) for each in coroutines]
+    over: asyncio.Future[asyncio.Task[T]] = loop.create_future()  # with the first that has failed, or the last
+    left = len(tasks)
+
+    def ended(task: asyncio.Task[T]) -> None:
+        nonlocal left
+        left -= 1
+        if not over.done() and (not left or task.cancelled() or task.exception()):
+            over.set_result(task)
+
+    for each in tasks:
+        each.add_done_callback(ended)
     try:
-        return await asyncio.gather(*tasks)
+        (await over).result()
+        return [each.result() for each in tasks]
     finally:
         await cancelled(tasks)
 

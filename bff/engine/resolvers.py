@@ -6,11 +6,14 @@ nothing. Everything else is called as graphql-core calls it: object by object, w
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from graphql import get_named_type, is_input_object_type
+from strawberry.relay import GlobalID
 from strawberry.types.arguments import convert_arguments
+from strawberry.types.base import StrawberryMaybe
 from strawberry.types.field import StrawberryField
 from strawberry.types.fields.resolver import StrawberryResolver
 
@@ -60,7 +63,8 @@ def _unguarded(run: Run, field: Field) -> Resolve:
         return _attributes(definition, check)
     resolver = definition.base_resolver
     infos = _infos(field, definition, schema)
-    arguments = Arguments(field.definition, field.nodes[0], _converter(field, definition, schema))
+    names = _plain_names(definition, schema)
+    arguments = Arguments(field.definition, field.nodes[0], names, _converter(field, definition, schema))
     batch = batched_resolver(definition)
     if batch is not None:
         return _batched(field, batch, arguments, infos, check)
@@ -110,6 +114,7 @@ def _attributes(definition: StrawberryField, check: Check | None) -> Resolve:
 
 def _batched(field: Field, batch: BatchedResolver, arguments: Arguments, infos: Infos, check: Check | None) -> Resolve:
     function, info_name = batch
+    is_async = inspect.iscoroutinefunction(function)
 
     def resolve(run: Run, objects: list[Any], place: Place) -> list[Any] | Pending[list[Any]]:
         def column(results: Any) -> list[Any]:
@@ -126,7 +131,7 @@ def _batched(field: Field, batch: BatchedResolver, arguments: Arguments, infos: 
             results: Any = function(objects.copy(), **passed)
         except Exception as error:  # noqa: BLE001 - the error of all of them
             return [error] * len(objects)
-        if run.is_awaitable(results):
+        if is_async or run.is_awaitable(results):
             return Pending(lambda: outcome(results), (results,)).then(column)
         return column(results)
 
@@ -159,7 +164,8 @@ def _object_by_object(
 
 
 def _as_graphql_core(field: Field) -> Resolve:
-    arguments = Arguments(field.definition, field.nodes[0])
+    names = {name: each.out_name or name for name, each in field.definition.args.items()}
+    arguments = Arguments(field.definition, field.nodes[0], names)
     check: Check | None = field.definition.extensions.get(CHECK)
 
     def resolve(run: Run, objects: list[Any], place: Place) -> list[Any]:
@@ -194,11 +200,18 @@ def _called_for_each(
 def _infos(field: Field, definition: StrawberryField, schema: Any) -> Infos:
     make = schema.config.info_class
 
-    def infos(run: Run, place: Place) -> Callable[[int], Any]:
-        info = run.infos(field, place)
-        return lambda row: make(_raw_info=info(row), _field=definition)
+    return lambda run, place: lambda row: make(_raw_info=run.info(field, place, row), _field=definition)
 
-    return infos
+
+def _plain_names(definition: StrawberryField, schema: Any) -> dict[str, str]:
+    """What resolvers call the arguments that strawberry hands on as they are, by their names in GraphQL."""
+    name_of = schema.config.name_converter.from_argument
+    return {
+        name_of(each): each.python_name
+        for each in definition.arguments
+        if not isinstance(each.type, StrawberryMaybe)
+        and GlobalID not in (each.type, getattr(each.type, "of_type", None))
+    }
 
 
 def _converter(

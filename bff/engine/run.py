@@ -41,8 +41,9 @@ class Run:
         self.is_async_iterable: Callable[[Any], bool] = executor.is_async_iterable
         self._verdicts: dict[Field, Exception | None] = {}
 
-    def info(self, field: Field, place: Place, row: int = 0) -> GraphQLResolveInfo[Any]:
-        return self.infos(field, place)(row)
+    def info(self, field: Field, place: Place, row: int = 0) -> Any:
+        """The `info` of one row, for those who look at its attributes: made when they ask for more than the context."""
+        return LateInfo(self, field, place, row)
 
     def infos(self, field: Field, place: Place) -> Callable[[int], GraphQLResolveInfo[Any]]:
         """The `info` of each row of a column, which differ in their path alone."""
@@ -65,6 +66,25 @@ class Run:
                 refusal = error
             self._verdicts[field] = refusal
             return refusal
+
+
+class LateInfo:
+    """What `GraphQLResolveInfo` has. Most resolvers and guards want no more of it than the context."""
+
+    __slots__ = ("_field", "_place", "_row", "_run", "_whole", "context")
+
+    def __init__(self, run: Run, field: Field, place: Place, row: int) -> None:
+        self.context = run.executor.context_value
+        self._run = run
+        self._field = field
+        self._place = place
+        self._row = row
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_whole":
+            self._whole = self._run.infos(self._field, self._place)(self._row)
+            return self._whole
+        return getattr(self._whole, name)
 
 
 class _Late(NamedTuple):
