@@ -7,6 +7,7 @@ from bff.engine.authoring import Parents, batched, batched_resolver
 from bff.engine.checks import CHECK, Check
 from bff.engine.executor import BreadthExecutor, StandardExecutor
 from bff.engine.objects import RECORD
+from bff.engine.operation import Operation
 from bff.engine.pending import Pending, then
 from bff.engine.plan import Field, Wrap
 from bff.engine.plans import Reason
@@ -20,6 +21,7 @@ __all__ = [
     "Check",
     "Field",
     "Guard",
+    "Operation",
     "Parents",
     "Pending",
     "Reason",

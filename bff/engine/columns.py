@@ -55,13 +55,19 @@ def scattered(count: int, parts: Iterable[tuple[list[int], Column]], lost: set[i
     return Column(values, lost)
 
 
-def regrouped(items: Column, lengths: list[int]) -> Column:
-    """Lists of these lengths out of the items of all of them; a list is lost if one of its items is."""
-    values: list[Any] = []
+def cut(items: list[Any], lengths: list[int]) -> list[Any]:
+    """The items as lists of these lengths."""
+    lists: list[Any] = []
     end = 0
     for length in lengths:
         start, end = end, end + length
-        values.append(items.values[start:end])
+        lists.append(items[start:end])
+    return lists
+
+
+def regrouped(items: Column, lengths: list[int]) -> Column:
+    """Lists of these lengths out of the items of all of them; a list is lost if one of its items is."""
+    values = cut(items.values, lengths)
     if not items.lost:
         return Column(values)
     owners = [which for which, length in enumerate(lengths) for _ in range(length)]

@@ -5,7 +5,7 @@ Both are `execution_context_class` of a strawberry schema and `executor_class` o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar
 
 from graphql import (
@@ -14,7 +14,6 @@ from graphql import (
     GraphQLObjectType,
     GraphQLOutputType,
     GraphQLResolveInfo,
-    GraphQLSchema,
     OperationDefinitionNode,
     OperationType,
 )
@@ -34,7 +33,7 @@ from bff.engine.columns import Column
 from bff.engine.pending import Pending
 from bff.engine.places import ROOT
 from bff.engine.plan import Selection, Wrap
-from bff.engine.plans import Plans, Reason
+from bff.engine.plans import Plans, Reason, Variants
 from bff.engine.run import GUARD, Guard, Run
 
 _PLANS = "engine.plans"
@@ -106,12 +105,18 @@ class BreadthFirst(Guarded):
 
     def execute_operation(self, serially: bool | None = None) -> Any:
         run = Run(self, type(self).wrap)
-        plan = self._unsupported() or _plans(self.schema).plan(run)
-        if not isinstance(plan, Selection):
-            report = type(self).on_fallback
-            if report:
-                report(plan)
-            return super().execute_operation(serially)
+        plan = self._unsupported() or variants(self).plan(run)
+        if isinstance(plan, Selection):
+            return self.execute_plan(plan, serially)
+        report = type(self).on_fallback
+        if report:
+            report(plan)
+        return super().execute_operation(serially)
+
+    def execute_plan(
+        self, plan: Selection, serially: bool | None = None
+    ) -> ExecutionResult | Awaitable[ExecutionResult]:
+        run = Run(self, type(self).wrap)
         if serially is None:
             serially = self.operation.operation is OperationType.MUTATION
         try:
@@ -155,16 +160,18 @@ class BreadthExecutor(BreadthFirst, StrawberryGraphQLCoreExecutionContext):
     """
 
 
-def _plans(schema: GraphQLSchema) -> Plans:
-    plans: Plans | None = schema.extensions.get(_PLANS)
+def variants(executor: BreadthFirst) -> Variants:
+    """The plans of the operation that is executed, kept as long as its document."""
+    extensions = executor.schema.extensions
+    plans: Plans | None = extensions.get(_PLANS)
     if plans is None:
-        plans = schema.extensions[_PLANS] = Plans()
-    return plans
+        plans = extensions[_PLANS] = Plans()
+    return plans.variants(executor)
 
 
 def _result(run: Run, column: Column) -> ExecutionResult:
     # Graphql-core's executor holds on to itself by this: whatever the request has read would wait for the collector.
-    del run.executor.async_helpers
+    vars(run.executor).pop("async_helpers", None)
     return ExecutionResult(None if column.lost else column.values[0], run.failures.errors())
 
 

@@ -48,6 +48,9 @@ class Leaves(Completion):
         self._type = leaf
         self._serialize = serializer(leaf) if required else with_nulls(serializer(leaf))
 
+    def straight(self, values: list[Any]) -> list[Any] | None:
+        return self._serialize(values)
+
     def complete(self, run: Run, values: list[Any], place: Place) -> Column | Pending[Column]:
         serialized = self._serialize(values)
         if serialized is not None:

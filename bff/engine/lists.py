@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from graphql import GraphQLError
 from graphql.pyutils import is_iterable
 
-from bff.engine.columns import Column, nulled, regrouped, scattered
+from bff.engine.columns import Column, cut, nulled, regrouped, scattered
 from bff.engine.completion import Completion
 from bff.engine.pending import Pending, all_of, close, then, together
 from bff.engine.places import ItemPlace, ItemsPlace, Place, SomePlace
@@ -29,6 +29,12 @@ class Lists(Completion):
     def __init__(self, items: Completion, field: Field, *, required: bool) -> None:
         super().__init__(field, required=required)
         self._items = items
+
+    def straight(self, values: list[Any]) -> list[Any] | None:
+        if set(map(type, values)) != {list}:
+            return None
+        items = self._items.straight(list(chain.from_iterable(values)))
+        return None if items is None else cut(items, list(map(len, values)))
 
     def complete(self, run: Run, values: list[Any], place: Place) -> Column | Pending[Column]:
         if set(map(type, values)) == {list}:

@@ -35,6 +35,21 @@ class Objects(Completion):
         self._record: type = type_.extensions.get(RECORD, object)
         self._is_type_of = None if RECORD in type_.extensions else type_.is_type_of
 
+    def straight(self, values: list[Any]) -> list[Any] | None:
+        selection = self.field.planned(self._type)
+        if selection is None or self._is_type_of is not None:
+            return None
+        kinds = set(map(type, values))
+        if all(map(self._expects, kinds)):
+            return selection.straight(values)
+        if self.required or not all(map(self._expects, kinds - {NoneType})):
+            return None
+        rows = selection.straight([each for each in values if each is not None])
+        if rows is None:
+            return None
+        following = iter(rows)
+        return [None if each is None else next(following) for each in values]
+
     def complete(self, run: Run, values: list[Any], place: Place) -> Column | Pending[Column]:
         return self._directly(run, values, place) or in_waves(run, values, place, self._arrived)
 

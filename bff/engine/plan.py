@@ -29,7 +29,7 @@ from bff.engine.lists import Lists
 from bff.engine.objects import Abstracts, Objects
 from bff.engine.pending import Pending, all_of, close, stepwise, then
 from bff.engine.places import ROOT, FieldPlace, Place
-from bff.engine.resolvers import Resolve, resolver_of
+from bff.engine.resolvers import Resolve, reader_of, resolver_of
 from bff.engine.run import Run
 
 Wrap: TypeAlias = Callable[["Field", Resolve], Resolve]
@@ -48,7 +48,7 @@ class Field:
     """
 
     __slots__ = (
-        "_completion", "_resolve", "_selections", "definition", "details", "full_name", "key", "name", "nodes",
+        "_completion", "_read", "_resolve", "_selections", "definition", "details", "full_name", "key", "name", "nodes",
         "nullable", "order", "parent_type",
     )  # fmt: skip
 
@@ -74,6 +74,20 @@ class Field:
         self._completion = _completion(definition.type, self)
         resolve = resolver_of(run, self)
         self._resolve = run.wrap(self, resolve) if run.wrap else resolve
+        self._read = None if run.wrap else reader_of(run, self)
+
+    def straight(self, objects: list[Any]) -> list[Any] | None:
+        """The field of all these objects, where it and all below it are attributes and as their types say.
+
+        It is what most fields are, and costs nothing but the reading. None where anything else is found: then nothing
+        has been done yet.
+        """
+        if self._read is None:
+            return None
+        try:
+            return self._completion.straight(self._read(objects))
+        except Exception:  # noqa: BLE001 - `column` finds out which object it is, and reports it
+            return None
 
     def column(self, run: Run, objects: list[Any], above: Place) -> Column | Pending[Column]:
         """The field of all these objects, which are the rows of `above`."""
@@ -82,6 +96,10 @@ class Field:
         if isinstance(values, Pending):
             return values.then(lambda values: self._completion.complete(run, values, place))
         return self._completion.complete(run, values, place)
+
+    def planned(self, type_: GraphQLObjectType) -> Selection | None:
+        """What `selection` has given before."""
+        return self._selections.get(type_)
 
     def selection(self, run: Run, type_: GraphQLObjectType) -> Selection:
         """What is asked of the objects of one type that the field leads to.
@@ -126,6 +144,10 @@ class Selection:
             return Column([])
         columns: list[Column | Pending[Column]] = []
         for field in self._fields:
+            values = field.straight(objects)
+            if values is not None:
+                columns.append(Column(values))
+                continue
             column = field.column(run, objects, place)
             if isinstance(column, Column) and column.all_lost:
                 close(columns)
@@ -133,6 +155,16 @@ class Selection:
             columns.append(column)
         done = all_of(columns, enough=lambda column: column.all_lost)
         return then(done, lambda columns: self._assembled(columns, count))
+
+    def straight(self, objects: list[Any]) -> list[Any] | None:
+        """The rows of these objects, if all of their fields are straight."""
+        columns: list[list[Any]] = []
+        for field in self._fields:
+            values = field.straight(objects)
+            if values is None:
+                return None
+            columns.append(values)
+        return self._rows(columns, len(objects))
 
     def execute_serially(self, run: Run, source: Any) -> Column | Pending[Column]:
         """The only row of a mutation: a field begins when the one before it has ended with all that follows from it."""

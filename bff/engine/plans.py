@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeAlias
 
 from graphql import (
@@ -41,19 +41,19 @@ class Plans:
     """The plans of all operations of one schema that are alive, for each class of executors, since they wrap fields."""
 
     def __init__(self) -> None:
-        self._operations: dict[tuple[type, int], tuple[weakref.ref[OperationDefinitionNode], _Operation]] = {}
+        self._operations: dict[tuple[type, int], tuple[weakref.ref[OperationDefinitionNode], Variants]] = {}
 
-    def plan(self, run: Run) -> Selection | Reason:
-        """The plan of the operation with these variables, or why there is none."""
-        operation = run.executor.operation
+    def variants(self, executor: Executor[Any]) -> Variants:
+        """The plans of the operation that is executed."""
+        operation = executor.operation
         # By identity: graphql-core's nodes hash and compare by their whole content.
-        key = type(run.executor), id(operation)
+        key = type(executor), id(operation)
         known = self._operations.get(key)
         if known is None:
             operations = self._operations
-            known = weakref.ref(operation, lambda _: operations.pop(key, None)), _Operation(run.executor)
+            known = weakref.ref(operation, lambda _: operations.pop(key, None)), Variants(executor)
             operations[key] = known
-        return known[1].plan(run)
+        return known[1]
 
     def __len__(self) -> int:
         return len(self._operations)
@@ -63,7 +63,7 @@ class Plans:
         return Plans, ()
 
 
-class _Operation:
+class Variants:
     """The plans of one operation by the values of the variables that decide what it selects."""
 
     def __init__(self, executor: Executor[Any]) -> None:
@@ -77,7 +77,14 @@ class _Operation:
         except RecursionError:
             self._reason = "nested too deeply"
 
+    def known(self, variables: Mapping[str, Any]) -> Selection | None:
+        """The plan for these variables, if there is one already."""
+        if not self._deciding:
+            return self._variants.get(())
+        return self._variants.get(tuple([variables.get(name) for name in self._deciding]))
+
     def plan(self, run: Run) -> Selection | Reason:
+        """The plan for the variables of this execution, or why there is none."""
         if self._reason:
             return self._reason
         values = run.executor.variable_values.coerced

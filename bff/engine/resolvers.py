@@ -43,6 +43,20 @@ def resolver_of(run: Run, field: Field) -> Resolve:
     return _guarded(field, guard, resolve) if guard else resolve
 
 
+def reader_of(run: Run, field: Field) -> Callable[[list[Any]], list[Any]] | None:
+    """Reads the values of all objects, where they are attributes and nobody is to be asked first; otherwise None."""
+    if GUARD in field.definition.extensions:
+        return None
+    check: Check | None = field.definition.extensions.get(CHECK)
+    if field.name == "__typename":
+        return lambda objects: [field.parent_type.name] * len(objects)
+    definition = _bare(run, field)
+    if definition is None or definition.base_resolver is not None or definition.default_resolver is not getattr:
+        return None
+    read = kernels.attributes(definition.python_name)
+    return (lambda objects: check(read(objects), {})) if check else read
+
+
 def _guarded(field: Field, guard: Guard, resolve: Resolve) -> Resolve:
     def resolve_if_allowed(run: Run, objects: list[Any], place: Place) -> list[Any] | Pending[list[Any]]:
         refusal = run.refusal(field, guard, place)
@@ -54,11 +68,11 @@ def _guarded(field: Field, guard: Guard, resolve: Resolve) -> Resolve:
 def _unguarded(run: Run, field: Field) -> Resolve:
     if field.name == "__typename":
         return _type_name(field.parent_type.name)
-    definition = field.definition.extensions.get("strawberry-definition")
-    schema = vars(run.executor.schema).get("_strawberry_schema")
-    if schema is None or not isinstance(definition, StrawberryField) or not _is_bare(field, definition, schema):
+    definition = _bare(run, field)
+    if definition is None:
         return _as_graphql_core(field)
     check: Check | None = field.definition.extensions.get(CHECK)
+    schema = run.executor.schema._strawberry_schema  # type: ignore[attr-defined]  # noqa: SLF001
     if definition.base_resolver is None:
         return _attributes(definition, check)
     resolver = definition.base_resolver
@@ -71,10 +85,14 @@ def _unguarded(run: Run, field: Field) -> Resolve:
     return _object_by_object(resolver, arguments, infos, check)
 
 
-def _is_bare(field: Field, definition: StrawberryField, schema: Any) -> bool:
-    """Whether strawberry's wrappers of the field only call its resolver, and nobody has put others round them."""
+def _bare(run: Run, field: Field) -> StrawberryField | None:
+    """Strawberry's field, if its wrappers only call its resolver, and nobody has put others round them."""
+    definition = field.definition.extensions.get("strawberry-definition")
+    schema = vars(run.executor.schema).get("_strawberry_schema")
+    if schema is None or not isinstance(definition, StrawberryField):
+        return None
     resolve = field.definition.resolve
-    return (
+    is_bare = (
         getattr(resolve, "__module__", None) == "strawberry.schema.schema_converter"
         and getattr(resolve, "__qualname__", "").startswith("GraphQLCoreConverter.from_resolver.")
         and not definition.extensions
@@ -83,6 +101,7 @@ def _is_bare(field: Field, definition: StrawberryField, schema: Any) -> bool:
         and type(definition).get_result is StrawberryField.get_result
         and type(definition.base_resolver) in (StrawberryResolver, type(None))
     )
+    return definition if is_bare else None
 
 
 def _type_name(name: str) -> Resolve:

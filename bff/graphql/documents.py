@@ -33,6 +33,7 @@ from bff.core.errors import Code, GatewayError
 from bff.core.expressions import of_caller
 from bff.core.identity import Caller
 from bff.core.telemetry import Telemetry
+from bff.engine import Operation as Executable
 from bff.graphql import GraphQLSettings, Mode, RuleModes
 from bff.graphql.cost import Costs, Estimate, OperationCost, too_expensive
 from bff.graphql.request import Request
@@ -97,6 +98,7 @@ class Document:
         broken: the names of the rules that it breaks, each of them once, where they are only measured.
         deferring: what was parsed, if it defers something.
         trusted: whether it is one of the trusted documents.
+        executables: its operations as they are executed, once they have been.
     """
 
     node: DocumentNode
@@ -105,6 +107,7 @@ class Document:
     broken: frozenset[str] = frozenset()
     deferring: DocumentNode | None = None
     trusted: bool = False
+    executables: dict[str, Executable] = field(default_factory=dict)
 
     @cached_property
     def literals(self) -> tuple[str, ...]:

@@ -13,7 +13,6 @@ from graphql import (
     GraphQLSchema,
     OperationType,
     create_source_event_stream,
-    experimental_execute_incrementally,
     located_error,
 )
 from graphql.execution import Executor
@@ -24,6 +23,7 @@ from bff.core.errors import Code, Forbidden, GatewayError, Unauthenticated
 from bff.core.identity import Caller
 from bff.core.telemetry import Telemetry
 from bff.engine import BreadthExecutor, Reason
+from bff.engine import Operation as Executable
 from bff.graphql.context import Context
 from bff.graphql.cost import Estimate
 from bff.graphql.documents import Document, DocumentRefused, Documents, Operation, formatted
@@ -142,18 +142,18 @@ class Execution:
         return Context(origin.caller, lambda name: Upstream(self._services[name], origin))
 
     async def execute(self, prepared: Prepared, context: Context) -> ExecutionResult:
-        # Not graphql-core's `execute`, which wants no schema that knows @defer, whatever the document says.
-        result: Any = experimental_execute_incrementally(
-            self.schema,
-            prepared.document.node,
-            context_value=context,
-            variable_values=prepared.request.variables,
-            operation_name=prepared.request.operation_name,
-            executor_class=self.executor,
-            hide_suggestions=self._documents.hides_suggestions,
-        )
-        whole: ExecutionResult = await result if isinstance(result, Awaitable) else result
-        return whole
+        document, operation, request, _ = prepared
+        executable = document.executables.get(operation.name)
+        if executable is None:
+            executable = document.executables[operation.name] = Executable(
+                self.schema,
+                document.node,
+                operation.name or None,
+                self.executor,
+                hide_suggestions=self._documents.hides_suggestions,
+            )
+        result = executable.execute(request.variables, context)
+        return result if isinstance(result, ExecutionResult) else await result
 
     async def subscribe(self, prepared: Prepared, origin: Callable[[], Origin]) -> AsyncGenerator[Result, None]:
         """The results of a subscription, one for each event, each with a deadline and reads of its own.

@@ -60,6 +60,8 @@ BUGS = {
 def test_a_planted_bug_is_found(bug, monkeypatch):
     name, owner, attribute, wrong = BUGS[bug]
     monkeypatch.setattr(owner, attribute, wrong)
+    if owner is arguments:
+        monkeypatch.setattr(arguments, "_passed", lambda *_: None)
     with pytest.raises(AssertionError):
         Judge(name).compare(islice(cases(schema_of(name), seed=0), MAX_DOCUMENTS))
     gc.collect()  # what the bug has left behind warns now, not in somebody else's test

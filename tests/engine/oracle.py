@@ -21,7 +21,7 @@ from graphql import (
     execute,
 )
 
-from bff.engine import BreadthExecutor, StandardExecutor
+from bff.engine import BreadthExecutor, Operation, StandardExecutor
 
 Context: TypeAlias = Callable[[], Any]
 """Makes what resolvers are given by an execution: None, or something that is cancelled after it."""
@@ -42,6 +42,16 @@ class Fuzzed(BreadthExecutor):
     on_fallback = fallbacks.append
 
 
+_last: list[tuple[GraphQLSchema, DocumentNode, Operation]] = []
+
+
+def operation(schema: GraphQLSchema, document: DocumentNode) -> Operation:
+    """The operation of the document, the same as before if the document is."""
+    if not _last or _last[0][0] is not schema or _last[0][1] is not document:
+        _last[:] = [(schema, document, Operation(schema, document, None, Fuzzed))]
+    return _last[0][2]
+
+
 def executed(
     schema: GraphQLSchema,
     document: DocumentNode,
@@ -51,7 +61,10 @@ def executed(
 ) -> ExecutionResult:
     async def run() -> ExecutionResult:
         given = context()
-        result = execute(schema, document, context_value=given, variable_values=variables, executor_class=executor)
+        if executor is Fuzzed:
+            result = operation(schema, document).execute(variables, given)
+        else:
+            result = execute(schema, document, context_value=given, variable_values=variables, executor_class=executor)
         result = result if isinstance(result, ExecutionResult) else await result
         left = asyncio.all_tasks() - {asyncio.current_task()}
         if given is not None:
@@ -70,12 +83,13 @@ def executed(
 
 
 def compare_strictly(schema: GraphQLSchema, document: DocumentNode, variables: dict[str, Any]) -> ExecutionResult:
-    ours = execute(schema, document, variable_values=variables, executor_class=Fuzzed)
     theirs = execute(schema, document, variable_values=variables, executor_class=StandardExecutor)
-    assert isinstance(ours, ExecutionResult)
     assert isinstance(theirs, ExecutionResult)
-    assert as_text(ours.data) == as_text(theirs.data)
-    assert errors(ours) == errors(theirs)
+    for _ in range(2):  # the second time it is known
+        ours = operation(schema, document).execute(variables, None)
+        assert isinstance(ours, ExecutionResult)
+        assert as_text(ours.data) == as_text(theirs.data)
+        assert errors(ours) == errors(theirs)
     return theirs
 
 

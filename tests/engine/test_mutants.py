@@ -101,11 +101,23 @@ def the_variant_of_a_plan_is_ignored(patch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def arguments_are_kept_although_variables_are_in_them(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(arguments, "_passed", lambda *_: None)
     patch.setattr(arguments, "_has_variables", lambda _value: False)
 
 
 @mutant
+def an_argument_that_is_passed_on_keeps_its_first_value(patch: pytest.MonkeyPatch) -> None:
+    def with_passed(self: Any, constant: dict[str, Any], variables: Any) -> Any:
+        values = right(self, constant, variables)
+        return values and {name: constant.setdefault(name, value) for name, value in values.items()}
+
+    right = arguments.Arguments._with_passed
+    patch.setattr(arguments.Arguments, "_with_passed", with_passed)
+
+
+@mutant
 def arguments_are_those_of_the_first_request_when_inputs_are_in_them(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(arguments, "_passed", lambda *_: None)
     patch.setattr(arguments, "_has_variables", lambda _value: False)
     patch.setattr(arguments, "shareable", lambda _arguments: True)
 
