@@ -92,7 +92,7 @@ def build(
     documents = Documents(schema, config.graphql, telemetry, trusted, max_batch=max_batch)
     execution = Execution(schema, documents, services, telemetry)
     pages = config.server.cors.origins if config.server.cors else ()
-    graphql = GraphQL(execution, config.graphql, pages, credentials.identify_connection, telemetry, random)
+    graphql = GraphQL(execution, config.graphql, pages, credentials, telemetry, random)
     fronts: Mapping[Front, ASGIApp] = {
         Front.GRAPHQL: Ide(graphql, config.graphql.path, example) if config.graphql.ide else graphql,
         Front.REST: Passthrough(services),

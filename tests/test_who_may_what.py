@@ -13,6 +13,7 @@ import jwt
 import pytest
 
 from tests.harness import BFF_YAML, SECRET, Gateway, bearer, gateway, signing_key
+from tests.live.socket import Refused, Socket
 from tests.shop import Call, answer
 
 NOW = int(time.time())
@@ -158,7 +159,55 @@ async def graphql(shop: Gateway, thing: Thing, headers: dict[str, str]) -> str:
     return code
 
 
-FRONTS: dict[str, Callable[[Gateway, Thing, dict[str, str]], Awaitable[str]]] = {"rest": rest, "graphql": graphql}
+async def over_websocket(shop: Gateway, thing: Thing, headers: dict[str, str], payload: dict[str, str]) -> str:
+    try:
+        async with Socket(shop.app, headers=headers) as socket:
+            await socket.say(type="connection_init", payload=payload)
+            await socket.subscribe("1", thing.document)
+            code, heard = await answered(socket)
+            if code is not None:
+                assert code == 4403
+                return UNAUTHENTICATED
+            errors = heard["payload"] if heard["type"] == "error" else heard["payload"].get("errors", [])
+            return errors[0]["extensions"]["code"] if errors else OK
+    except Refused as refused:
+        return coded(refused)
+
+
+def coded(refused: Refused) -> str:
+    code: str = refused.body["errors"][0]["extensions"]["code"]
+    assert refused.status == {UNAUTHENTICATED: 401, BAD_REQUEST: 400}[code]
+    return code
+
+
+async def answered(socket: Socket) -> tuple[int | None, dict[str, object]]:
+    """What the operation came to, or the code with which the gateway closed in its place."""
+    try:
+        assert (await socket.hear())["type"] == "connection_ack"
+        return None, await socket.hear()
+    except AssertionError:
+        return socket.code, {}
+
+
+async def handshake(shop: Gateway, thing: Thing, headers: dict[str, str]) -> str:
+    return await over_websocket(shop, thing, headers, {})
+
+
+async def payload(shop: Gateway, thing: Thing, headers: dict[str, str]) -> str:
+    """As pages have to, which cannot send headers with a handshake; what is no credential goes with it all the same."""
+    sent = {name: value for name, value in headers.items() if name in {"authorization", "x-api-key"}}
+    rest_of_them = {name: value for name, value in headers.items() if name not in sent}
+    outcome = await over_websocket(shop, thing, rest_of_them, sent)
+    # A close has no code of ours: 4403 is what a bad credential is, and two of them.
+    return BAD_REQUEST if len(sent) > 1 and outcome == UNAUTHENTICATED else outcome
+
+
+FRONTS: dict[str, Callable[[Gateway, Thing, dict[str, str]], Awaitable[str]]] = {
+    "rest": rest,
+    "graphql": graphql,
+    "websocket, by its handshake": handshake,
+    "websocket, by its connection_init": payload,
+}
 
 
 async def outcome(shop: Gateway, thing: Thing, headers: dict[str, str]) -> str:

@@ -30,6 +30,7 @@ class Auth:
                 self.challenge.complete(error)
                 raise
             if self.credentials.cookie:
+                scope["bff.sent"] = scope["headers"]
                 scope["headers"] = self.credentials.cookie.without(scope["headers"])
         await self.app(scope, receive, send)
 

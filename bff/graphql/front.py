@@ -14,7 +14,7 @@ from bff.graphql.endpoint import Endpoint
 from bff.graphql.execution import Execution
 from bff.graphql.live.operations import Operations
 from bff.graphql.live.sse import EventStreams
-from bff.graphql.live.websocket import Identify, Websockets
+from bff.graphql.live.websocket import Judge, Websockets
 
 
 class GraphQL:
@@ -24,7 +24,7 @@ class GraphQL:
         execution: what executes operations.
         settings: of all of GraphQL.
         pages: origins whose pages may use the gateway, and so may open websockets.
-        identify: judges credentials that come in `connection_init`.
+        judge: of credentials that come in `connection_init`, and of those of clients that stay.
         telemetry: where websockets and subscriptions are logged and counted.
         random: for when clients come again.
     """
@@ -34,15 +34,15 @@ class GraphQL:
         execution: Execution,
         settings: GraphQLSettings,
         pages: Iterable[str],
-        identify: Identify,
+        judge: Judge,
         telemetry: Telemetry,
         random: Random,
     ) -> None:
         self.execution = execution
         self._operations = Operations(execution, settings.subscriptions, telemetry)
-        self._streams = EventStreams(self._operations, settings.timeout, random)
+        self._streams = EventStreams(self._operations, judge, settings.timeout, random)
         origins = frozenset((*pages, *settings.subscriptions.origins))
-        self._websockets = Websockets(self._operations, origins, identify, settings.timeout, telemetry)
+        self._websockets = Websockets(self._operations, origins, judge, settings.timeout, telemetry)
         self._endpoint = Endpoint(execution, self._streams, settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

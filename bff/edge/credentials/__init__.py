@@ -9,13 +9,14 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from math import inf
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import httpx
 from pydantic import Field
+from starlette.types import Scope
 
-from bff.core.errors import Unauthenticated
+from bff.core.errors import GatewayError, Unauthenticated
 from bff.core.identity import ANONYMOUS, Caller
 from bff.core.settings import Complaint, Duration, File, Settings, Size, Url
 from bff.core.telemetry import Telemetry
@@ -64,6 +65,8 @@ class AuthSettings(Settings):
     """How long a verified token is remembered: never past its end, nor once its key has left the key set."""
     cache_size: int = Field(default=10_000, ge=1, le=1_000_000)
     """How many tokens are remembered as verified."""
+    recheck: Annotated[Duration, Field(gt=0)] = 30.0
+    """How often the credential of a connection that goes on is judged again: websockets and event streams."""
 
     @property
     def metadata_path(self) -> str | None:
@@ -121,6 +124,7 @@ class Credentials:
         self.cookie = Cookie(settings.cookie) if settings.cookie else None
         self._max_token = settings.max_token
         self._cache = settings.cache
+        self._recheck = settings.recheck
         self._clock = clock
         self._telemetry = telemetry or Telemetry()
         self._api_keys = ApiKeys(settings.api_keys, tiers, clock, settings.max_token)
@@ -187,6 +191,24 @@ class Credentials:
         """
         headers = dict.fromkeys(headers_in(payload or {}))  # some clients send it in two cases: it is one then
         return await self.identify(headers) if headers else handshake
+
+    async def until_revoked(self, scope: Scope, payload: Mapping[str, Any] | None = None) -> None:
+        """Wait until a connection that goes on is no longer of `scope["bff.caller"]`, by what was sent when it began.
+
+        A provider that cannot be asked revokes nothing. The credential's own end is the caller's `expires`.
+        """
+        caller: Caller = scope["bff.caller"]
+        sent = list(headers_in(payload or {})) or scope.get("bff.sent", scope["headers"])
+        while True:
+            await asyncio.sleep(self._recheck)
+            try:
+                again = await self.identify(sent, "GET")
+            except GatewayError as error:
+                if error.status < 500:
+                    return
+            else:
+                if again != caller:
+                    return
 
     async def follow(self) -> None:
         """Fetch keys before they are needed, and follow the file of API keys, until cancelled."""

@@ -22,6 +22,7 @@ from bff.core.receive import ClientGone
 from bff.edge.errors import entry
 from bff.graphql.execution import Prepared, Result
 from bff.graphql.live.operations import Operations
+from bff.graphql.live.websocket import Judge
 from bff.upstream.client import Origin
 
 _HEADERS = [
@@ -41,14 +42,21 @@ class EventStreams:
 
     Args:
         operations: what executes them.
+        judge: of the credentials of clients that stay.
         timeout: seconds for one operation, and for each event of a subscription.
         random: for when clients come again.
         clock: seconds since 1970, by which credentials expire.
     """
 
     def __init__(
-        self, operations: Operations, timeout: float, random: Random, clock: Callable[[], float] = time.time
+        self,
+        operations: Operations,
+        judge: Judge,
+        timeout: float,
+        random: Random,
+        clock: Callable[[], float] = time.time,
     ) -> None:
+        self._judge = judge
         self._operations = operations
         self._settings = operations.settings
         self._timeout = timeout
@@ -64,6 +72,7 @@ class EventStreams:
         results = self._results(scope, prepared)
         until = asyncio.timeout_at(self._expires(scope["bff.caller"]))
         self._open[until] = asyncio.current_task()
+        watch = asyncio.create_task(self._end_when_revoked(scope, until))
         try:
             async with until, aclosing(results):
                 await self._pump(client, results)
@@ -71,14 +80,19 @@ class EventStreams:
         except TimeoutError:
             await client.end(b"retry: %d\n\n" % self._random.randint(*_RETRY_MS))
         finally:
+            watch.cancel()
             del self._open[until]
+
+    async def _end_when_revoked(self, scope: Scope, until: asyncio.Timeout) -> None:
+        if not scope["bff.caller"].is_anonymous:
+            await self._judge.until_revoked(scope)
+            _end(until)
 
     async def close(self) -> None:
         """End every stream; its client will come again, to somebody else."""
         ends = dict(self._open)
         for until in ends:
-            with suppress(RuntimeError):  # it ends already
-                until.reschedule(asyncio.get_running_loop().time())
+            _end(until)
         if tasks := [task for task in ends.values() if task is not None]:
             await asyncio.wait(tasks)
 
@@ -123,6 +137,11 @@ class EventStreams:
         if caller.expires is None:
             return None
         return asyncio.get_running_loop().time() + max(0.0, caller.expires - self._clock())
+
+
+def _end(until: asyncio.Timeout) -> None:
+    with suppress(RuntimeError):  # it ends already
+        until.reschedule(asyncio.get_running_loop().time())
 
 
 class _Client:

@@ -35,10 +35,16 @@ _REASON = 123  # bytes that a close frame has room for (RFC 6455 §5.5)
 _CODES = (1000, 1001, 1005, 1006, 1009, 1011, 1012, 4400, 4401, 4403, 4406, 4408, 4409, 4429)
 
 
-class Identify(Protocol):
-    """Who a connection's caller is, by its handshake and what it says of itself; raises GatewayError for a bad one."""
+class Judge(Protocol):
+    """Who a connection is of, and for how long."""
 
-    async def __call__(self, handshake: Caller, payload: Mapping[str, Any] | None, /) -> Caller: ...
+    async def identify_connection(self, handshake: Caller, payload: Mapping[str, Any] | None, /) -> Caller:
+        """The caller, by the handshake and what the client says of itself; raises GatewayError for a bad one."""
+        ...
+
+    async def until_revoked(self, scope: Scope, payload: Mapping[str, Any] | None = None, /) -> None:
+        """Returns when it is no longer of that caller."""
+        ...
 
 
 class Closed(Exception):
@@ -56,7 +62,7 @@ class Websockets:
     Args:
         operations: what executes what comes over them.
         origins: whose pages may open one, beside those of this host; `*` for all.
-        identify: judges the credential in `connection_init`.
+        judge: of the credential in `connection_init`.
         timeout: seconds for one operation, and for each event of a subscription.
         telemetry: where sockets and operations are logged and counted.
         clock: seconds since 1970, by which credentials expire.
@@ -66,7 +72,7 @@ class Websockets:
         self,
         operations: Operations,
         origins: frozenset[str],
-        identify: Identify,
+        judge: Judge,
         timeout: float,
         telemetry: Telemetry,
         clock: Callable[[], float] = time.time,
@@ -74,7 +80,7 @@ class Websockets:
         self.operations = operations
         self.settings = operations.settings
         self.origins = origins
-        self.identify = identify
+        self.judge = judge
         self.timeout = timeout
         self.log = telemetry.log
         self.clock = clock
@@ -123,7 +129,7 @@ class Socket:
 
     __slots__ = (
         "_app", "_caller", "_count", "_credentials", "_init", "_over", "_ready", "_receive", "_running", "_scope",
-        "_seat", "_send", "_time", "code",
+        "_seat", "_send", "_time", "_watch", "code",
     )  # fmt: skip
 
     def __init__(self, app: Websockets, scope: Scope, receive: Receive, send: Send) -> None:
@@ -135,6 +141,7 @@ class Socket:
         self._running: dict[str, _Running] = {}
         self._count = 0
         self._seat = ExitStack()
+        self._watch: asyncio.Task[None] | None = None
         self._time = asyncio.timeout(app.settings.init_timeout)
         self._over = Closed(4408, "Connection initialisation timeout")
         self.code = 1006
@@ -157,6 +164,8 @@ class Socket:
         except OSError:
             pass  # it has gone while it was sent something
         finally:
+            if self._watch:
+                self._watch.cancel()
             self._seat.close()
             await self._end_operations()
 
@@ -202,7 +211,7 @@ class Socket:
             raise Closed(4429, "Too many initialisation requests")
         self._init = True
         try:
-            self._caller = self._scope["bff.caller"] = await self._app.identify(self._caller, payload)
+            self._caller = self._scope["bff.caller"] = await self._app.judge.identify_connection(self._caller, payload)
             # What services are sent that ask for the caller's own credential.
             self._credentials = tuple(dict.fromkeys(headers_in(payload))) or self._credentials
             self._seat.enter_context(self._app.seats.taken(self._account))
@@ -222,8 +231,15 @@ class Socket:
                 raise expired
             expires = asyncio.get_running_loop().time() + self._caller.expires - now
         self._over_at(expires, expired)
+        if not self._caller.is_anonymous:
+            self._watch = asyncio.create_task(self._end_when_revoked(payload))
         self._ready = True
         await self._tell({"type": "connection_ack"})
+
+    async def _end_when_revoked(self, payload: dict[str, Any]) -> None:
+        await self._app.judge.until_revoked(self._scope, payload)
+        revoked = Closed(4403, "The credential is no longer what it was: connect anew")
+        self._over_at(asyncio.get_running_loop().time(), revoked)
 
     @property
     def _account(self) -> str:
