@@ -1,6 +1,7 @@
 """All that `services/` and `schema/` may import from the gateway: the surface that teams extend it with."""
 
 from bff.core.errors import BadUserInput, Conflict, Forbidden, NotFound, Unprocessable, UpstreamError
+from bff.core.record import Record
 from bff.engine import Parents, batched
 from bff.graphql.compose import extend, requires
 from bff.graphql.connections import Connection, Page, Slice, page_size
@@ -27,6 +28,7 @@ __all__ = [
     "NotFound",
     "Page",
     "Parents",
+    "Record",
     "Slice",
     "Unprocessable",
     "Upstream",

@@ -2,9 +2,9 @@
 
 from decimal import Decimal
 
-from msgspec import Struct
+from bff.sdk import Record
 
 
-class Money(Struct, frozen=True):
+class Money(Record):
     amount: Decimal
     currency: str

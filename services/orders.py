@@ -4,10 +4,9 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 from enum import Enum
 
-from msgspec import Struct
 from msgspec.structs import replace
 
-from bff.sdk import Page, Upstream, batch, call, stream
+from bff.sdk import Page, Record, Upstream, batch, call, stream
 from services.money import Money
 
 
@@ -19,13 +18,13 @@ class OrderStatus(Enum):
     CANCELLED = "cancelled"
 
 
-class OrderItem(Struct, frozen=True):
+class OrderItem(Record):
     product_id: str
     quantity: int
     unit_price: Money
 
 
-class Order(Struct, frozen=True):
+class Order(Record):
     id: str
     user_id: str
     status: OrderStatus
@@ -34,18 +33,18 @@ class Order(Struct, frozen=True):
     total: Money
 
 
-class StatusChange(Struct, frozen=True):
+class StatusChange(Record):
     """An event of an order's stream; the first one says what its status is."""
 
     status: OrderStatus
 
 
-class OrdersOfUsers(Struct, frozen=True):
+class OrdersOfUsers(Record):
     items: list[Order]
     next_cursors: dict[str, str | None]
 
 
-class Line(Struct, frozen=True):
+class Line(Record):
     """What somebody wants to order."""
 
     product_id: str

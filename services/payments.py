@@ -3,9 +3,7 @@
 from datetime import datetime
 from enum import Enum
 
-from msgspec import Struct
-
-from bff.sdk import Page, Upstream, batch, call
+from bff.sdk import Page, Record, Upstream, batch, call
 from services.money import Money
 
 
@@ -23,7 +21,7 @@ class PaymentMethod(Enum):
     INVOICE = "invoice"
 
 
-class Payment(Struct, frozen=True):
+class Payment(Record):
     id: str
     order_id: str
     user_id: str

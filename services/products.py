@@ -1,12 +1,10 @@
 """Product service: the catalogue."""
 
-from msgspec import Struct
-
-from bff.sdk import Page, Upstream, batch, call
+from bff.sdk import Page, Record, Upstream, batch, call
 from services.money import Money
 
 
-class Product(Struct, frozen=True):
+class Product(Record):
     id: str
     sku: str
     name: str

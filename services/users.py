@@ -2,12 +2,10 @@
 
 from datetime import datetime
 
-from msgspec import Struct
-
-from bff.sdk import Page, Upstream, batch, call
+from bff.sdk import Page, Record, Upstream, batch, call
 
 
-class User(Struct, frozen=True):
+class User(Record):
     id: str
     name: str
     email: str

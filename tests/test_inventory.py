@@ -15,12 +15,10 @@ from tests.shop import FakeService, refused
 READS = '''\
 """Inventory service: what can be shipped."""
 
-from msgspec import Struct
-
-from bff.sdk import Page, Upstream, batch
+from bff.sdk import Page, Record, Upstream, batch
 
 
-class Availability(Struct, frozen=True):
+class Availability(Record):
     product_id: str
     in_stock: int
 

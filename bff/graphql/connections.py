@@ -14,7 +14,7 @@ T = TypeVar("T")
 MAX_PAGE = 200
 
 
-class Page(msgspec.Struct, Generic[T]):
+class Page(msgspec.Struct, Generic[T], gc=False):
     """What services answer: items, and the id after which the next page begins; None on the last one."""
 
     items: list[T]

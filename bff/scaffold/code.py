@@ -37,13 +37,13 @@ def services_module(name: str, contract: Contract) -> str:
             "# the answer doesn't say whose records are missing from it."
         )
     used = words_of(each.type for each in _fields(contract.definitions))
-    names = {"Upstream"} | ({"call"} if contract.paged else set())
+    names = {"Record", "Upstream"} | ({"call"} if contract.paged else set())
     names |= {"batch"} if contract.by_id or contract.children else set()
     names |= {"Page"} if any("Page[" in each for each in body) else set()
     standard = [_STANDARD[each] for each in used & _STANDARD.keys()]
     standard += [("enum", "Enum")] if contract.enums else []
     renamed = any(each.name != each.wire for each in _fields(contract.definitions))
-    third = [("msgspec", each) for each in ("Struct", *(["field"] if renamed else []))]
+    third = [("msgspec", "field")] if renamed else []
     own = [("bff.sdk", each) for each in names] + ([("services.money", "Money")] if "Money" in used else [])
     docstring = sentence(contract.title) or record.name
     return _module(docstring, [imports(standard), imports(third), imports(own)], body)
@@ -102,7 +102,7 @@ def _definition(each: Record | Enumeration) -> str:
     if isinstance(each, Enumeration):
         members = "".join(f"\n    {name} = {quoted(value)}" for name, value in each.members)
         return f"class {each.name}(Enum):{members}"
-    return f"class {each.name}(Struct, frozen=True):" + "".join(f"\n    {_field(field)}" for field in each.fields)
+    return f"class {each.name}(Record):" + "".join(f"\n    {_field(field)}" for field in each.fields)
 
 
 def _field(each: Field) -> str:
@@ -158,7 +158,7 @@ def _by_id(name: str, contract: Contract) -> str:
 def _pages(contract: Contract, each: Children) -> str:
     record = contract.record.name
     name = _pages_name(contract, each)
-    return f"class {name}(Struct, frozen=True):\n    items: list[{record}]\n    next_cursors: dict[str, str | None]"
+    return f"class {name}(Record):\n    items: list[{record}]\n    next_cursors: dict[str, str | None]"
 
 
 def _pages_name(contract: Contract, each: Children) -> str:

@@ -12,7 +12,7 @@ _TYPES = frozenset({"Any", "bool", "date", "datetime", "dict", "field", "float",
 _CLASSES = frozenset({
     "Any", "Boolean", "Column", "Connection", "Date", "DateTime", "Decimal", "Edge", "Enum", "Float",
     "ID", "Info", "Int", "JSON", "Money", "Mutation", "Node", "None", "False", "True",
-    "Page", "PageInfo", "Parents", "Query", "Slice", "String", "Struct", "Subscription", "Time", "UUID",
+    "Page", "PageInfo", "Parents", "Query", "Record", "Slice", "String", "Subscription", "Time", "UUID",
     "Upstream", "Void",
 })
 # fmt: on
