@@ -21,14 +21,13 @@ class _Counter:
         self.previous = self.current = 0
 
     def move_to(self, period: int) -> None:
-        if period != self.period:
-            self.previous = self.current if period == self.period + 1 else 0
-            self.current = 0
-            self.period = period
+        self.previous = self.current if period == self.period + 1 else 0
+        self.current = 0
+        self.period = period
 
 
 class BoundedMemory(Storage, SlidingWindowCounterSupport):
-    """Sliding window counters by key; past `size` keys, the one that was used longest ago is forgotten.
+    """Sliding window counters by key, each of one period; past `size` keys, the one used longest ago is forgotten.
 
     `limits`' own memory storage starts a thread every 10 ms to drop what has expired, and has no bound.
     """
@@ -55,21 +54,23 @@ class BoundedMemory(Storage, SlidingWindowCounterSupport):
         counter, weight, left = self._counter(key, expiry)
         return counter.previous, weight * expiry if counter.previous else 0.0, counter.current, left + expiry
 
-    def clear_sliding_window(self, key: str, expiry: int) -> None:
-        self._counters.pop(f"{key}/{expiry}", None)
+    def clear_sliding_window(self, key: str, expiry: int) -> None:  # noqa: ARG002 - its signature is `limits`'
+        self._counters.pop(key, None)
 
     def _counter(self, key: str, expiry: int) -> tuple[_Counter, float, float]:
         """The key's counter, how much of the previous period still counts, and the seconds left of the present one."""
-        period, gone = divmod(time.time(), expiry)
-        key = f"{key}/{expiry}"
+        now = time.time()
+        period = int(now // expiry)
+        gone = now - period * expiry
         counter = self._counters.get(key)
         if counter is None:
-            counter = self._counters[key] = _Counter(int(period))
+            counter = self._counters[key] = _Counter(period)
             if len(self._counters) > self._size:
                 self._counters.popitem(last=False)
         else:
             self._counters.move_to_end(key)
-            counter.move_to(int(period))
+            if counter.period != period:
+                counter.move_to(period)
         return counter, 1 - gone / expiry, expiry - gone
 
     def incr(self, key: str, expiry: float, amount: int = 1) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -155,8 +155,7 @@ def answered(each: Route) -> frozenset[str]:
     return methods | {"HEAD"} if "GET" in methods else methods
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(NamedTuple):
     route: Route
     methods: frozenset[str]
     captured: dict[str, bytes]
@@ -203,21 +202,24 @@ class Matcher:
         """All routes of this path, the most specific first: at each segment a literal, a captured one, the rest."""
         raw = raw_path.split(b"/")
         segments = [_normal(segment) for segment in raw] if b"%" in raw_path else raw
-        return _walk(self._root, raw, segments, 1, ())
+        found: list[Match] = []
+        _walk(self._root, raw, segments, 1, (), found)
+        return iter(found)
 
 
-def _walk(node: _Node, raw: list[bytes], segments: list[bytes], at: int, values: tuple[bytes, ...]) -> Iterator[Match]:
+def _walk(
+    node: _Node, raw: list[bytes], segments: list[bytes], at: int, values: tuple[bytes, ...], found: list[Match]
+) -> None:
     if at < len(segments):
         literal = node.literals.get(segments[at])
         if literal is not None:
-            yield from _walk(literal, raw, segments, at + 1, values)
+            _walk(literal, raw, segments, at + 1, values, found)
         if node.capture is not None and raw[at]:
-            yield from _walk(node.capture, raw, segments, at + 1, (*values, raw[at]))
+            _walk(node.capture, raw, segments, at + 1, (*values, raw[at]), found)
     else:
-        for leaf in node.ends:
-            yield leaf.match(values)
+        found += [leaf.match(values) for leaf in node.ends]
     for leaf in node.rests:
-        yield leaf.match((*values, b"/".join(raw[at:])))
+        found.append(leaf.match((*values, b"/".join(raw[at:]))))
 
 
 def _normal(segment: bytes) -> bytes:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
-from functools import lru_cache
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,9 +15,11 @@ from bff.core.errors import GatewayError
 if TYPE_CHECKING:
     from bff.server.connection import Connection
 
-_TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"  # in lower case, as ASGI has names
 _VISIBLE: Final = bytes([9, *range(32, 127), *range(128, 256)])
 _BODYLESS: Final = frozenset({204, 304})
+# Said by this side of the connection alone.
+_OURS: Final = frozenset({b"connection", b"transfer-encoding"})
 # How the end of an answer is told. Undecided: its head waits for a first piece of body, which may be all of it.
 _NOT_BEGUN, _UNDECIDED, _LENGTH, _CHUNKED, _UNTIL_CLOSE, _NO_BODY = range(6)
 # To join a head with a body larger than this costs more than to hand both over.
@@ -35,13 +36,6 @@ def _status_line(status: int) -> bytes:
 
 
 _STATUS_LINES: Final = {status: _status_line(status) for status in range(200, 600)}
-
-
-@lru_cache(maxsize=1024)
-def _name(given: bytes) -> bytes:
-    if not given or given.translate(None, _TOKEN):
-        raise RuntimeError("a header's name is malformed")
-    return given.lower()
 
 
 class Exchange:
@@ -175,33 +169,32 @@ class Exchange:
         if kind == "http.response.body" and self._framing is not _NOT_BEGUN and not self.answered:
             self._send_body(message.get("body", b""), ended=not message.get("more_body", False))
         elif kind == "http.response.start" and self._framing is _NOT_BEGUN:
-            self._start(message["status"], message.get("headers", ()))
-            self._connection.soon(self._send_head)
+            self._start(message["status"], message.get("headers", []))
+            if self._framing is not _LENGTH or self._left > _LARGE:
+                self._connection.soon(self._send_head)
         else:
             raise RuntimeError(f"{kind} is not what follows in an answer")
 
-    def _start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self._bodyless = self._bodyless or status in _BODYLESS
         self._framing = _NO_BODY if self._bodyless else _UNDECIDED
-        lines = [_STATUS_LINES[status]]
-        for given, value in headers:
-            name = _name(given)
-            if name == b"content-length" and status != 204:
-                self._left = int(value)
-                self._framing = _NO_BODY if self._bodyless else _LENGTH
-            elif name == b"connection":
-                self.keep_alive = self.keep_alive and b"close" not in value.lower()
-                continue
-            elif name in {b"content-length", b"transfer-encoding"}:
-                continue
-            lines.append(b"%b: %b\r\n" % (name, value))
+        said = dict(headers)
+        if b"content-length" in said and not self._bodyless:
+            self._framing, self._left = _LENGTH, int(said[b"content-length"])
+        if not _OURS.isdisjoint(said) or status == 204:
+            self.keep_alive = self.keep_alive and b"close" not in said.get(b"connection", b"").lower()
+            not_sent = _OURS | {b"content-length"} if status == 204 else _OURS
+            headers = [header for header in headers if header[0] not in not_sent]
+        lines = [_STATUS_LINES[status], *[b"%b: %b\r\n" % (name, value) for name, value in headers]]
         self._head = b"".join(lines)
         # All that is not visible must be the line breaks that were put there.
         if self._head.translate(None, _VISIBLE) != b"\r\n" * len(lines):
             raise RuntimeError("a header's value has a line break or another control character")
+        if b"".join(said).translate(None, _TOKEN) or b"" in said:
+            raise RuntimeError("a header's name is malformed, or not in lower case")
 
     def _send_head(self) -> None:
-        """If the body takes its time, the head does not wait for it."""
+        """If the body takes its time, the head does not wait for it; one that is short comes with its head anyway."""
         if self._head is not None and not self._gone:
             self._connection.write(self._whole_head(None))
 

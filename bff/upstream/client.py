@@ -132,6 +132,7 @@ class Service:
     ) -> httpx.Request:
         headers = [self._host, *headers, *origin.headers, *self.told(origin)]
         extensions["target"] = self._path + target
+        extensions["recorded"] = origin.trace.sampled
         # As a stream, since what httpx does with `content` (it looks for headers to add) takes three times as long.
         return httpx.Request(
             method, self.base, headers=headers_of(headers), extensions=extensions, stream=_stream(content)
