@@ -15,21 +15,20 @@ from typing import Any, Final, Protocol
 
 import orjson
 from prometheus_client import Counter, Gauge
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from bff.core.errors import BadRequest, GatewayError, Overloaded, RateLimited, ShuttingDown
 from bff.core.identity import Caller
 from bff.core.telemetry import OTHER, Telemetry
 from bff.edge.credentials import headers_in
 from bff.edge.errors import entry
+from bff.graphql.live.messages import Closed, id_of, parsed, payload_of
 from bff.graphql.live.operations import Operations, Seats
 from bff.graphql.live.origins import check_origin
 from bff.graphql.request import Request, from_parameters
 from bff.upstream.client import Origin
 
 SUBPROTOCOL: Final = "graphql-transport-ws"
-MAX_ID: Final = 256
-"""Characters of an operation's id."""
 
 _REASON = 123  # bytes that a close frame has room for (RFC 6455 §5.5)
 _CODES = (1000, 1001, 1005, 1006, 1009, 1011, 1012, 4400, 4401, 4403, 4406, 4408, 4409, 4429)
@@ -45,15 +44,6 @@ class Judge(Protocol):
     async def until_revoked(self, scope: Scope, payload: Mapping[str, Any] | None = None, /) -> None:
         """Returns when it is no longer of that caller."""
         ...
-
-
-class Closed(Exception):
-    """The socket is to be closed."""
-
-    def __init__(self, code: int, reason: str) -> None:
-        super().__init__(reason)
-        self.code = code
-        self.reason = reason
 
 
 class Websockets:
@@ -183,21 +173,21 @@ class Socket:
 
     async def _converse(self) -> None:
         while (message := await self._receive())["type"] != "websocket.disconnect":
-            await self._handle(_parsed(message))
+            await self._handle(parsed(message))
         self.code = message.get("code", 1005)
 
     async def _handle(self, message: dict[str, Any]) -> None:
         match message.get("type"):
             case "connection_init":
-                await self._initialise(_payload(message))
+                await self._initialise(payload_of(message))
             case "subscribe":
-                await self._subscribe(_id(message), message.get("payload"))
+                await self._subscribe(id_of(message), message.get("payload"))
             case "complete":
-                running = self._running.pop(_id(message), None)
+                running = self._running.pop(id_of(message), None)
                 if running is not None:
                     running.task.cancel()
             case "ping":
-                payload = _payload(message)
+                payload = payload_of(message)
                 await self._tell({"type": "pong", "payload": payload} if payload else {"type": "pong"})
             case "pong":
                 pass
@@ -371,32 +361,3 @@ class _Running:
     @property
     def lasts(self) -> bool:
         return self.kind == "subscription"
-
-
-def _parsed(message: Message) -> dict[str, Any]:
-    text = message.get("text")
-    if text is None:
-        raise Closed(4400, "Invalid message: it must be text")
-    try:
-        parsed = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        raise Closed(4400, "Invalid message: it must be JSON") from None
-    if not isinstance(parsed, dict):
-        raise Closed(4400, "Invalid message: it must be an object")
-    return parsed
-
-
-def _payload(message: dict[str, Any]) -> dict[str, Any]:
-    payload = message.get("payload")
-    if payload is None:
-        return {}
-    if not isinstance(payload, dict):
-        raise Closed(4400, "Invalid message: the payload must be an object")
-    return payload
-
-
-def _id(message: dict[str, Any]) -> str:
-    id = message.get("id")
-    if not isinstance(id, str) or not 0 < len(id) <= MAX_ID:
-        raise Closed(4400, f"Invalid message: the id must be text of 1 to {MAX_ID} characters")
-    return id
