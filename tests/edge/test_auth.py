@@ -543,6 +543,23 @@ async def test_an_old_token_does_not_use_up_the_fetch_for_a_new_key(credentials,
     await credentials.identify(bearer(token(OTHER_RSA, kid="r2")))
 
 
+async def test_a_fetch_that_began_before_a_rotation_does_not_make_the_new_key_unknown(credentials, provider, clock):
+    await credentials.identify(bearer(token()))
+    clock.now += 301
+    provider.hold = asyncio.Event()
+    await credentials.identify(bearer(token(sub="u2")))  # the keys are old: a fetch begins
+    await settle()
+    clock.now += 1
+    early = asyncio.create_task(credentials.identify(bearer(token(OTHER_RSA, kid="r2"))))
+    await settle()
+    provider.hold.set()
+    with pytest.raises(Unauthenticated):
+        await early
+    provider.keys.append(jwk(OTHER_RSA, "r2"))
+    clock.now += 1
+    assert (await credentials.identify(bearer(token(OTHER_RSA, kid="r2")))).subject == "usr_1"
+
+
 async def test_the_memory_for_unknown_names_is_bounded(credentials, provider, clock):
     await credentials.identify(bearer(token()))
     keys = credentials._issuers[ISSUER]._keys

@@ -98,6 +98,16 @@ async def test_a_websocket_whose_payload_had_it_is_closed_too(one):
         assert socket.code is None
         await one.revoke_key()
         await until(lambda: socket.code == 4403)
+    (line,) = [line for line in one.live.gateway.log if line["event"] == "audit" and line["action"] == "refused"]
+    assert (line["method"], line["code"]) == ("WEBSOCKET", "UNAUTHENTICATED")
+
+
+async def test_a_bad_credential_in_a_payload_is_in_the_audit_log(one):
+    async with Socket(one.live.gateway.app) as socket:
+        await socket.say(type="connection_init", payload={"X-API-Key": "bff_nobody"})
+        assert await socket.closed() == (4403, [])
+    (line,) = [line for line in one.live.gateway.log if line["event"] == "audit"]
+    assert line["reason"] == "The API key is not known: check X-API-Key"
 
 
 @pytest.mark.parametrize("way", ["key revoked", "opaque token revoked"])

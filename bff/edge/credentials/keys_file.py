@@ -205,7 +205,10 @@ class Followed:
     async def follow(self) -> None:
         while True:
             await asyncio.sleep(self._every)
-            await self.look()
+            try:
+                await self.look()
+            except Exception as error:  # noqa: BLE001 - whatever it is, revoked keys must not work for ever after it
+                self._telemetry.log.warning("api_keys_file", problem=type(error).__name__, kept=len(self._entries))
 
     async def look(self) -> None:
         """Take over what has changed; a file that cannot be used changes nothing."""

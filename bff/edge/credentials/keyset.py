@@ -81,9 +81,10 @@ class KeySet:
         Raises:
             UpstreamUnavailable: there is no set, since it could not be fetched.
         """
+        now = self._timer()
         self.refresh()
         key = self._keys.get((kid, algorithm))
-        return key if key is not None else await self._seek(kid, algorithm)
+        return key if key is not None else await self._seek(kid, algorithm, now)
 
     def refresh(self) -> None:
         """Begin to fetch the set where it is due, so that nobody has to wait for it."""
@@ -99,20 +100,19 @@ class KeySet:
             self._task.cancel()
             await asyncio.wait({self._task})
 
-    async def _seek(self, kid: Kid, algorithm: str) -> PyJWK | None:
-        now = self._timer()
+    async def _seek(self, kid: Kid, algorithm: str, now: float) -> PyJWK | None:
         if now - self._unknown.get(kid, -inf) < self._settings.unknown_for or len(kid or "") > _MAX_KID:
             return None
         if self._keys and now - self._sought >= self._settings.cooldown and now - self._tried >= self._settings.retry:
-            self._sought = now
-            self._fetch()
+            self._sought = now if self._fetch() else self._sought
         if self._task and not self._task.done():
             # Not awaited itself: a waiter that is cancelled would take the fetch of all the others with it.
             await asyncio.wait({self._task}, timeout=self._settings.timeout)
         if not self._keys:
             raise UpstreamUnavailable("identity", "Tokens cannot be checked now: try again", retry_after=1)
         key = self._keys.get((kid, algorithm))
-        if key is None and self._loaded >= now:
+        # A set that was asked for before this token came may be older than the token's key.
+        if key is None and self._loaded >= self._tried >= now:
             self._remember_unknown(kid, now)
         return key
 
@@ -125,13 +125,14 @@ class KeySet:
     def _pause(self) -> float:
         return self._settings.cooldown if self._keys else self._settings.retry
 
-    def _fetch(self) -> None:
-        """One at a time, whatever it was asked for."""
+    def _fetch(self) -> bool:
+        """One at a time, whatever it was asked for; whether one was begun."""
         if self._task and not self._task.done():
-            return
+            return False
         self._tried = self._timer()
         # An empty context: the fetch serves all, and belongs to no request's trace.
         self._task = asyncio.create_task(self._load(), context=Context())
+        return True
 
     async def _load(self) -> None:
         settings = self._settings

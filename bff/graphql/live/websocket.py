@@ -17,7 +17,7 @@ import orjson
 from prometheus_client import Counter, Gauge
 from starlette.types import Receive, Scope, Send
 
-from bff.core.errors import BadRequest, GatewayError, Overloaded, RateLimited, ShuttingDown
+from bff.core.errors import BadRequest, GatewayError, Overloaded, RateLimited, ShuttingDown, Unauthenticated
 from bff.core.identity import Caller
 from bff.core.telemetry import OTHER, Telemetry
 from bff.edge.credentials import headers_in
@@ -73,6 +73,7 @@ class Websockets:
         self.judge = judge
         self.timeout = timeout
         self.log = telemetry.log
+        self.audit = telemetry.audit
         self.clock = clock
         self.seats = Seats(self.settings.max_per_caller, "websockets")
         self._sockets: dict[Socket, asyncio.Task[None]] = {}
@@ -208,6 +209,8 @@ class Socket:
         except RateLimited as error:
             raise Closed(4429, error.detail) from error
         except GatewayError as error:
+            if error.status < 500:
+                self._audit(error.code, error.detail)
             # What is ours to mend is worth another try; a bad credential is, with a new one.
             raise Closed(4403 if error.status < 500 else 1013, error.detail) from error
         expired, expires, now = (
@@ -229,7 +232,12 @@ class Socket:
     async def _end_when_revoked(self, payload: dict[str, Any]) -> None:
         await self._app.judge.until_revoked(self._scope, payload)
         revoked = Closed(4403, "The credential is no longer what it was: connect anew")
+        self._audit(Unauthenticated.code, str(revoked))
         self._over_at(asyncio.get_running_loop().time(), revoked)
+
+    def _audit(self, code: str, reason: str) -> None:
+        request_id, route = self._scope["bff.request_id"], self._scope["bff.route"].name
+        self._app.audit("refused", request_id=request_id, code=code, reason=reason, route=route, method="WEBSOCKET")
 
     @property
     def _account(self) -> str:
