@@ -9,6 +9,7 @@
     python -m benchmarks memory                     whether its memory grows
     python -m benchmarks publish                    the last results of the above into docs/performance.md and README.md
 
+What is run in part, with some workloads or contenders only, is shown and not kept for `publish`.
 All contenders are up at once; rounds take them in turn, every other round backwards. The contender has one core, the
 services and the load the other. A contender whose answers or upstream calls are wrong is named and left out.
 """
@@ -59,19 +60,19 @@ def main() -> None:
             os.sched_setaffinity(0, {LOAD_CORE})
             found = profiles.profile(options.workloads, options.seconds * 4, options.connections)
             print("\n\n".join(map(str, found)))
-            publish.keep("profile", {"machine": machine(), "profiles": [asdict(each) for each in found]})
+            keep(options, "profile", {"profiles": [asdict(each) for each in found]})
         case "settings":
             os.sched_setaffinity(0, {LOAD_CORE})
             costs = settings.costs(options.workloads, options.rounds, Run(options.seconds, options.connections))
             print("\n" + settings.table(costs))
-            publish.keep("settings", {"machine": machine(), "run": about(options), "costs": costs})
+            keep(options, "settings", {"run": about(options), "costs": costs})
         case "memory":
             os.sched_setaffinity(0, {LOAD_CORE})
             growths = []
             for growth in memory.memory(options.documents, options.requests):
                 growths.append(growth)
                 print(growth, flush=True)
-            publish.keep("memory", {"machine": machine(), "phases": [asdict(each) for each in growths]})
+            keep(options, "memory", {"phases": [asdict(each) for each in growths]})
             sys.exit(not all(each.holds for each in growths))
         case _:
             side_by_side(options)
@@ -85,7 +86,12 @@ def side_by_side(options: argparse.Namespace) -> None:
         sys.exit("nothing was measured")
     found = report.summary(rows)
     print("\n" + (report.rate_tables(found) if options.rate else report.cpu_tables(found)))
-    publish.keep("latency" if options.rate else "cpu", {"machine": machine(), "run": about(options), "found": found})
+    keep(options, "latency" if options.rate else "cpu", {"run": about(options), "found": found})
+
+
+def keep(options: argparse.Namespace, kind: str, found: dict[str, Any]) -> None:
+    if options.whole:
+        publish.keep(kind, {"machine": machine(), **found})
 
 
 def bench(options: argparse.Namespace, started: ExitStack, out: IO[str]) -> list[dict[str, Any]]:
@@ -195,12 +201,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--requests", type=int, default=200_000, help="mixed ones, for `memory`")
     parser.add_argument("--out", type=Path, default=lineup.BUILD / "runs.jsonl", help="where each run is added")
     options = parser.parse_args()
+    options.whole = not (options.only or options.workloads or options.workload)
     options.rounds = options.rounds or (10 if options.rate else 5)
     at_a_rate = ["gateway", *report.NODE_GRAPHQL]
     options.only = options.only or [CONTENDERS[name] for name in (at_a_rate if options.rate else CONTENDERS)]
-    options.workloads = (
-        options.workload or options.workloads or [WORKLOADS[n] for n in (["G2"] if options.rate else WORKLOADS)]
-    )
+    names = ["G2"] if options.rate else ["G1", "G2", "R1"] if options.command == "settings" else list(WORKLOADS)
+    options.workloads = options.workload or options.workloads or [WORKLOADS[name] for name in names]
     options.out.parent.mkdir(parents=True, exist_ok=True)
     return options
 

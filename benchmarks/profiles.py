@@ -141,12 +141,12 @@ def owner(stack: Stack) -> str:
 
 
 def stage(owned: str) -> str:
-    """A module of core or of the edge stands for itself, any other for its folder; the rest is the server's."""
+    """A module of core or of the edge stands for itself, any other for its folder; the rest is the event loop's."""
     parts = owned.split("/")
     if parts[0] in ("schema", "services"):
         return "schema and services"
     if parts[0] != "bff":
-        return "server: uvicorn, event loop"
+        return "event loop"
     return "/".join(parts[1:3] if parts[1] in ("core", "edge") else parts[1:2])
 
 

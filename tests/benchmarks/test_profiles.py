@@ -63,7 +63,7 @@ def test_a_stage_is_a_policy_of_the_edge_or_a_folder_of_the_gateway():
         "core/answer",
         "engine",
         "schema and services",
-        "server: uvicorn, event loop",
+        "event loop",
     ]
 
 
