@@ -102,6 +102,13 @@ async def test_a_websocket_whose_payload_had_it_is_closed_too(one):
     assert (line["method"], line["code"]) == ("WEBSOCKET", "UNAUTHENTICATED")
 
 
+async def test_a_credential_that_a_payload_has_twice_is_one_for_as_long_as_the_connection_lasts(one):
+    async with Socket(one.live.gateway.app) as socket:
+        await socket.init(**{"X-API-Key": one.key, "headers": {"x-api-key": one.key}})
+        await asyncio.sleep(0.1)
+        assert socket.code is None
+
+
 async def test_a_bad_credential_in_a_payload_is_in_the_audit_log(one):
     async with Socket(one.live.gateway.app) as socket:
         await socket.say(type="connection_init", payload={"X-API-Key": "bff_nobody"})

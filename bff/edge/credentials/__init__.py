@@ -189,7 +189,7 @@ class Credentials:
 
         The connection is to end at the caller's `expires`. Raises what `identify` raises.
         """
-        headers = dict.fromkeys(headers_in(payload or {}))  # some clients send it in two cases: it is one then
+        headers = _sent_in(payload)
         return await self.identify(headers) if headers else handshake
 
     async def until_revoked(self, scope: Scope, payload: Mapping[str, Any] | None = None) -> None:
@@ -198,7 +198,7 @@ class Credentials:
         A provider that cannot be asked revokes nothing. The credential's own end is the caller's `expires`.
         """
         caller: Caller = scope["bff.caller"]
-        sent = list(headers_in(payload or {})) or scope.get("bff.sent", scope["headers"])
+        sent = _sent_in(payload) or scope.get("bff.sent", scope["headers"])
         while True:
             await asyncio.sleep(self._recheck)
             try:
@@ -277,6 +277,10 @@ class Verified:
     def forget(self, issuer: str) -> None:
         for sent in [sent for sent, (caller, _) in self._callers.items() if caller.issuer == issuer]:
             del self._callers[sent]
+
+
+def _sent_in(payload: Mapping[str, Any] | None) -> list[tuple[bytes, bytes]]:
+    return list(dict.fromkeys(headers_in(payload or {})))  # some clients send it in two cases: it is one then
 
 
 def headers_in(payload: Mapping[str, Any]) -> Headers:
