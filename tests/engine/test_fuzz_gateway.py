@@ -19,6 +19,7 @@ from bff.upstream.batch import Batch
 from bff.upstream.client import Origin, Service, Upstream
 from schema import orders, payments, products, users
 from tests.engine import oracle
+from tests.engine.documents import executions
 from tests.engine.operations import harder, written
 from tests.engine.synthetic import chance
 from tests.shop import Services
@@ -96,3 +97,9 @@ def fuzz(schema: GraphQLSchema, caller: Caller, number: int, count: int) -> None
             done += 1
             services.forget()
     assert oracle.Fuzzed.fallbacks == []
+    for document, variables in executions(schema, number, count):  # with variables of every type
+        oracle.compare(schema, document, variables, context)
+        services.forget()
+    left, oracle.Fuzzed.fallbacks[:] = oracle.Fuzzed.fallbacks.copy(), []
+    assert set(left) <= {"unfit directive arguments"}
+    assert len(left) <= max(1, count / 100)

@@ -9,11 +9,24 @@ from typing import Any
 import pytest
 from graphql import GraphQLSchema
 
-from bff.engine import arguments, completion, failures, leaves, lists, objects, places, plan, plans, resolvers, waves
+from bff.engine import (
+    arguments,
+    completion,
+    failures,
+    leaves,
+    lists,
+    objects,
+    operation,
+    places,
+    plan,
+    plans,
+    resolvers,
+    waves,
+)
 from bff.engine.columns import Column, scattered
 from bff.engine.values import is_plain
 from tests.engine import synthetic
-from tests.engine.test_fuzz import fuzz
+from tests.engine.test_fuzz import fuzz, fuzz_menagerie
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 
@@ -191,6 +204,33 @@ def a_list_ends_with_the_first_error_of_its_stream(patch: pytest.MonkeyPatch) ->
     patch.setattr(lists.Lists, "_lost_alone", lambda _self: Column([[]]))
 
 
+@mutant
+def booleans_may_be_anything(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(leaves, "_booleans", lambda values: values)
+
+
+@mutant
+def scalars_may_come_to_nothing(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(leaves, "_NOTHING", frozenset())
+
+
+@mutant
+def what_is_read_straight_is_not_looked_at(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(leaves.Leaves, "straight", lambda _self, values: values)
+
+
+@mutant
+def a_known_operation_keeps_its_first_variables(patch: pytest.MonkeyPatch) -> None:
+    def values(self: Any, given: Any) -> Any:
+        found = right(self, given)
+        kept.setdefault(self, found)
+        return kept[self] if found else None
+
+    kept: dict[Any, Any] = {}
+    right = operation._Known._values
+    patch.setattr(operation._Known, "_values", values)
+
+
 @pytest.fixture(scope="module")
 def schema() -> GraphQLSchema:
     return synthetic.schema()
@@ -212,3 +252,4 @@ def test_the_fuzzer_has_nothing_to_notice_where_nothing_is_planted(schema: Graph
 def look_for_differences(schema: GraphQLSchema) -> None:
     fuzz(schema, "at_once", 7, 300)
     fuzz(schema, "with_waiting", 7, 400)
+    fuzz_menagerie("sync", 7, 400)

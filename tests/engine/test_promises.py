@@ -1,4 +1,4 @@
-"""What the executor promises, one promise a test; `test_differential` compares it with graphql-core at large."""
+"""What the executor promises, one promise a test; `test_fuzz` compares it with graphql-core at large."""
 
 from __future__ import annotations
 
