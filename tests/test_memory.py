@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
+from graphql import DocumentNode
 
+from bff.engine import Operation
+from bff.engine.plans import Variants
 from tests.harness import FOUR_SERVICES, Gateway, gateway, operator
 
 ONE_USER = '{ user(id: "usr_1") { id name } }'
@@ -66,3 +71,38 @@ async def test_an_answered_request_leaves_nothing_behind(name: str) -> None:
         gc.set_debug(0)
         gc.garbage.clear()
     assert not left
+
+
+async def ask_for_each(shop: Gateway, numbers: range) -> None:
+    """Documents that are all different, each asked for twice, with a variable that decides what is planned."""
+    for number in numbers:
+        text = (
+            f'query Q{number}($n: Boolean!) {{ product(id: "prd_{number % 50 + 1}") {{ id name @include(if: $n) }} }}'
+        )
+        for variable in (True, False):
+            assert await ask(shop, "/graphql", {"query": text, "variables": {"n": variable}}) == 200
+
+
+async def test_documents_go_with_their_plans_and_operations_when_others_take_their_place() -> None:
+    gc.collect()
+    kinds = (DocumentNode, Operation, Variants)
+    before = Counter(type(each) for each in gc.get_objects() if isinstance(each, kinds))
+    shop = gateway(profile="production", graphql={"memory": {"max_documents": 20}})
+    await ask_for_each(shop, range(200))
+    gc.collect()
+    kept = Counter(type(each) for each in gc.get_objects() if isinstance(each, kinds)) - before
+    assert max(kept.values()) <= 20 + 1  # one may be what was asked for last
+
+
+@pytest.mark.fuzz
+@pytest.mark.timeout(600)
+async def test_ten_thousand_documents_leave_the_process_within_its_bounds() -> None:
+    def resident() -> int:
+        gc.collect()
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    shop = gateway(profile="production")
+    await ask_for_each(shop, range(2000))
+    full = resident()
+    await ask_for_each(shop, range(2000, 10_000))
+    assert resident() - full < 16 * 1024 * 1024
