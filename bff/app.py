@@ -90,7 +90,7 @@ def build(
     trusted = read_trusted(path) if path else ()
     max_batch = {name: each.max_batch for name, each in config.services.items()}
     documents = Documents(schema, config.graphql, telemetry, trusted, max_batch=max_batch)
-    execution = Execution(schema, documents, services, telemetry)
+    execution = Execution(schema, documents, services, config.graphql, telemetry, random)
     pages = config.server.cors.origins if config.server.cors else ()
     graphql = GraphQL(execution, config.graphql, pages, credentials, telemetry, random)
     fronts: Mapping[Front, ASGIApp] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from random import Random
 from typing import Any, NamedTuple, get_args
 
 from graphql import (
@@ -13,6 +14,7 @@ from graphql import (
     GraphQLSchema,
     OperationType,
     create_source_event_stream,
+    experimental_execute_incrementally,
     located_error,
 )
 from graphql.execution import Executor
@@ -22,12 +24,14 @@ from prometheus_client import Counter
 from bff.core.errors import Code, Forbidden, GatewayError, Unauthenticated
 from bff.core.identity import Caller
 from bff.core.telemetry import Telemetry
-from bff.engine import BreadthExecutor, Reason
+from bff.engine import BreadthExecutor, Reason, StandardExecutor
 from bff.engine import Operation as Executable
+from bff.graphql import GraphQLSettings
 from bff.graphql.context import Context
 from bff.graphql.cost import Estimate
 from bff.graphql.documents import Document, DocumentRefused, Documents, Operation, formatted
 from bff.graphql.request import Request
+from bff.graphql.shadow import Shadow
 from bff.graphql.weights import sources_in
 from bff.upstream.client import Origin, Service, Upstream
 
@@ -55,7 +59,13 @@ class Execution:
     """
 
     def __init__(
-        self, schema: GraphQLSchema, documents: Documents, services: Mapping[str, Service], telemetry: Telemetry
+        self,
+        schema: GraphQLSchema,
+        documents: Documents,
+        services: Mapping[str, Service],
+        settings: GraphQLSettings,
+        telemetry: Telemetry,
+        random: Random,
     ) -> None:
         self.schema = schema
         self._documents = documents
@@ -77,7 +87,9 @@ class Execution:
             self._calls_over.labels(name)
         children = {reason: fallbacks.labels(reason) for reason in get_args(Reason)}
         counted = {"on_fallback": staticmethod(lambda reason: children[reason].inc())}
-        self.executor: type[BreadthExecutor] = type("Executor", (BreadthExecutor,), counted)
+        self._breadth: type[BreadthExecutor] = type("Executor", (BreadthExecutor,), counted)
+        self.executor: type[Executor[Any]] = StandardExecutor if settings.executor == "standard" else self._breadth
+        self._shadow = Shadow(settings.shadow, telemetry, random) if settings.executor == "shadow" else None
 
     def prepare(self, request: Request, caller: Caller) -> Prepared:
         """Find out what is asked, and whether it may be.
@@ -127,21 +139,60 @@ class Execution:
 
     async def _answer(self, prepared: Prepared, origin: Origin, context: Context) -> Result:
         if not origin.trace.sampled:
-            return self.formatted(await self.execute(prepared, context), origin.request_id)
+            return self.formatted(await self._executed(prepared, origin, context), origin.request_id)
         operation = prepared.operation
         with self._telemetry.tracer.start_as_current_span(operation.type.value) as span:
             span.set_attribute("graphql.operation.type", operation.type.value)
             if operation.name:
                 span.set_attribute("graphql.operation.name", operation.name)
-            result = self.formatted(await self.execute(prepared, context), origin.request_id)
+            result = self.formatted(await self._executed(prepared, origin, context), origin.request_id)
             if "errors" in result:
                 span.set_status(StatusCode.ERROR)
             return result
+
+    async def _executed(self, prepared: Prepared, origin: Origin, context: Context) -> ExecutionResult:
+        result = await self.execute(prepared, context)
+        if self._shadow and prepared.operation.type is OperationType.QUERY:
+            location = prepared.document.node.loc
+            self._shadow.follow(
+                result,
+                lambda: self._again(prepared, origin),
+                text=location.source.body if location else "",
+                operation=prepared.operation.name,
+                request_id=origin.request_id,
+            )
+        return result
+
+    async def _again(self, prepared: Prepared, origin: Origin) -> ExecutionResult:
+        context = self.context(origin)
+        try:
+            return await self._by_graphql_core(prepared, context)
+        finally:
+            context.cancel()
 
     def context(self, origin: Origin) -> Context:
         return Context(origin.caller, lambda name: Upstream(self._services[name], origin))
 
     async def execute(self, prepared: Prepared, context: Context) -> ExecutionResult:
+        if self.executor is StandardExecutor:
+            return await self._by_graphql_core(prepared, context)
+        return await self._by_the_engine(prepared, context)
+
+    async def _by_graphql_core(self, prepared: Prepared, context: Context) -> ExecutionResult:
+        # Not graphql-core's `execute`, which wants no schema that knows @defer, whatever the document says.
+        result: Any = experimental_execute_incrementally(
+            self.schema,
+            prepared.document.node,
+            context_value=context,
+            variable_values=prepared.request.variables,
+            operation_name=prepared.operation.name or None,
+            executor_class=StandardExecutor,
+            hide_suggestions=self._documents.hides_suggestions,
+        )
+        whole: ExecutionResult = await result if isinstance(result, Awaitable) else result
+        return whole
+
+    async def _by_the_engine(self, prepared: Prepared, context: Context) -> ExecutionResult:
         document, operation, request, _ = prepared
         executable = document.executables.get(operation.name)
         if executable is None:
@@ -149,7 +200,7 @@ class Execution:
                 self.schema,
                 document.node,
                 operation.name or None,
-                self.executor,
+                self._breadth,
                 hide_suggestions=self._documents.hides_suggestions,
             )
         result = executable.execute(request.variables, context)
