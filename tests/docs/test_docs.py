@@ -455,5 +455,9 @@ def test_the_two_fronts_take_from_one_account_at_the_prices_shown(running):
 
 def test_the_request_to_look_for_is_in_the_log_with_its_trace(running):
     running.run(session("README.md", "look-for-me"))
+    until = time.monotonic() + 5
+    while '"look-for-me"' not in running.log.read_text():  # lines are written together, a little later
+        assert time.monotonic() < until
+        time.sleep(0.05)
     (line, *_) = [each for each in running.log.read_text().splitlines() if '"look-for-me"' in each]
     assert '"trace_id":"4bf92f3577b34da6a3ce929d0e0e4736"' in line

@@ -701,6 +701,23 @@ async def test_a_key_is_used_only_for_what_it_was_made(credentials, provider, en
     await credentials.identify(bearer(token(OTHER_RSA, kid="good")))
 
 
+@pytest.mark.parametrize(
+    "broken",
+    [
+        jwk(EC, "b") | {"x": part(b"\1" * 32)},
+        jwk(EC, "b") | {"y": "!"},
+        jwk(RSA, "b") | {"e": part(b"\2")},
+        jwk(RSA, "b") | {"n": ""},
+        {"kty": ["RSA"], "kid": "b"},
+        {"kty": "RSA", "kid": {}, "n": 1},
+    ],
+)
+async def test_a_broken_key_in_a_set_is_in_no_other_keys_way(credentials, provider, broken):
+    provider.keys = [broken, jwk(RSA, "r1")]
+    assert (await credentials.identify(bearer(token()))).subject == "usr_1"
+    await refused(credentials, token(kid="b"))
+
+
 async def test_a_set_of_weak_keys_is_no_set(credentials, provider):
     provider.keys = [jwk(SMALL_RSA, "r1")]
     with pytest.raises(UpstreamUnavailable):

@@ -90,6 +90,15 @@ async def test_a_token_is_of_whom_its_provider_says(clock):
     assert (scheme, base64.b64decode(encoded)) == ("Basic", b"b%3Aff:s3cret%2F%2B")
 
 
+async def test_the_gateway_can_say_who_it_is_in_the_form(clock):
+    explainer = Explainer(opaque=active())
+    await credentials(explainer, clock, client_auth="post").identify(bearer("opaque"))
+    (request,) = explainer.requests
+    form = parse_qs((await request.aread()).decode())
+    assert (form["client_id"], form["client_secret"]) == (["b:ff"], ["s3cret/+"])
+    assert "authorization" not in request.headers
+
+
 async def test_jwts_of_known_issuers_are_not_asked_about_and_others_are(clock):
     explainer = Explainer()
     held = credentials(explainer, clock)

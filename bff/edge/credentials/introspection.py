@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import Context
 from hashlib import sha256
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import quote_plus
 
 from pydantic import Field
@@ -36,6 +36,8 @@ class IntrospectionSettings(Settings):
     client_id: str = Field(min_length=1)
     """What the gateway is called there."""
     client_secret: Secret
+    client_auth: Literal["basic", "post"] = "basic"
+    """Whether the gateway says who it is in `Authorization` or in the form, as the provider wants it."""
     issuer: str | None = None
     """What `iss` has to be, to the letter, where the answer has it."""
     audience: str | None = None
@@ -87,8 +89,7 @@ class Introspection:
         self._tiers = tiers
         self._size = size
         self._telemetry = telemetry
-        names = quote_plus(settings.client_id), quote_plus(settings.client_secret.reveal())  # RFC 6749 §2.3.1
-        self._authorization = f"Basic {b64encode(':'.join(names).encode()).decode()}"
+        self._form, self._authorization = _client(settings)
         self._asked: dict[bytes, asyncio.Task[Caller | GatewayError]] = {}
         self._refused: OrderedDict[bytes, tuple[float, str]] = OrderedDict()
         self._said = 0.0
@@ -134,7 +135,7 @@ class Introspection:
         try:
             answer = await self._provider.post(
                 settings.url,
-                {"token": token.decode(), "token_type_hint": "access_token"},
+                {"token": token.decode(), "token_type_hint": "access_token", **self._form},
                 self._authorization,
                 within=settings.timeout,
                 limit=settings.max_answer,
@@ -177,6 +178,15 @@ class Introspection:
         if self._clock() - self._said >= _SAY_EVERY:
             self._said = self._clock()
             self._telemetry.log.warning("introspection_failed", problem=str(error))
+
+
+def _client(settings: IntrospectionSettings) -> tuple[dict[str, str], str | None]:
+    """How the gateway says who it is: by what in the form, and what in `Authorization` (RFC 6749 §2.3.1)."""
+    client, secret = settings.client_id, settings.client_secret.reveal()
+    if settings.client_auth == "post":
+        return {"client_id": client, "client_secret": secret}, None
+    pair = f"{quote_plus(client)}:{quote_plus(secret)}".encode()
+    return {}, f"Basic {b64encode(pair).decode()}"
 
 
 def _unavailable() -> UpstreamUnavailable:

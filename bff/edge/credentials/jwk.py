@@ -53,7 +53,7 @@ def _keys_for(algorithm: str, entries: list[Any]) -> Iterator[tuple[Kid, PyJWK]]
             continue
         try:
             key = PyJWK(public, algorithm)
-        except PyJWTError:
+        except (PyJWTError, ValueError):  # such as a point that is not on its curve
             continue
         if entry["kty"] != "RSA" or _is_strong(key.key):
             yield entry.get("kid"), key

@@ -45,10 +45,10 @@ class Provider:
         return await self._ask(within, limit, "GET", url, headers={"accept": "application/json"})
 
     async def post(
-        self, url: str, form: dict[str, str], authorization: str, *, within: float, limit: int
+        self, url: str, form: dict[str, str], authorization: str | None, *, within: float, limit: int
     ) -> dict[str, Any]:
         """The JSON object that answers a form; raises what `get` raises."""
-        headers = {"accept": "application/json", "authorization": authorization}
+        headers = {"accept": "application/json"} | ({"authorization": authorization} if authorization else {})
         return await self._ask(within, limit, "POST", url, headers=headers, data=form)
 
     async def _ask(self, within: float, limit: int, method: str, url: str, **given: Any) -> dict[str, Any]:
