@@ -21,7 +21,7 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from bff import edge
-from bff.config import JWKS_PATH, Config
+from bff.config import JWKS_PATH, Config, ConfigError
 from bff.console import Readiness, admin
 from bff.core.route import Front
 from bff.core.telemetry import JsonLog, Telemetry, otlp, tracer_provider
@@ -33,6 +33,7 @@ from bff.graphql.execution import Execution
 from bff.graphql.front import GraphQL
 from bff.graphql.ide import Example, Ide
 from bff.graphql.trusted import read as read_trusted
+from bff.graphql.views import UnknownCoordinate
 from bff.rest.proxy import Passthrough
 from bff.rest.wellknown import Document, WellKnown
 from bff.upstream import Attempts, Counts, Origin, connect
@@ -91,6 +92,10 @@ def build(
     max_batch = {name: each.max_batch for name, each in config.services.items()}
     documents = Documents(schema, config.graphql, telemetry, trusted, max_batch=max_batch)
     execution = Execution(schema, documents, services, config.graphql, telemetry, random)
+    try:
+        execution.add_views(config.tables())
+    except UnknownCoordinate as error:
+        raise ConfigError.of("entitlements", str(error)) from error
     pages = config.server.cors.origins if config.server.cors else ()
     graphql = GraphQL(execution, config.graphql, pages, credentials, telemetry, random)
     fronts: Mapping[Front, ASGIApp] = {
@@ -104,6 +109,7 @@ def build(
         routes=config.all_routes(),
         auth=config.auth,
         credentials=credentials,
+        tables=config.tables(),
         limits=config.limits,
         tiers=config.tiers,
         firewall=config.firewall,
@@ -121,6 +127,7 @@ def build(
         lifespan=_lifespan(telemetry, credentials, [wire.aclose, *(each.close for each in services.values())]),
     )
     app.state.readiness = readiness
+    app.state.execution = execution
     app.state.credentials = credentials
     app.state.drain = graphql.drain
     app.state.admin = admin(telemetry, readiness, metrics=config.observability.metrics.prometheus)

@@ -10,9 +10,10 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from bff.core import loading
+from bff.core.entitlements import Entitlements, Entry, Tables
 from bff.core.loading import ConfigError, DefaultsFrom, Loaded, did_you_mean
 from bff.core.route import Front, Route
-from bff.core.settings import Complaint, Settings
+from bff.core.settings import Complaint, Key, Settings
 from bff.edge.credentials import AuthSettings
 from bff.edge.firewall import FirewallSettings
 from bff.edge.guard import ServerSettings
@@ -49,6 +50,8 @@ class Config(Settings):
     """Which credentials are taken: `auth: {api_keys: [{consumer: acme, hash: "sha256:..."}]}`."""
     tiers: dict[str, TierSettings] = Field(default_factory=dict)
     """What callers may spend: `tiers: {default: {rate: [600/minute]}}`. A tier that is not named has no limit."""
+    entitlements: dict[str, tuple[Entry, ...]] = Field(default_factory=dict)
+    """What partners may use: `entitlements: {basic: ["Product.*", "!Product.stock", "GET /api/products/**"]}`."""
     limits: LimitSettings = LimitSettings()
     """Whether limits hold, and what one address may ask for: `limits: {mode: measure}`."""
     firewall: FirewallSettings = FirewallSettings()
@@ -63,6 +66,14 @@ class Config(Settings):
     """What is logged, traced and measured: `observability: {logs: {level: debug}}`."""
 
     def problems(self) -> Iterable[Complaint]:
+        yield from self._clashes()
+        for tier, spending in self.tiers.items():
+            yield from self._names(("tiers", tier), None, spending.entitlements)
+        for index, key in enumerate(self.auth.api_keys):
+            yield from self._names(("auth", "api_keys", index), key.tier, key.entitlements)
+
+    def _clashes(self) -> Iterable[Complaint]:
+        """Routes that lead nowhere, or that could take each other's requests."""
         names: dict[str, int] = {}
         for index, each in enumerate(self.routes):
             if each.service not in self.services:
@@ -73,12 +84,21 @@ class Config(Settings):
         if not any(each.problems() for each in self.routes if any(each.problems())):
             for one, other in conflicts(self.all_routes()):
                 yield ("routes",), f"{one.name} and {other.name} could both match {other.path}"
-        for index, key in enumerate(self.auth.api_keys):
-            if key.tier not in {*self.tiers, "default"}:
-                yield (
-                    ("auth", "api_keys", index, "tier"),
-                    f"there is no tier {key.tier!r}{did_you_mean(key.tier, self.tiers)}",
-                )
+
+    def _names(self, where: tuple[Key, ...], tier: str | None, table: str | None) -> Iterable[Complaint]:
+        """Of tiers and tables that there are not."""
+        if tier not in {None, *self.tiers, "default"}:
+            yield (*where, "tier"), f"there is no tier {tier!r}{did_you_mean(tier or '', self.tiers)}"
+        if table not in {None, *self.entitlements}:
+            hint = did_you_mean(table or "", self.entitlements)
+            yield (*where, "entitlements"), f"there is no table {table!r} in `entitlements`{hint}"
+
+    def tables(self) -> Tables:
+        """Who is entitled to what."""
+        return Tables(
+            {name: Entitlements(entries) for name, entries in self.entitlements.items()},
+            {name: tier.entitlements for name, tier in self.tiers.items() if tier.entitlements},
+        )
 
     def all_routes(self) -> list[Route]:
         """Every route with its defaults applied, the GraphQL endpoint among them."""

@@ -17,6 +17,7 @@ class Caller:
         tier: which entry of `tiers` says how much it may spend.
         credential: what decided: `anonymous`, `api_key`, `jwt` or `introspection`.
         issuer: who says so, for a token: the same subject of another issuer is somebody else.
+        entitlements: the table that its key names; its tier may name one as well.
         expires: when the credential ends, in seconds since 1970; not a part of who it is.
     """
 
@@ -26,6 +27,7 @@ class Caller:
     tier: str = "default"
     credential: str = "anonymous"
     issuer: str | None = None
+    entitlements: str | None = None
     expires: float | None = field(default=None, compare=False)
 
     @property

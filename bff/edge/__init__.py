@@ -7,6 +7,7 @@ from random import Random
 
 from starlette.middleware import Middleware
 
+from bff.core.entitlements import Tables
 from bff.core.route import Route
 from bff.core.telemetry import Telemetry
 from bff.edge.auth import Auth
@@ -27,6 +28,7 @@ def layers(
     routes: Sequence[Route],
     auth: AuthSettings,
     credentials: Credentials,
+    tables: Tables,
     limits: LimitSettings,
     tiers: Mapping[str, TierSettings],
     firewall: FirewallSettings,
@@ -54,7 +56,7 @@ def layers(
         # Before auth: it guards the checking of keys and tokens itself.
         Middleware(AddressLimit, settings=limits),
         # Before limits: what may be spent belongs to a caller, not to an address.
-        Middleware(Auth, credentials=credentials, challenge=auth.challenge),
+        Middleware(Auth, credentials=credentials, challenge=auth.challenge, tables=tables),
         # Before the request costs upstream calls.
         Middleware(Limits, settings=limits, tiers=tiers, telemetry=telemetry),
         # Innermost: after limits, so that the work of looking is on somebody's account.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from bff.core.errors import GatewayError
+from bff.core.entitlements import EVERYTHING, Tables
+from bff.core.errors import Forbidden, GatewayError
 from bff.core.identity import Caller
-from bff.core.route import Route
+from bff.core.route import Front, Route
 from bff.edge.credentials import Credentials
 from bff.edge.credentials.refusals import Challenge, missing, missing_scopes
 
@@ -14,8 +15,11 @@ from bff.edge.credentials.refusals import Challenge, missing, missing_scopes
 class Auth:
     """Below routing, whose `scope["bff.route"]` it reads; everything below reads `scope["bff.caller"]`."""
 
-    def __init__(self, app: ASGIApp, credentials: Credentials, challenge: Challenge) -> None:
+    def __init__(
+        self, app: ASGIApp, credentials: Credentials, challenge: Challenge, tables: Tables = EVERYTHING
+    ) -> None:
         self.app = app
+        self.tables = tables
         self.credentials = credentials
         self.challenge = challenge
 
@@ -26,6 +30,7 @@ class Auth:
                 scope["bff.caller"] = caller
                 # A websocket begins as a GET (RFC 6455 §4.1), though its scope does not say so.
                 self._admit(caller, scope["bff.route"], scope.get("method", "GET"))
+                self._check_entitlements(caller, scope)
             except GatewayError as error:
                 self.challenge.complete(error)
                 raise
@@ -33,6 +38,15 @@ class Auth:
                 scope["bff.sent"] = scope["headers"]
                 scope["headers"] = self.credentials.cookie.without(scope["headers"])
         await self.app(scope, receive, send)
+
+    def _check_entitlements(self, caller: Caller, scope: Scope) -> None:
+        """Those of REST: what a table leaves of GraphQL is the schema that the caller has."""
+        table = self.tables.table(caller)
+        if table is None or scope["bff.route"].front is not Front.REST:
+            return
+        method = scope.get("method", "GET")
+        if not table.allows_request(method, scope["path"]):
+            raise Forbidden(f"{method} of this path is not among what this credential is entitled to")
 
     def _admit(self, caller: Caller, route: Route, method: str) -> None:
         needed = route.scopes_for(method)

@@ -48,6 +48,8 @@ _ITEMS: dict[int, type[RateLimitItem]] = {
 class TierSettings(Settings):
     rate: Annotated[tuple[Rate, ...], Field(max_length=5)] = ()
     """What a caller of this tier may spend, in cost units, in each of these sliding windows."""
+    entitlements: str | None = None
+    """A table of `entitlements`, for those whose key names none; by default everything."""
 
 
 class LimitSettings(Settings):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from copy import copy
+from dataclasses import replace
 from typing import Any
 
 from graphql import (
@@ -17,8 +17,6 @@ from graphql import (
     GraphQLSchema,
     GraphQLSyntaxError,
     OperationDefinitionNode,
-    OperationType,
-    StringValueNode,
     Visitor,
     parse,
     specified_rules,
@@ -29,123 +27,27 @@ from graphql import (
 from graphql.validation import OverlappingFieldsCanBeMergedRule, ValidationContext
 from prometheus_client import Counter, Histogram
 
-from bff.core.errors import Code, GatewayError
+from bff.core.errors import Code
 from bff.core.expressions import of_caller
 from bff.core.identity import Caller
 from bff.core.telemetry import Telemetry
-from bff.engine import Operation as Executable
 from bff.graphql import GraphQLSettings, Mode, RuleModes
-from bff.graphql.cost import Costs, Estimate, OperationCost, too_expensive
+from bff.graphql.cost import Costs, Estimate, too_expensive
+from bff.graphql.document import Document, DocumentRefused, Operation
 from bff.graphql.request import Request
-from bff.graphql.rules import DEEPEST, Broken, Survey, broken, broken_by, dangerous, survey, too_deep, too_many_tokens
+from bff.graphql.rules import DEEPEST, Broken, broken, broken_by, dangerous, survey, too_deep, too_many_tokens
 from bff.graphql.trusted import DocumentsError, Trusted, sha256_of
 
 _SET = tuple(RuleModes.model_fields)
 _RULES = ("cycle", *_SET)
 _MOST_ERRORS = 5
 _NAMED = 20  # operations of a document, in a line of the log
-_OF_THE_REQUEST = {
-    Code.PERSISTED_QUERY_HASH_MISMATCH,
-    Code.PERSISTED_QUERY_ID_REQUIRED,
-    Code.QUERY_NOT_IN_SAFELIST,
-}
 _COMPARISONS = 50_000  # of fields with each other: some 50 ms of work, and far more than applications' documents need
-
-
-class DocumentRefused(GatewayError):
-    """A document that cannot be executed, with all reasons; the same for everybody who sends it."""
-
-    def __init__(self, code: Code, errors: list[GraphQLError], rule: str | None = None) -> None:
-        super().__init__(errors[0].message)
-        self.code = code
-        self.errors = errors
-        self.rule = rule
-
-    @property
-    def status(self) -> int:  # type: ignore[override]
-        """Clients look for the hash that is not known in an answer that is fine otherwise."""
-        return 200 if self.code is Code.PERSISTED_QUERY_NOT_FOUND else 400
-
-    @property
-    def status_in_json(self) -> int:
-        """The status where the answer is `application/json`: 400 only for what is wrong with the request as such."""
-        return 400 if self.code in _OF_THE_REQUEST else 200
-
-    @classmethod
-    def by(cls, rule: Broken) -> DocumentRefused:
-        return cls(rule.code, [GraphQLError(rule.detail)], rule.rule)
-
-    @classmethod
-    def since(cls, code: Code, detail: str) -> DocumentRefused:
-        return cls(code, [GraphQLError(detail)])
-
-
-@dataclass(frozen=True)
-class Operation:
-    name: str
-    type: OperationType
-    cost: OperationCost
-
-
-@dataclass(frozen=True)
-class Document:
-    """A valid document.
-
-    Attributes:
-        node: what was parsed, without `@defer`.
-        survey: how large it is.
-        operations: by name; the anonymous one is "".
-        broken: the names of the rules that it breaks, each of them once, where they are only measured.
-        deferring: what was parsed, if it defers something.
-        trusted: whether it is one of the trusted documents.
-        executables: its operations as they are executed, once they have been.
-    """
-
-    node: DocumentNode
-    survey: Survey
-    operations: dict[str, Operation] = field(default_factory=dict)
-    broken: frozenset[str] = frozenset()
-    deferring: DocumentNode | None = None
-    trusted: bool = False
-    executables: dict[str, Executable] = field(default_factory=dict)
-
-    @cached_property
-    def literals(self) -> tuple[str, ...]:
-        """The strings that are written out in it."""
-        found: list[str] = []
-        visit(self.node, _Literals(found))
-        return tuple(found)
-
-    def operation(self, name: str | None) -> Operation:
-        """The operation of that name, or the only one.
-
-        Raises:
-            DocumentRefused: there is none, or several and no name to choose by.
-        """
-        if name is not None:
-            found = self.operations.get(name)
-        else:
-            found = next(iter(self.operations.values())) if len(self.operations) == 1 else None
-        if found is None:
-            reason = (
-                f"There is no operation named {name!r}" if name else "`operationName` must say which operation to run"
-            )
-            raise DocumentRefused(Code.OPERATION_RESOLUTION_FAILURE, [GraphQLError(reason)])
-        return found
 
 
 class _Undeferred(Visitor):
     def enter_directive(self, node: DirectiveNode, *_: Any) -> Any:
         return REMOVE if node.name.value == GraphQLDeferDirective.name else None
-
-
-class _Literals(Visitor):
-    def __init__(self, found: list[str]) -> None:
-        super().__init__()
-        self._found = found
-
-    def enter_string_value(self, node: StringValueNode, *_: Any) -> None:
-        self._found.append(node.value)
 
 
 class Documents:
@@ -171,8 +73,9 @@ class Documents:
         *,
         max_batch: Mapping[str, int] | None = None,
     ) -> None:
-        self._schema = schema
-        self._costs = Costs(schema, max_batch or {}, settings.limits.list_size)
+        self.schema = schema
+        self._max_batch = max_batch or {}
+        self._costs = Costs(schema, self._max_batch, settings.limits.list_size)
         self._memory = settings.memory
         self._limits = settings.limits
         self._modes = {rule: settings.limits.mode_of(rule) for rule in _SET}
@@ -201,9 +104,29 @@ class Documents:
             registry=telemetry.registry,
         )
         self._registered: dict[str, str] = {}
-        self._by_id: dict[str, Document] = {}
-        self._by_text: dict[str, Document] = {}
+        self._by_id: dict[str, Document | DocumentRefused] = {}  # refused where a view leaves too little of it
+        self._by_text: dict[str, Document | DocumentRefused] = {}
         self._trust(trusted)
+
+    def over(self, schema: GraphQLSchema) -> Documents:
+        """The same rules and trusted documents over a view of the schema, with a memory of its own."""
+        other = copy(self)
+        other.schema = schema
+        other._costs = Costs(schema, self._max_batch, self._limits.list_size)  # noqa: SLF001
+        other._known, other._bytes, other._registered = OrderedDict(), 0, {}  # noqa: SLF001
+        fitting = {id(each): other._fitting(each) for each in self._by_id.values()}  # noqa: SLF001
+        other._by_id = {key: fitting[id(each)] for key, each in self._by_id.items()}  # noqa: SLF001
+        other._by_text = {key: fitting[id(each)] for key, each in self._by_text.items()}  # noqa: SLF001
+        return other
+
+    def _fitting(self, trusted: Document | DocumentRefused) -> Document | DocumentRefused:
+        """A trusted document as this schema has it."""
+        if isinstance(trusted, DocumentRefused):
+            return trusted
+        try:
+            return replace(self._valid(trusted.deferring or trusted.node, None), trusted=True)
+        except DocumentRefused as refused:
+            return refused
 
     def find(self, request: Request) -> Document:
         """The document of a request, by its text or by what stands for it.
@@ -229,7 +152,7 @@ class Documents:
             raise DocumentRefused.since(Code.PERSISTED_QUERY_HASH_MISMATCH, "The hash is not the SHA-256 of the query")
         trusted = self._by_id.get(id) or self._by_id.get(id.removeprefix("sha256:"))
         if trusted is not None:
-            return trusted
+            return _unless_refused(trusted)
         if request.query and not self._id_required:
             document = self.document(request.query)
             if request.hashed and self._registers:
@@ -303,26 +226,30 @@ class Documents:
 
     def _trust(self, documents: Iterable[Trusted]) -> None:
         problems: dict[str, None] = {}
+        by_text: dict[str, Document] = {}
+        by_id: dict[str, Document] = {}
         for each in documents:
             try:
-                document = self._by_text.get(each.text) or self._valid(parse(each.text), None)
+                document = by_text.get(each.text) or self._valid(parse(each.text), None)
             except (DocumentRefused, GraphQLSyntaxError) as error:
                 reasons = error.errors if isinstance(error, DocumentRefused) else [error]
                 problems |= dict.fromkeys(f"{each.where}: {reason.message}" for reason in reasons)
                 continue
             document = replace(document, trusted=True)
-            self._by_text[each.text] = self._by_text[strip_ignored_characters(each.text)] = document
+            by_text[each.text] = by_text[strip_ignored_characters(each.text)] = document
             for id in {each.id or "", sha256_of(each.text)} - {""}:
-                if self._by_id.setdefault(id, document).node != document.node:
+                if by_id.setdefault(id, document).node != document.node:
                     problems[f"{each.where}: another document has the id {id}"] = None
         if problems:
             raise DocumentsError(problems)
+        self._by_text.update(by_text)
+        self._by_id.update(by_id)
 
     def _prepare(self, text: str) -> Document:
         if self._by_text:
             trusted = self._by_text.get(text) or self._by_text.get(_stripped(text))
             if trusted is not None:
-                return trusted
+                return _unless_refused(trusted)
         if self._mode == "enforce":
             raise DocumentRefused.since(Code.QUERY_NOT_IN_SAFELIST, "Only trusted documents are served here")
         over: list[Broken] = []
@@ -346,7 +273,7 @@ class Documents:
         if danger := dangerous(found):
             raise DocumentRefused.by(danger)
         errors = validate(
-            self._schema, node, _VALIDATION, max_errors=_MOST_ERRORS, hide_suggestions=self.hides_suggestions
+            self.schema, node, _VALIDATION, max_errors=_MOST_ERRORS, hide_suggestions=self.hides_suggestions
         )
         if errors:
             if errors[-1].message == "Validation aborted.":
@@ -390,6 +317,12 @@ def _stripped(text: str) -> str:
         return ""
 
 
+def _unless_refused(found: Document | DocumentRefused) -> Document:
+    if isinstance(found, DocumentRefused):
+        raise found.with_traceback(None)
+    return found
+
+
 def _no_introspection() -> DocumentRefused:
     return DocumentRefused(Code.INTROSPECTION_DISABLED, [GraphQLError("Introspection is off in this gateway")])
 
@@ -403,14 +336,3 @@ class _Overlaps(OverlappingFieldsCanBeMergedRule):
 
 
 _VALIDATION = [_Overlaps if rule is OverlappingFieldsCanBeMergedRule else rule for rule in specified_rules]
-
-
-def formatted(error: GraphQLError, code: Code, **members: Any) -> dict[str, Any]:
-    """An entry of `errors`, as the specification has it, with the code in its extensions."""
-    entry: dict[str, Any] = {"message": error.message}
-    if error.locations:
-        entry["locations"] = [{"line": at.line, "column": at.column} for at in error.locations]
-    if error.path is not None:
-        entry["path"] = error.path
-    entry["extensions"] = {"code": code, **members}
-    return entry

@@ -18,7 +18,7 @@ from bff.core.head import head
 from bff.core.receive import Client
 from bff.graphql import GraphQLSettings
 from bff.graphql.defer import accepted, send_in_parts
-from bff.graphql.documents import DocumentRefused
+from bff.graphql.document import DocumentRefused
 from bff.graphql.execution import Execution, Prepared, Result, refused
 from bff.graphql.live.sse import EventStreams
 from bff.graphql.request import (

@@ -21,6 +21,7 @@ from graphql.execution import Executor
 from opentelemetry.trace import StatusCode
 from prometheus_client import Counter
 
+from bff.core.entitlements import EVERYTHING, Tables
 from bff.core.errors import Code, Forbidden, GatewayError, Unauthenticated
 from bff.core.identity import Caller
 from bff.core.telemetry import Telemetry
@@ -29,9 +30,11 @@ from bff.engine import Operation as Executable
 from bff.graphql import GraphQLSettings
 from bff.graphql.context import Context
 from bff.graphql.cost import Estimate
-from bff.graphql.documents import Document, DocumentRefused, Documents, Operation, formatted
+from bff.graphql.document import Document, DocumentRefused, Operation, formatted
+from bff.graphql.documents import Documents
 from bff.graphql.request import Request
 from bff.graphql.shadow import Shadow
+from bff.graphql.views import view
 from bff.graphql.weights import sources_in
 from bff.upstream.client import Origin, Service, Upstream
 
@@ -48,6 +51,7 @@ class Prepared(NamedTuple):
     operation: Operation
     request: Request
     estimate: Estimate
+    schema: GraphQLSchema
 
 
 class Execution:
@@ -69,6 +73,8 @@ class Execution:
     ) -> None:
         self.schema = schema
         self._documents = documents
+        self._tables = EVERYTHING
+        self._views: dict[str, Documents | None] = {}
         self._services = services
         self._telemetry = telemetry
         fallbacks = Counter(
@@ -91,16 +97,35 @@ class Execution:
         self.executor: type[Executor[Any]] = StandardExecutor if settings.executor == "standard" else self._breadth
         self._shadow = Shadow(settings.shadow, telemetry, random) if settings.executor == "shadow" else None
 
+    def add_views(self, tables: Tables) -> None:
+        """Let callers with entitlements see no more than their part of the schema.
+
+        Raises:
+            UnknownCoordinate: a table names what is not in the schema.
+        """
+        self._tables = tables
+        for name, table in tables.tables.items():
+            left = view(self.schema, table)
+            self._views[name] = self._documents.over(left) if left else None
+
     def prepare(self, request: Request, caller: Caller) -> Prepared:
         """Find out what is asked, and whether it may be.
 
         Raises:
             DocumentRefused: it cannot be executed.
         """
-        document = self._documents.find(request)
+        documents = self._documents_of(caller)
+        document = documents.find(request)
         operation = document.operation(request.operation_name)
-        estimate = self._documents.judge(document, operation, request.variables, caller)
-        return Prepared(document, operation, request, estimate)
+        estimate = documents.judge(document, operation, request.variables, caller)
+        return Prepared(document, operation, request, estimate, documents.schema)
+
+    def _documents_of(self, caller: Caller) -> Documents:
+        table = self._tables.name(caller)
+        documents = self._documents if table is None else self._views.get(table)
+        if documents is None:
+            raise Forbidden("Nothing of GraphQL is among what this credential is entitled to")
+        return documents
 
     async def answer(self, prepared: Prepared, origin: Origin) -> Result:
         """Execute an operation alone."""
@@ -181,7 +206,7 @@ class Execution:
     async def _by_graphql_core(self, prepared: Prepared, context: Context) -> ExecutionResult:
         # Not graphql-core's `execute`, which wants no schema that knows @defer, whatever the document says.
         result: Any = experimental_execute_incrementally(
-            self.schema,
+            prepared.schema,
             prepared.document.node,
             context_value=context,
             variable_values=prepared.request.variables,
@@ -193,11 +218,11 @@ class Execution:
         return whole
 
     async def _by_the_engine(self, prepared: Prepared, context: Context) -> ExecutionResult:
-        document, operation, request, _ = prepared
+        document, operation, request = prepared.document, prepared.operation, prepared.request
         executable = document.executables.get(operation.name)
         if executable is None:
             executable = document.executables[operation.name] = Executable(
-                self.schema,
+                prepared.schema,
                 document.node,
                 operation.name or None,
                 self._breadth,
@@ -217,7 +242,7 @@ class Execution:
         """
         context = self.context(origin())
         executor = self.executor.build(
-            self.schema,
+            prepared.schema,
             prepared.document.node,
             context_value=context,
             raw_variable_values=prepared.request.variables,

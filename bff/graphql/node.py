@@ -83,7 +83,7 @@ def node_query(entities: Mapping[str, Entity]) -> type:
     class NodeQuery:
         @strawberry.field(graphql_type=Node | None, metadata={ENTITIES: entities})
         async def node(self, info: Info, id: strawberry.ID) -> Any:
-            (found,) = await _read(info.context, entities, [id])
+            (found,) = await _read(info.context, _visible(info, entities), [id])
             if isinstance(found, BaseException):
                 raise found
             return found
@@ -92,9 +92,15 @@ def node_query(entities: Mapping[str, Entity]) -> type:
         async def nodes(self, info: Info, ids: list[strawberry.ID]) -> list[Any]:
             if len(ids) > MAX_IDS:
                 raise BadUserInput(f"`ids` may have at most {MAX_IDS} entries")
-            return await _read(info.context, entities, ids)
+            return await _read(info.context, _visible(info, entities), ids)
 
     return NodeQuery
+
+
+def _visible(info: Info, entities: Mapping[str, Entity]) -> Mapping[str, Entity]:
+    """Those of the schema that the caller has: ids of others stand for nothing."""
+    types = info._raw_info.schema.type_map  # noqa: SLF001 - strawberry's own would be the whole schema
+    return {prefix: entity for prefix, entity in entities.items() if entity.name in types}
 
 
 async def _read(context: Context, entities: Mapping[str, Entity], ids: Sequence[str]) -> list[Any]:

@@ -233,13 +233,14 @@ class Walk:
         below = below._replace(level=row.wave)
         if ids is UNKNOWN or (isinstance(ids, list) and UNKNOWN in ids):
             row.objects = self._known.largest if each.lists else 1
-            parts = [(each.selections[entity.name], entity.read) for entity in entities.values()]
+            there = [entity for entity in entities.values() if entity.name in each.selections]  # all, but in a view
+            parts = [(each.selections[entity.name], entity.read) for entity in there]
             one = each.facts.weight + self._apart(parts, below._replace(objects=row.objects))
             return row.objects * one
         given = list(map(str, ids if isinstance(ids, list) else [ids]))
         row.objects = len(given)
         kinds = kinds_of(given)
-        known = [entity for prefix, entity in entities.items() if prefix in kinds]
+        known = [entity for prefix, entity in entities.items() if prefix in kinds and entity.name in each.selections]
         cost = 0.0
         for entity in known:
             count = kinds[entity.prefix]

@@ -15,7 +15,7 @@ import uvicorn
 from playwright.async_api import Browser, Page, async_playwright
 
 from bff.app import build
-from bff.cli import _example
+from bff.cli.run import example
 from bff.config import read
 from tests.running import ROOT
 from tests.shop import NAMES
@@ -49,7 +49,7 @@ async def shop(real_services) -> AsyncIterator[str]:
     environ |= {"BFF__OBSERVABILITY__LOGS__LEVEL": "error"}
     config = read(ROOT / "bff.yaml", profile="development", environ=environ)
     async with asyncio.timeout(30):
-        server = uvicorn.Server(uvicorn.Config(build(config, example=_example(identity)), port=0, log_config=None))
+        server = uvicorn.Server(uvicorn.Config(build(config, example=example(identity)), port=0, log_config=None))
         serving = asyncio.create_task(server.serve())
         while not server.started:  # noqa: ASYNC110 - it tells nobody
             await asyncio.sleep(0.01)

@@ -21,6 +21,7 @@ from urllib.request import urlopen
 
 import httpx
 import pytest
+import typer
 import yaml
 from pydantic import TypeAdapter
 
@@ -112,13 +113,9 @@ def test_a_link_leads_to_a_file(page):
 
 
 def test_every_command_shown_exists():
-    known = {each.name or each.callback.__name__.removeprefix("run_") for each in commands.registered_commands}
-    known |= {group.name for group in commands.registered_groups}
-    known |= {
-        f"{group.name} {each.name or each.callback.__name__}"
-        for group in commands.registered_groups
-        for each in group.typer_instance.registered_commands
-    }
+    root: Any = typer.main.get_command(commands)
+    known = set(root.commands)
+    known |= {f"{name} {each}" for name, group in root.commands.items() for each in getattr(group, "commands", ())}
     shown = {
         match[1]
         for page in PAGES
@@ -305,6 +302,8 @@ def leaves(model: type[Settings], path: str = "") -> Iterator[tuple[str, Any]]:
             yield from leaves(inner[0], f"{key}.*." if typing.get_origin(annotation) is dict else f"{key}[].")
         elif field.is_required():
             yield key, "required"
+        elif typing.get_origin(annotation) is dict:
+            yield f"{key}.*", None
         else:
             kind: Any = Annotated[annotation, *field.metadata] if field.metadata else annotation
             default = TypeAdapter(kind).dump_python(field.default, mode="json")

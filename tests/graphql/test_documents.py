@@ -8,7 +8,8 @@ from graphql import GraphQLError, GraphQLSchema, OperationType, build_schema
 from bff.core.errors import Code
 from bff.core.telemetry import Telemetry
 from bff.graphql import DocumentLimits, DocumentMemory, GraphQLSettings
-from bff.graphql.documents import DocumentRefused, Documents
+from bff.graphql.document import DocumentRefused
+from bff.graphql.documents import Documents
 from tests.harness import customer, gateway
 
 SCHEMA: GraphQLSchema = build_schema(

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from bff.app import build
-from bff.cli import _example
+from bff.cli.run import example
 from bff.graphql.ide import Example
 from tests.harness import gateway
 
@@ -144,7 +144,7 @@ async def test_no_text_of_an_example_can_end_the_element_that_it_is_in(bundled):
 
 
 async def test_the_demos_example_has_a_new_token_for_each_page_and_none_while_its_provider_is_away(real_services):
-    given = [(await _example(real_services.urls["identity"]).headers())["Authorization"] for _ in range(2)]
+    given = [(await example(real_services.urls["identity"]).headers())["Authorization"] for _ in range(2)]
     assert all(each.startswith("Bearer ey") for each in given)
     assert len(set(given)) == 2
-    assert await _example("http://127.0.0.1:1").headers() == {}
+    assert await example("http://127.0.0.1:1").headers() == {}

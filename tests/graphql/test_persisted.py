@@ -84,11 +84,10 @@ async def test_a_document_that_cannot_be_executed_is_not_registered():
 
 async def test_no_more_hashes_are_known_than_documents_are_remembered():
     shop = gateway(graphql={"memory": {"max_documents": 10}, "ide": False})
-    endpoint = next(layer for layer in shop.layers if hasattr(layer, "fronts")).fronts["graphql"]
     texts = [f"query Q{n} {{ __typename }}" for n in range(50)]
     for text in texts:
         await ask(shop, persisted(text, query=text))
-    assert len(endpoint._execution._documents._registered) == 10
+    assert len(shop.app.state.execution._documents._registered) == 10
     assert (await ask(shop, persisted(texts[0])))[2] == ["PERSISTED_QUERY_NOT_FOUND"]
     assert (await ask(shop, persisted(texts[-1])))[1] == {"__typename": "Query"}
 

@@ -36,6 +36,8 @@ class ApiKeySettings(Settings):
     """`sha256:` and the hash of a random key of 256 bits, as `bff keys create` prints it."""
     scopes: tuple[Name, ...] = ()
     tier: str = "default"
+    entitlements: str | None = None
+    """A table of `entitlements`; by default the one of its tier."""
     prefix: str | None = Field(default=None, pattern=r"^[!-~]{1,300}$")
     """How the key begins, so that people can tell which one it is."""
     created: Instant | None = None
@@ -87,6 +89,7 @@ class ApiKeys:
             scopes=frozenset(key.scopes),
             tier=tier_in(key.tier, self.tiers),
             credential="api_key",
+            entitlements=key.entitlements,
             expires=key.expires,
         )
         return digest, (digest, caller)

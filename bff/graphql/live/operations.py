@@ -13,7 +13,7 @@ from prometheus_client import Counter, Gauge
 from bff.core.errors import RateLimited, ShuttingDown
 from bff.core.identity import Caller
 from bff.core.telemetry import Telemetry
-from bff.graphql.documents import DocumentRefused
+from bff.graphql.document import DocumentRefused
 from bff.graphql.execution import Execution, Prepared, Result, refused
 from bff.graphql.live import SubscriptionSettings
 from bff.graphql.request import Request

@@ -1,0 +1,53 @@
+"""What several commands share: their options, how a configuration is read, and how a failure is said."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from bff.config import Config
+
+ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.", envvar="BFF_CONFIG")]
+Profile = Annotated[str, typer.Option(help="production or development.", envvar="BFF_PROFILE")]
+DEFAULT_CONFIG = Path("bff.yaml")
+
+
+def group(about: str) -> typer.Typer:
+    return typer.Typer(help=about, no_args_is_help=True)
+
+
+def read_config(path: Path, profile: str) -> Config:
+    from bff.config import ConfigError, read
+
+    try:
+        return read(path, profile=profile, environ=os.environ)
+    except ConfigError as error:
+        fail(str(error))
+
+
+def table(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+@contextmanager
+def failing() -> Iterator[None]:
+    """What is wrong with a file is said, not thrown."""
+    from bff.config import ConfigError
+
+    try:
+        yield
+    except ConfigError as error:
+        fail(str(error))
+
+
+def fail(message: str) -> NoReturn:
+    typer.echo(message, err=True)
+    raise typer.Exit(1)

@@ -1,0 +1,127 @@
+"""What can be seen of a gateway without running it: `bff check`, `routes`, `explain`, `config` and `schema`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bff.cli.common import DEFAULT_CONFIG, ConfigPath, Profile, fail, group, read_config, table
+
+commands = typer.Typer()
+config_commands = group("The configuration.")
+schema_commands = group("The GraphQL schema.")
+commands.add_typer(config_commands, name="config")
+commands.add_typer(schema_commands, name="schema")
+
+
+@commands.command()
+def check(config: ConfigPath = DEFAULT_CONFIG, profile: Profile = "production") -> None:
+    """Say whether the gateway would start with this configuration, and everything that keeps it from it."""
+    from bff.app import build
+    from bff.config import ConfigError
+    from bff.graphql.trusted import DocumentsError
+
+    settings = read_config(config, profile)
+    try:
+        build(settings)
+    except (ConfigError, DocumentsError) as error:
+        fail(str(error))
+    except Exception as error:  # noqa: BLE001 - whatever keeps it from starting is what was asked for
+        fail(f"{config}: the schema does not compose: {error}")
+    typer.echo(f"{config}: fine, {len(settings.services)} services and {len(settings.all_routes())} routes")
+
+
+@commands.command()
+def routes(config: ConfigPath = DEFAULT_CONFIG, profile: Profile = "production") -> None:
+    """List the routes: what answers where, and who may pass."""
+    rows = [("NAME", "METHODS", "PATH", "TO", "NEEDS", "COST")]
+    for route in read_config(config, profile).all_routes():
+        scopes = ", ".join(sorted(route.read_scopes | route.write_scopes))
+        needs = "nothing" if route.public else scopes or "a credential"
+        to = f"{route.service} {route.rewrite or ''}".strip() if route.service else "the gateway"
+        rows.append((route.name, ",".join(sorted(route.methods or ["*"])), route.path, to, needs, str(route.cost)))
+    table(rows)
+
+
+@commands.command()
+def explain(
+    paths: Annotated[list[Path], typer.Argument(help="Files with operations, or folders of .graphql files.")],
+    variables: Annotated[str, typer.Option(help="Their values, as a JSON object.")] = "{}",
+    operation: Annotated[str | None, typer.Option(help="Only the one of this name.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Fail if one is over calls=12,cost=5000, or unbounded.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    config: ConfigPath = DEFAULT_CONFIG,
+    profile: Profile = "production",
+) -> None:
+    """Say what operations cost, which calls they make, in which order, and what their callers need.
+
+    All is at worst. A variable without a value has its default, or where it has none the largest that is allowed.
+    """
+    from bff.app import schema_modules
+    from bff.graphql.compose import SchemaError, compose
+    from bff.graphql.cost import Costs
+    from bff.graphql.explain import Budget, ExplainError
+    from bff.graphql.explain import explain as explained
+
+    settings = read_config(config, profile)
+    max_batch = {name: each.max_batch for name, each in settings.services.items()}
+    try:
+        values = json.loads(variables)
+        if not isinstance(values, dict):
+            fail("--variables must be a JSON object")
+        schema = compose(schema_modules(settings))._schema  # noqa: SLF001
+        allowed = Budget.read(budget) if budget else None
+        found = explained(Costs(schema, max_batch, settings.graphql.limits.list_size), paths, values, operation)
+    except json.JSONDecodeError as error:
+        fail(f"--variables is not well-formed JSON: {error}")
+    except (ExplainError, SchemaError) as error:
+        fail(str(error))
+    if as_json:
+        typer.echo(json.dumps([each.as_json() for each in found], indent=2))
+    elif allowed is None:
+        typer.echo("\n\n".join(each.as_text() for each in found))
+    if allowed is not None:
+        over = [f"{each.file}: {each.title}: {what}" for each in found for what in each.over(allowed)]
+        if over:
+            fail("\n".join(over))
+        if not as_json:
+            typer.echo(f"{len(found)} operations are within {budget}")
+
+
+@config_commands.command("schema")
+def config_schema() -> None:
+    """Print the JSON Schema of bff.yaml, for editors."""
+    from bff.config import json_schema
+
+    typer.echo(json.dumps(json_schema(), indent=2))
+
+
+@schema_commands.command("export")
+def schema_export(
+    entitlements: Annotated[str | None, typer.Option(help="What a table of `entitlements` leaves of it.")] = None,
+    config: ConfigPath = DEFAULT_CONFIG,
+    profile: Profile = "production",
+) -> None:
+    """Print the GraphQL schema in its definition language: the whole of it, or what a partner sees."""
+    from graphql import print_schema
+
+    from bff.app import schema_modules
+    from bff.graphql.compose import SchemaError, compose
+    from bff.graphql.views import UnknownCoordinate, view
+
+    settings = read_config(config, profile)
+    try:
+        schema = compose(schema_modules(settings))
+        if entitlements is None:
+            typer.echo(schema.as_str())
+            return
+        table = settings.tables().tables.get(entitlements)
+        if table is None:
+            fail(f"there is no table `{entitlements}` in `entitlements`")
+        left = view(schema._schema, table)  # noqa: SLF001
+    except (SchemaError, UnknownCoordinate) as error:
+        fail(str(error))
+    typer.echo(print_schema(left) if left else "# nothing of GraphQL")
