@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from starlette.types import Message, Receive, Scope
 
@@ -46,6 +46,17 @@ def too_large(bound: int) -> PayloadTooLarge:
     return PayloadTooLarge(f"The body is larger than the {bound} bytes that this route takes")
 
 
+class Exchange(Protocol):
+    """What our own server offers beside ASGI, in `scope["bff.exchange"]`."""
+
+    @property
+    def body_is_here(self) -> bool:
+        """Whether all of the body can be received without waiting."""
+
+    def on_leave(self, call: Callable[[], None] | None) -> None:
+        """Have this called when the client leaves before it has its answer."""
+
+
 class Client:
     """The caller's end: its body, and whether it is still there. If it leaves, the work within is cancelled."""
 
@@ -53,7 +64,7 @@ class Client:
         said = head(scope)
         self._has_body = _has_body(said)
         self._receive = bounded_receive(said, receive, limit)
-        self._on_leave: Callable[[Callable[[], None] | None], None] | None = scope.get("bff.on_leave")
+        self._exchange: Exchange | None = scope.get("bff.exchange")
         self._left = self._late = self._served = False
         self._watch: asyncio.Task[None] | None = None
 
@@ -82,7 +93,7 @@ class Client:
         try:
             data, more = await self._chunk()
         finally:
-            alarm.cancel()
+            _cancel(alarm)
         if more:
             return self._stream(data)
         self.watch()
@@ -98,7 +109,7 @@ class Client:
                 data, more = await self._chunk()
                 chunks.append(data)
         finally:
-            alarm.cancel()
+            _cancel(alarm)
         self.watch()
         return b"".join(chunks)
 
@@ -116,7 +127,9 @@ class Client:
             raise ClientGone
         return message.get("body", b""), message.get("more_body", False)
 
-    def _alarm(self, deadline: float) -> asyncio.TimerHandle:
+    def _alarm(self, deadline: float) -> asyncio.TimerHandle | None:
+        if self._exchange is not None and self._exchange.body_is_here:
+            return None
         return asyncio.get_running_loop().call_at(deadline, self._is_late)
 
     def _is_late(self) -> None:
@@ -126,8 +139,8 @@ class Client:
     def served(self) -> None:
         """Nothing is under way any more that could be cancelled."""
         self._served = True
-        if self._on_leave is not None:
-            self._on_leave(None)
+        if self._exchange is not None:
+            self._exchange.on_leave(None)
         elif self._watch is not None:
             self._watch.cancel()
             self._watch = None  # it ends with a traceback that leads back to here, and so to all of the request
@@ -136,8 +149,8 @@ class Client:
         """From the end of the body on: until then, whoever reads the body sees it leave."""
         if self._served:
             return
-        if self._on_leave is not None:
-            self._on_leave(self._leave)
+        if self._exchange is not None:
+            self._exchange.on_leave(self._leave)
         else:
             self._watch = asyncio.create_task(self._until_it_leaves())
 
@@ -150,6 +163,11 @@ class Client:
         while (await self._receive())["type"] != "http.disconnect":
             pass
         self._leave()
+
+
+def _cancel(alarm: asyncio.TimerHandle | None) -> None:
+    if alarm is not None:
+        alarm.cancel()
 
 
 def _has_body(said: Head) -> bool:

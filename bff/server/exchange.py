@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from starlette.types import ASGIApp, Message
 
 from bff.core.errors import GatewayError
+from bff.core.head import head
 
 if TYPE_CHECKING:
     from bff.server.connection import Connection
@@ -73,7 +74,7 @@ class Exchange:
         self._version: str = scope["http_version"]
         self._bodyless: bool = scope["method"] == "HEAD"
         self.keep_alive = keep_alive
-        self._expects = any(name == b"expect" and value.lower() == b"100-continue" for name, value in scope["headers"])
+        self._expects = head(scope).values.get(b"expect", b"").lower() == b"100-continue"
         self._body: list[bytes] = []
         self._buffered = 0
         self._body_ended = self._delivered = self._gone = self.answered = False
@@ -83,7 +84,7 @@ class Exchange:
         self._framing = _NOT_BEGUN
         self._head: bytes | None = None
         self._left = 0
-        scope["bff.on_leave"] = self.on_leave
+        scope["bff.exchange"] = self
 
     async def run(self, app: ASGIApp) -> None:
         # Not kept: the scope leads back here by what is written into it, and what leads in a circle waits for the
@@ -127,6 +128,11 @@ class Exchange:
         self._wake()
         if self._on_leave is not None:
             self._on_leave()
+
+    @property
+    def body_is_here(self) -> bool:
+        """Whether all of the body can be received without waiting."""
+        return self._body_ended
 
     def on_leave(self, call: Callable[[], None] | None) -> None:
         """Have this called when the client leaves before it has its answer, in place of waiting for a message."""

@@ -27,13 +27,12 @@ from bff.core.trace import Trace
 from bff.upstream.events import EventStream, EventStreams
 from bff.upstream.feeds import Feeds
 from bff.upstream.phases import Phase, phase_of
-from bff.upstream.wire import headers_of
+from bff.upstream.wire import NOTHING, headers_of
 
 T = TypeVar("T")
 Headers = list[tuple[bytes, bytes]]
 Param = str | int | Sequence[str] | None
 
-_EMPTY = httpx.ByteStream(b"")
 _SAFE = "-._~:@$!*()"  # what a query value may hold as it is (RFC 3986 §3.4), less what separates parameters
 
 
@@ -142,7 +141,7 @@ class Service:
 def _stream(content: bytes | AsyncIterable[bytes]) -> httpx.AsyncByteStream:
     if not isinstance(content, bytes):
         return _Streamed(content)
-    return httpx.ByteStream(content) if content else _EMPTY
+    return httpx.ByteStream(content) if content else NOTHING
 
 
 class _Streamed(httpx.AsyncByteStream):

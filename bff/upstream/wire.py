@@ -14,6 +14,9 @@ _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 _LENGTHS = frozenset(map(len, (b"host", b"expect", b"content-length", b"transfer-encoding")))
 _SLICE = 64 * 1024
 
+NOTHING = httpx.ByteStream(b"")
+"""The body of a request that has none: one for all, which is not read."""
+
 
 def headers_of(raw: Iterable[tuple[bytes, bytes]]) -> httpx.Headers:
     """These as httpx has them, which are bytes already: its own look at each is half the cost of a request."""
@@ -42,7 +45,7 @@ def encode(request: httpx.Request) -> Outgoing:
     """
     head, length, chunked = _head(request)
     if isinstance(request.stream, httpx.ByteStream):
-        content = b"".join(request.stream)
+        content = b"" if request.stream is NOTHING else b"".join(request.stream)
         if not chunked and len(content) != (length or 0):
             raise _refused(request, f"content-length is {length} and the body has {len(content)} bytes")
         if len(content) <= _SLICE:

@@ -419,7 +419,7 @@ async def test_who_asked_to_be_called_is_called(serve):
     left, asked = asyncio.Event(), asyncio.Event()
 
     async def app(scope, receive, send):
-        scope["bff.on_leave"](left.set)
+        scope["bff.exchange"].on_leave(left.set)
         asked.set()
         await left.wait()
 
@@ -433,7 +433,7 @@ async def test_who_has_its_answer_calls_nobody(serve):
     left = []
 
     async def app(scope, receive, send):
-        scope["bff.on_leave"](lambda: left.append(1))
+        scope["bff.exchange"].on_leave(lambda: left.append(1))
         await send(start())
         await send(body())
 
