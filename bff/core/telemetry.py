@@ -26,9 +26,6 @@ OTHER = "other"
 _MAX_KEPT = 1000
 _ENCODER = msgspec.json.Encoder()
 
-# From a millisecond, a cached answer, to the longest request that a route allows by default.
-DURATION_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-
 
 @dataclass(frozen=True)
 class Telemetry:

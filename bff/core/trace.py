@@ -49,13 +49,10 @@ class Sampler:
         self._random = random
 
     def trace(self, traceparent: bytes | None, tracestate: bytes | None) -> Trace:
-        span_id = self._id(64)
+        fresh = f"{self._random.getrandbits(192):048x}"
+        trace_id, span_id = fresh[:32], fresh[32:]
         parent = traceparent and _TRACEPARENT.match(traceparent)
         if not parent or (parent[1] == b"00" and parent[5]):
-            trace_id = self._id(128)
             return Trace(trace_id, span_id, int(trace_id[16:], 16) < self._bound)
         state = tracestate if tracestate and len(tracestate) <= _MAX_STATE else b""
         return Trace(parent[2].decode(), span_id, bool(int(parent[4], 16) & _SAMPLED), state, parent[3].decode())
-
-    def _id(self, bits: int) -> str:
-        return f"{self._random.getrandbits(bits) or 1:0{bits // 4}x}"

@@ -22,14 +22,15 @@ from opentelemetry.trace import (
     TraceFlags,
     set_span_in_context,
 )
-from prometheus_client import Gauge, Histogram
+from prometheus_client import Gauge
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bff.core.answer import SWITCHED, Answer
+from bff.core.durations import Durations
 from bff.core.head import head
 from bff.core.identity import ANONYMOUS
 from bff.core.settings import Settings
-from bff.core.telemetry import DURATION_BUCKETS, Bounded, Telemetry
+from bff.core.telemetry import Bounded, Telemetry
 from bff.core.trace import Sampler, Trace
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
@@ -97,18 +98,16 @@ class Observe:
         self.sampler = Sampler(settings.traces.sample, random)
         self.random = random
         self.operations = Bounded()
-        self.duration = Histogram(
+        self.durations = Durations(
             "http_server_request_duration_seconds",
             "Time from a request's first byte to its answer's last.",
             ["http_request_method", "http_route", "http_response_status_code", "graphql_operation"],
-            buckets=DURATION_BUCKETS,
-            registry=telemetry.registry,
+            telemetry.registry,
         )
         self.active = 0
         Gauge(
             "http_server_active_requests", "Requests that have no answer yet.", registry=telemetry.registry
         ).set_function(lambda: self.active)
-        self._durations: dict[tuple[str, str, int, str], Histogram] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -170,7 +169,7 @@ class Observe:
         operation: str = scope.get("bff.operation", "")
         status = answer.status if answer.complete else CLIENT_CLOSED
         if status != SWITCHED:  # a websocket lasts as long as its client likes
-            self._histogram(_method(scope), name, status, operation).observe(seconds)
+            self.durations.observe(seconds, self._labels(_method(scope), name, status, operation))
         if span:
             _finish(span, _method(scope), route.path if route else None, status)
         caller = scope.get("bff.caller", ANONYMOUS)
@@ -194,13 +193,9 @@ class Observe:
             )
         )
 
-    def _histogram(self, method: str, route: str, status: int, operation: str) -> Histogram:
+    def _labels(self, method: str, route: str, status: int, operation: str) -> tuple[str, ...]:
         method = method if method in _METHODS else "_OTHER"
-        key = (method, route, status, self.operations(operation) if operation else "")
-        child = self._durations.get(key)
-        if child is None:
-            child = self._durations[key] = self.duration.labels(*key)
-        return child
+        return method, route, str(status), self.operations(operation) if operation else ""
 
 
 def _method(scope: Scope) -> str:

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import httpx
 from opentelemetry.instrumentation.httpx import AsyncOpenTelemetryTransport
-from prometheus_client import Histogram
 
-from bff.core.telemetry import DURATION_BUCKETS, Telemetry
+from bff.core.durations import Durations
+from bff.core.telemetry import Telemetry
 from bff.upstream.phases import phase_of
 
 
@@ -17,20 +17,15 @@ class Attempts:
     """Counted by service and outcome: a status class, the phase that failed, or `cancelled`."""
 
     def __init__(self, telemetry: Telemetry) -> None:
-        self.duration = Histogram(
+        self.durations = Durations(
             "http_client_request_duration_seconds",
             "Time of one attempt at a service, to the head of its answer.",
             ["service", "outcome"],
-            buckets=DURATION_BUCKETS,
-            registry=telemetry.registry,
+            telemetry.registry,
         )
-        self._children: dict[tuple[str, str], Histogram] = {}
 
     def record(self, service: str, outcome: str, seconds: float) -> None:
-        child = self._children.get((service, outcome))
-        if child is None:
-            child = self._children[service, outcome] = self.duration.labels(service, outcome)
-        child.observe(seconds)
+        self.durations.observe(seconds, (service, outcome))
 
 
 class Observe(httpx.AsyncBaseTransport):
