@@ -72,6 +72,16 @@ async def test_introspection_shows_the_partners_schema():
     assert answer.data["order"] is None
 
 
+async def test_a_deferred_part_is_executed_over_the_partners_schema_as_well():
+    running = limited(*CATALOGUE, graphql={"defer": True, "introspection": True})
+    accept = partner() | {"accept": "multipart/mixed, application/json"}
+    document = """{ nodes(ids: ["ord_1", "prd_1"]) { __typename ... @defer { id } }
+        order: __type(name: "Order") { name } }"""
+    body = (await running.client.post("/graphql", json={"query": document}, headers=accept)).text
+    assert '"nodes":[null,{"__typename":"Product"}],"order":null' in body
+    assert [call.service for call in running.services.calls] == ["products"]
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [

@@ -85,7 +85,7 @@ async def _parts(execution: Execution, prepared: Prepared, origin: Origin) -> As
     context = execution.context(origin)
     try:
         executed = experimental_execute_incrementally(
-            execution.schema,
+            prepared.schema,
             prepared.document.deferring or prepared.document.node,
             context_value=context,
             variable_values=prepared.request.variables,
