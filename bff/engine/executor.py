@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from graphql import (
     ExecutionResult,
+    GraphQLAbstractType,
     GraphQLError,
     GraphQLObjectType,
     GraphQLOutputType,
@@ -67,6 +68,21 @@ class Guarded(IncrementalExecutor):
                 self.handle_field_error(error, field.type, field_details_list, path)
                 return None
         return super().execute_field(parent_type, source, field_details_list, path, position_context)
+
+    def ensure_valid_runtime_type(
+        self,
+        runtime_type_name: Any,
+        return_type: GraphQLAbstractType,
+        field_details_list: list[FieldDetails],
+        info: GraphQLResolveInfo[Any],
+        result: Any,
+    ) -> GraphQLObjectType:
+        """The type of an object that an interface or union stands for: the type's guard is asked here."""
+        type_ = super().ensure_valid_runtime_type(runtime_type_name, return_type, field_details_list, info, result)
+        guard: Guard | None = type_.extensions.get(GUARD)
+        if guard:
+            guard(info)
+        return type_
 
     def complete_value(
         self,

@@ -12,7 +12,7 @@ from bff.engine.columns import Column, nulled, scattered
 from bff.engine.completion import Completion
 from bff.engine.pending import Pending, all_of, then
 from bff.engine.places import Place, SomePlace
-from bff.engine.run import Run
+from bff.engine.run import GUARD, Guard, Run
 from bff.engine.values import is_plain
 from bff.engine.waves import in_waves, settled
 
@@ -75,14 +75,15 @@ class Objects(Completion):
         try:
             column = self.field.selection(run, self._type).execute(run, objects, place)
         except (GraphQLError, RecursionError) as error:  # no value for a directive, or nested too deeply
-            return self._failed(run, error, len(objects), place)
+            return self.failed(run, error, objects, place)
         return column if self.required else then(column, nulled)
 
-    def _failed(self, run: Run, error: Exception, count: int, place: Place) -> Column:
+    def failed(self, run: Run, error: Exception, objects: list[Any], place: Place) -> Column:
+        """The column where each object has this error instead."""
         lost: set[int] = set()
-        for row in range(count):
+        for row in range(len(objects)):
             self.fail(run, place, row, error, lost)
-        return Column([None] * count, lost)
+        return Column([None] * len(objects), lost)
 
     def _sorted_out(self, run: Run, values: list[Any], place: Place) -> Column | Pending[Column]:
         rows, lost = self.usable(run, values, place)
@@ -146,7 +147,7 @@ class Abstracts(Completion):
         if len(known) < len(types):
             return in_waves(run, values, place, self._sorted_out)
         if len(set(known.values())) == 1:
-            return self._completion(next(iter(known.values()))).complete(run, values, place)
+            return self._of_type(run, next(iter(known.values())), values, place)
         return self._grouped(run, values, {row: known[type(value)] for row, value in enumerate(values)}, place, set())
 
     def _type_by_class(self, schema: GraphQLSchema, kind: type) -> GraphQLObjectType | None:
@@ -156,6 +157,17 @@ class Abstracts(Completion):
             candidates = schema.get_possible_types(self._type) if is_plain(kind) else ()
             types[kind] = next((each for each in candidates if issubclass(kind, each.extensions.get(RECORD, ()))), None)
         return types[kind]
+
+    def _of_type(
+        self, run: Run, type_: GraphQLObjectType, values: list[Any], place: Place
+    ) -> Column | Pending[Column]:
+        """Complete objects that turned out to be of this type, unless its guard refuses them."""
+        guard: Guard | None = type_.extensions.get(GUARD)
+        refusal = run.refusal(self.field, guard, place) if guard else None
+        completion = self._completion(type_)
+        if refusal is not None:
+            return completion.failed(run, refusal, values, place)
+        return completion.complete(run, values, place)
 
     def _completion(self, type_: GraphQLObjectType) -> Objects:
         if type_ not in self._objects:
@@ -202,7 +214,7 @@ class Abstracts(Completion):
         for row, type_ in types.items():
             rows_by_type.setdefault(type_, []).append(row)
         columns = [
-            self._completion(type_).complete(run, [values[row] for row in rows], SomePlace(place, rows))
+            self._of_type(run, type_, [values[row] for row in rows], SomePlace(place, rows))
             for type_, rows in rows_by_type.items()
         ]
         return then(

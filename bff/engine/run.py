@@ -19,8 +19,9 @@ Guard: TypeAlias = Callable[[GraphQLResolveInfo[Any]], None]
 """Asked before a field is resolved; what it raises is the error of the field for every parent. See `GUARD`."""
 
 GUARD = "engine.guard"
-"""The key of a `Guard` in `GraphQLField.extensions`. The breadth-first executor asks it once for each node of the plan,
-with the `info` of the first parent; the standard executor asks it for each parent."""
+"""The key of a `Guard` in `GraphQLField.extensions`, or in `GraphQLObjectType.extensions` for the objects of that type
+that an interface or union turns out to stand for. The breadth-first executor asks it once for each node of the plan,
+with the `info` of the first parent; the standard executor asks it for each parent or object."""
 
 
 class Run:
@@ -39,7 +40,7 @@ class Run:
         self.failures = Failures()
         self.is_awaitable: Callable[[Any], bool] = executor.is_awaitable
         self.is_async_iterable: Callable[[Any], bool] = executor.is_async_iterable
-        self._verdicts: dict[Field, Exception | None] = {}
+        self._verdicts: dict[tuple[Field, Guard], Exception | None] = {}
 
     def info(self, field: Field, place: Place, row: int = 0) -> Any:
         """The `info` of one row, for those who look at its attributes: made when they ask for more than the context."""
@@ -57,14 +58,14 @@ class Run:
     def refusal(self, field: Field, guard: Guard, place: Place) -> Exception | None:
         """What the guard says about the node; it is asked once, also if the node's parents come one after the other."""
         try:
-            return self._verdicts[field]
+            return self._verdicts[field, guard]
         except KeyError:
             refusal = None
             try:
                 guard(self.info(field, place))
             except Exception as error:  # noqa: BLE001 - a guard refuses by whatever error it wants to be reported
                 refusal = error
-            self._verdicts[field] = refusal
+            self._verdicts[field, guard] = refusal
             return refusal
 
 

@@ -313,11 +313,17 @@ def allow(_info: Any) -> None:
     pass
 
 
+def refuse_some(info: Any) -> None:
+    if info.field_name in {"matrix", "nodesLater"}:
+        refuse(info)
+
+
 def schema() -> GraphQLSchema:
     built = strawberry.Schema(query=Query, mutation=Mutation, types=[Dog, Cat, Fish])._schema
     for name in ("Dog", "Cat", "Fish"):
         fields = built.type_map[name].fields  # type: ignore[attr-defined]
         fields["secret"].extensions[GUARD] = refuse
         fields["guarded"].extensions[GUARD] = refuse if name == "Fish" else allow
-    built.type_map["Dog"].extensions[RECORD] = DogRecord
+    built.type_map["Dog"].extensions |= {RECORD: DogRecord, GUARD: refuse_some}
+    built.type_map["Fish"].extensions[GUARD] = refuse_some
     return built
