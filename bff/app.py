@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 import httpx
+import strawberry
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 from starlette.middleware import Middleware
@@ -23,6 +24,7 @@ from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 from bff import edge
 from bff.config import JWKS_PATH, Config, ConfigError
 from bff.console import Readiness, admin
+from bff.core.policies import Policies
 from bff.core.route import Front
 from bff.core.telemetry import JsonLog, Telemetry, otlp, tracer_provider
 from bff.edge.credentials import Credentials
@@ -84,13 +86,14 @@ def build(
     wire = Observe(network or Transport(ConnectionSettings()), "identity", attempts, telemetry)
     credentials = Credentials(config.auth, wire, tiers=frozenset(config.tiers), telemetry=telemetry)
     readiness = Readiness({name: services[name] for name, each in config.services.items() if each.required})
-    schema = compose(schema_modules(config))._schema  # noqa: SLF001
+    schema = schema_of(config)._schema  # noqa: SLF001
     if config.graphql.defer:
         defer.allow(schema)
     path = config.graphql.documents.path
     trusted = read_trusted(path) if path else ()
     max_batch = {name: each.max_batch for name, each in config.services.items()}
-    documents = Documents(schema, config.graphql, telemetry, trusted, max_batch=max_batch)
+    policies = Policies(config.policies)
+    documents = Documents(schema, config.graphql, telemetry, trusted, max_batch=max_batch, policies=policies)
     execution = Execution(schema, documents, services, config.graphql, telemetry, random)
     try:
         execution.add_views(config.tables())
@@ -109,6 +112,7 @@ def build(
         routes=config.all_routes(),
         auth=config.auth,
         credentials=credentials,
+        policies=policies,
         tables=config.tables(),
         limits=config.limits,
         tiers=config.tiers,
@@ -219,6 +223,15 @@ class Fronts:
         own = tuple(each for each in scope["headers"] if each[0] in CREDENTIALS) if self.forwards else ()
         scope["bff.origin"] = Origin(scope["bff.caller"], scope["bff.trace"], scope["bff.request_id"], deadline, own)
         return self.fronts[route.front](scope, receive, send)
+
+
+def schema_of(config: Config) -> strawberry.Schema:
+    """The schema of all configured services.
+
+    Raises:
+        SchemaError: the modules in schema/ do not fit together, or name a policy that is not configured.
+    """
+    return compose(schema_modules(config), Policies(config.policies))
 
 
 def schema_modules(config: Config) -> list[ModuleType]:

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from bff.core import loading
 from bff.core.entitlements import Entitlements, Entry, Tables
+from bff.core.expressions import Expression, Over
 from bff.core.loading import ConfigError, DefaultsFrom, Loaded, did_you_mean
 from bff.core.route import Front, Route
 from bff.core.settings import Complaint, Key, Settings
@@ -56,6 +57,8 @@ class Config(Settings):
     """Whether limits hold, and what one address may ask for: `limits: {mode: measure}`."""
     firewall: FirewallSettings = FirewallSettings()
     """What is looked for in requests, and whether it is refused: `firewall: {mode: detect}`."""
+    policies: dict[str, Annotated[Expression, Over("caller")]] = Field(default_factory=dict)
+    """Rules over the caller, for `@policy` and for routes: `policies: {gold: "caller.tier == 'gold'"}`."""
     services: Annotated[dict[str, ServiceSettings], DefaultsFrom("service")]
     """The services behind the gateway, by name: `services: {users: {url: "http://users.internal"}}`."""
     routes: Annotated[tuple[RouteSettings, ...], DefaultsFrom("route")] = ()
@@ -79,6 +82,10 @@ class Config(Settings):
             if each.service not in self.services:
                 hint = did_you_mean(each.service, self.services)
                 yield ("routes", index, "service"), f"there is no service `{each.service}`{hint}"
+            for at, name in enumerate(each.policies):
+                if name not in self.policies:
+                    hint = did_you_mean(name, self.policies)
+                    yield ("routes", index, "policies", at), f"there is no policy `{name}` in `policies`{hint}"
             if names.setdefault(each.name, index) != index:
                 yield ("routes", index, "name"), f"routes[{names[each.name]}] has the same name"
         if not any(each.problems() for each in self.routes if any(each.problems())):

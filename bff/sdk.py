@@ -3,10 +3,10 @@
 from bff.core.errors import BadUserInput, Conflict, Forbidden, NotFound, Unprocessable, UpstreamError
 from bff.core.record import Record
 from bff.engine import Parents, batched
-from bff.graphql.compose import extend, requires
+from bff.graphql.compose import extend
 from bff.graphql.connections import Connection, Page, Slice, page_size
 from bff.graphql.context import Context, Info
-from bff.graphql.directives import Cost, ListSize
+from bff.graphql.directives import Authenticated, Cost, ListSize, Policy, RequiresScopes
 from bff.graphql.node import Node, entity
 from bff.graphql.sources import reads
 from bff.upstream.batch import Batch, Column, batch, call
@@ -14,6 +14,7 @@ from bff.upstream.client import Upstream
 from bff.upstream.feeds import stream
 
 __all__ = [
+    "Authenticated",
     "BadUserInput",
     "Batch",
     "Column",
@@ -28,7 +29,9 @@ __all__ = [
     "NotFound",
     "Page",
     "Parents",
+    "Policy",
     "Record",
+    "RequiresScopes",
     "Slice",
     "Unprocessable",
     "Upstream",
@@ -40,6 +43,5 @@ __all__ = [
     "extend",
     "page_size",
     "reads",
-    "requires",
     "stream",
 ]

@@ -13,12 +13,12 @@ from bff.sdk import (
     ListSize,
     Node,
     Parents,
+    RequiresScopes,
     Slice,
     batched,
     entity,
     extend,
     page_size,
-    requires,
 )
 from schema.money import Money
 from schema.products import Product
@@ -104,7 +104,7 @@ class PlaceOrderInput:
 
 @strawberry.type
 class Mutation:
-    @strawberry.mutation(graphql_type=Order, metadata=requires("orders:write"))
+    @strawberry.mutation(graphql_type=Order, directives=[RequiresScopes(scopes=[["orders:write"]])])
     async def place_order(self, info: Info, input: PlaceOrderInput) -> records.Order:
         user_id = info.context.caller.subject
         if user_id is None:
@@ -112,7 +112,7 @@ class Mutation:
         lines = [records.Line(item.product_id, item.quantity) for item in input.items]
         return await info.context.call(place_order, user_id, lines, input.idempotency_key)
 
-    @strawberry.mutation(graphql_type=Order, metadata=requires("orders:write"))
+    @strawberry.mutation(graphql_type=Order, directives=[RequiresScopes(scopes=[["orders:write"]])])
     async def cancel_order(self, info: Info, id: strawberry.ID) -> records.Order:
         return await info.context.call(cancel_order, id)
 

@@ -4,7 +4,7 @@ from datetime import datetime
 
 import strawberry
 
-from bff.sdk import Column, Info, Node, Parents, batched, entity, extend, requires
+from bff.sdk import Column, Info, Node, Parents, RequiresScopes, batched, entity, extend
 from schema.money import Money
 from schema.orders import Order
 from services import orders
@@ -58,10 +58,10 @@ class PayOrderInput:
 
 @strawberry.type
 class Mutation:
-    @strawberry.mutation(graphql_type=Payment, metadata=requires("payments:write"))
+    @strawberry.mutation(graphql_type=Payment, directives=[RequiresScopes(scopes=[["payments:write"]])])
     async def pay_order(self, info: Info, input: PayOrderInput) -> records.Payment:
         return await info.context.call(pay_order, input.order_id, input.method, input.idempotency_key)
 
-    @strawberry.mutation(graphql_type=Payment, metadata=requires("payments:write"))
+    @strawberry.mutation(graphql_type=Payment, directives=[RequiresScopes(scopes=[["payments:write"]])])
     async def refund_payment(self, info: Info, id: strawberry.ID) -> records.Payment:
         return await info.context.call(refund_payment, id)

@@ -4,7 +4,7 @@ from datetime import datetime
 
 import strawberry
 
-from bff.sdk import Connection, Info, Node, Slice, entity, page_size, requires
+from bff.sdk import Connection, Info, Node, RequiresScopes, Slice, entity, page_size
 from services import users as records
 from services.users import list_users, update_user, user_by_id
 
@@ -44,7 +44,7 @@ class UpdateUserInput:
 
 @strawberry.type
 class Mutation:
-    @strawberry.mutation(graphql_type=User, metadata=requires("users:write"))
+    @strawberry.mutation(graphql_type=User, directives=[RequiresScopes(scopes=[["users:write"]])])
     async def update_user(self, info: Info, input: UpdateUserInput) -> records.User:
         given = {"name": input.name, "email": input.email}
         changes = {name: value for name, value in given.items() if isinstance(value, str)}

@@ -199,7 +199,7 @@ def test_what_is_written_passes_strict_types(written):
 
 
 def test_types_of_the_contracts_are_those_of_the_schema(sdl):
-    order = re.search(r"\ntype Order implements Node \{(.*?)\n\}", sdl, re.DOTALL)[1]
+    order = re.search(r"\ntype Order implements Node[^{]* \{(.*?)\n\}", sdl, re.DOTALL)[1]
     for field in ("id: ID!", "status: OrderStatus!", "placedAt: DateTime!", "items: [OrderItem!]!", "total: Money!"):
         assert f"  {field}" in order
     assert re.search(r"enum PaymentMethod \{\s+CARD\s+SEPA\s+PAYPAL\s+INVOICE\s+\}", sdl)
@@ -214,6 +214,32 @@ def test_the_prefix_is_that_of_the_example_id(written, name, prefix):
 
 def test_new_types_are_behind_a_scope(written):
     assert 'scopes=["reviews:read"]' in source(written, "schema/reviews.py")
+    assert '@strawberry.type(directives=[RequiresScopes(scopes=[["inventory:read"]])])' in source(
+        written, "schema/inventory.py"
+    )
+
+
+@pytest.mark.parametrize(
+    ("security", "said"),
+    [
+        ([{"oauth": ["things:read", "shop"]}], 'scopes=["things:read", "shop"]'),
+        ([{"oauth": ["a"], "more": ["b"]}, {"oauth": ["admin"]}], 'RequiresScopes(scopes=[["a", "b"], ["admin"]])'),
+        ([{"key": []}], 'scopes=["things:read"]'),
+        ([], 'scopes=["things:read"]'),
+        ([{"oauth": ['"); import os; ("']}], 'scopes=["things:read"]'),
+        ("nonsense", 'scopes=["things:read"]'),
+    ],
+)
+def test_scopes_are_those_that_the_document_names(tmp_path, security, said):
+    for where in ("document", "operation"):
+        record = {"type": "object", "required": ["id"], "properties": {"id": {"type": "string"}}}
+        data = listing(record, ["ids"])
+        (data if where == "document" else data["paths"]["/things"]["get"])["security"] = security
+        (tmp_path / where).mkdir()
+        root = checkout(tmp_path / where)
+        new_service("things", root=root, openapi=document(tmp_path, data))
+        assert said in source(root, "schema/things.py")
+        assert "import os" not in source(root, "schema/things.py")
 
 
 def test_the_record_of_a_contract_decodes_and_is_read_by_id_and_by_key(written):
@@ -259,11 +285,11 @@ def test_edges_are_suggested_for_own_keys_to_known_types_and_work_when_taken(wri
         code = re.sub(r"(?m)^# ?", "", suggested.partition("\n#\n")[2]) if mark else ""
         path.write_text(text + code, "utf-8")
     sdl = composed(folder, [*SERVICES, "inventory", "shipments"])
-    assert re.search(r"type Order implements Node \{.*?\n  user: User\n", sdl, re.DOTALL)
+    assert re.search(r"type Order implements Node[^{]* \{.*?\n  user: User\n", sdl, re.DOTALL)
     assert re.search(r"type OrderItem \{.*?\n  product: Product\n", sdl, re.DOTALL)
     assert "  orders(first: Int! = 10, after: String): OrderConnection!" in sdl
     assert "  payments: [Payment!]!" in sdl
-    assert re.search(r"type Product implements Node \{.*?\n  availability: Availability\n", sdl, re.DOTALL)
+    assert re.search(r"type Product implements Node[^{]* \{.*?\n  availability: Availability\n", sdl, re.DOTALL)
     config = ["--config-file", str(PROJECT / "pyproject.toml"), "--follow-imports", "silent"]
     result = tool(folder, "-m", "mypy", *config, "schema")
     assert result.returncode == 0, result.stdout

@@ -71,7 +71,6 @@ def test_what_the_contract_says_in_words_the_schema_says_too():
 
 def test_nothing_in_the_schema_tells_of_the_inside():
     sdl = compose(schema_modules(gateway().config)).as_str()
-    assert "scopes" not in sdl
     assert "Slice" not in sdl
     assert "Struct" not in sdl
 

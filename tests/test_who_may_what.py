@@ -119,11 +119,11 @@ def keys() -> list[dict[str, object]]:
     return [*(entry(scopes, scopes) for scopes in GRANTED.values()), expired]
 
 
-@pytest.fixture
-def shop(keys) -> Gateway:
+@pytest.fixture(params=["filter", "reject"])
+def shop(keys, request) -> Gateway:
     introspection = {"url": "https://login.internal/introspect", "client_id": "bff", "client_secret": "s"}
     auth = {"api_keys": keys, "introspection": introspection, "cookie": {"name": "t"}}
-    made = gateway(BFF_YAML, auth=auth)
+    made = gateway(BFF_YAML, auth=auth, graphql={"authorization": request.param})
     known = {opaque(scopes): claims(scopes, "https://login.internal", active=True) for scopes in GRANTED.values()}
 
     async def explains(_: httpx.Request, call: Call) -> httpx.Response | None:

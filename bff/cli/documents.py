@@ -26,16 +26,16 @@ def documents_build(
     text. `apollo` is what generate-persisted-query-manifest writes, with `__typename` where Apollo Client asks for it;
     `relay` is a JSON object from id to text.
     """
-    from bff.app import schema_modules
+    from bff.app import schema_of
     from bff.core.telemetry import Telemetry
-    from bff.graphql.compose import SchemaError, compose
+    from bff.graphql.compose import SchemaError
     from bff.graphql.documents import Documents
     from bff.graphql.trusted import manifest, read
 
     settings = read_config(config, profile)
     try:
         text = manifest(source, format)
-        schema = compose(schema_modules(settings))._schema  # noqa: SLF001 - strawberry has no other way to it
+        schema = schema_of(settings)._schema  # noqa: SLF001 - strawberry has no other way to it
         Documents(schema, settings.graphql, Telemetry(), read(source))
     except SchemaError as error:
         fail(str(error))

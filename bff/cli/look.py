@@ -39,8 +39,8 @@ def routes(config: ConfigPath = DEFAULT_CONFIG, profile: Profile = "production")
     """List the routes: what answers where, and who may pass."""
     rows = [("NAME", "METHODS", "PATH", "TO", "NEEDS", "COST")]
     for route in read_config(config, profile).all_routes():
-        scopes = ", ".join(sorted(route.read_scopes | route.write_scopes))
-        needs = "nothing" if route.public else scopes or "a credential"
+        needed = [*sorted(route.read_scopes | route.write_scopes), *(f"policy {name}" for name in route.policies)]
+        needs = ", ".join(needed) or ("nothing" if route.public else "a credential")
         to = f"{route.service} {route.rewrite or ''}".strip() if route.service else "the gateway"
         rows.append((route.name, ",".join(sorted(route.methods or ["*"])), route.path, to, needs, str(route.cost)))
     table(rows)
@@ -60,8 +60,8 @@ def explain(
 
     All is at worst. A variable without a value has its default, or where it has none the largest that is allowed.
     """
-    from bff.app import schema_modules
-    from bff.graphql.compose import SchemaError, compose
+    from bff.app import schema_of
+    from bff.graphql.compose import SchemaError
     from bff.graphql.cost import Costs
     from bff.graphql.explain import Budget, ExplainError
     from bff.graphql.explain import explain as explained
@@ -72,7 +72,7 @@ def explain(
         values = json.loads(variables)
         if not isinstance(values, dict):
             fail("--variables must be a JSON object")
-        schema = compose(schema_modules(settings))._schema  # noqa: SLF001
+        schema = schema_of(settings)._schema  # noqa: SLF001
         allowed = Budget.read(budget) if budget else None
         found = explained(Costs(schema, max_batch, settings.graphql.limits.list_size), paths, values, operation)
     except json.JSONDecodeError as error:
@@ -108,13 +108,13 @@ def schema_export(
     """Print the GraphQL schema in its definition language: the whole of it, or what a partner sees."""
     from graphql import print_schema
 
-    from bff.app import schema_modules
-    from bff.graphql.compose import SchemaError, compose
+    from bff.app import schema_of
+    from bff.graphql.compose import SchemaError
     from bff.graphql.views import UnknownCoordinate, view
 
     settings = read_config(config, profile)
     try:
-        schema = compose(schema_modules(settings))
+        schema = schema_of(settings)
         if entitlements is None:
             typer.echo(schema.as_str())
             return

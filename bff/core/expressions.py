@@ -121,6 +121,7 @@ def of_caller(caller: Caller) -> dict[str, Any]:
         "scopes": list(caller.scopes),
         "tier": caller.tier,
         "credential": caller.credential,
+        "issuer": caller.issuer,
     }
 
 

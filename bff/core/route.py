@@ -33,6 +33,7 @@ class Route:
         rewrite: the service's path as a template over what `path` captured.
         public: whether a request without a credential is let through.
         read_scopes, write_scopes: what a caller needs for GET, HEAD and OPTIONS, and for all else.
+        policies: the names of those that have to hold for a caller, all of them.
         cost: units that a request takes from its caller's account.
         max_body: bytes of request body.
         timeout: seconds for the whole request.
@@ -49,6 +50,7 @@ class Route:
     public: bool = False
     read_scopes: frozenset[str] = field(default_factory=frozenset)
     write_scopes: frozenset[str] = field(default_factory=frozenset)
+    policies: tuple[str, ...] = ()
     cost: int = 1
     max_body: int = 2 * 1024 * 1024
     timeout: float = 30.0

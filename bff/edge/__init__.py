@@ -8,6 +8,7 @@ from random import Random
 from starlette.middleware import Middleware
 
 from bff.core.entitlements import Tables
+from bff.core.policies import Policies
 from bff.core.route import Route
 from bff.core.telemetry import Telemetry
 from bff.edge.auth import Auth
@@ -28,6 +29,7 @@ def layers(
     routes: Sequence[Route],
     auth: AuthSettings,
     credentials: Credentials,
+    policies: Policies,
     tables: Tables,
     limits: LimitSettings,
     tiers: Mapping[str, TierSettings],
@@ -56,7 +58,7 @@ def layers(
         # Before auth: it guards the checking of keys and tokens itself.
         Middleware(AddressLimit, settings=limits),
         # Before limits: what may be spent belongs to a caller, not to an address.
-        Middleware(Auth, credentials=credentials, challenge=auth.challenge, tables=tables),
+        Middleware(Auth, credentials=credentials, challenge=auth.challenge, policies=policies, tables=tables),
         # Before the request costs upstream calls.
         Middleware(Limits, settings=limits, tiers=tiers, telemetry=telemetry),
         # Innermost: after limits, so that the work of looking is on somebody's account.

@@ -7,6 +7,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from bff.core.entitlements import EVERYTHING, Tables
 from bff.core.errors import Forbidden, GatewayError
 from bff.core.identity import Caller
+from bff.core.policies import NO_POLICIES, Policies
 from bff.core.route import Front, Route
 from bff.edge.credentials import Credentials
 from bff.edge.credentials.refusals import Challenge, missing, missing_scopes
@@ -16,12 +17,18 @@ class Auth:
     """Below routing, whose `scope["bff.route"]` it reads; everything below reads `scope["bff.caller"]`."""
 
     def __init__(
-        self, app: ASGIApp, credentials: Credentials, challenge: Challenge, tables: Tables = EVERYTHING
+        self,
+        app: ASGIApp,
+        credentials: Credentials,
+        challenge: Challenge,
+        policies: Policies = NO_POLICIES,
+        tables: Tables = EVERYTHING,
     ) -> None:
         self.app = app
         self.tables = tables
         self.credentials = credentials
         self.challenge = challenge
+        self.policies = policies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in {"http", "websocket"}:
@@ -31,12 +38,15 @@ class Auth:
                 # A websocket begins as a GET (RFC 6455 §4.1), though its scope does not say so.
                 self._admit(caller, scope["bff.route"], scope.get("method", "GET"))
                 self._check_entitlements(caller, scope)
+                if self.credentials.cookie:
+                    scope["bff.sent"] = scope["headers"]
+                    scope["headers"] = self.credentials.cookie.without(scope["headers"])
+                await self.app(scope, receive, send)
             except GatewayError as error:
+                # Also of what is refused further inside, such as operations of GraphQL.
                 self.challenge.complete(error)
                 raise
-            if self.credentials.cookie:
-                scope["bff.sent"] = scope["headers"]
-                scope["headers"] = self.credentials.cookie.without(scope["headers"])
+            return
         await self.app(scope, receive, send)
 
     def _check_entitlements(self, caller: Caller, scope: Scope) -> None:
@@ -55,3 +65,8 @@ class Auth:
             raise missing(needed)
         if not allowed:
             raise missing_scopes(needed)
+        unmet = [name for name in route.policies if not self.policies.holds(name, caller)]
+        if unmet and caller.is_anonymous:
+            raise missing(needed)
+        if unmet:
+            raise Forbidden(f"This needs a caller for whom the policy {' '.join(unmet)} holds")

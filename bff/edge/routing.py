@@ -44,6 +44,8 @@ class RouteSettings(Settings):
     public: bool = False
     """Whether no credential is needed."""
     scopes: ScopeSettings = ScopeSettings()
+    policies: tuple[str, ...] = ()
+    """Names from `policies`, all of which have to hold for a caller."""
     cost: Annotated[int, Field(ge=0, le=1_000_000)] = 1
     """Units that a request takes from its caller's account."""
     max_body: Size = 2 * 1024 * 1024
@@ -80,6 +82,7 @@ def route(settings: RouteSettings) -> Route:
         public=settings.public,
         read_scopes=frozenset(settings.scopes.read),
         write_scopes=frozenset(settings.scopes.write),
+        policies=settings.policies,
         cost=settings.cost,
         max_body=settings.max_body,
         timeout=settings.timeout,

@@ -158,9 +158,7 @@ class Abstracts(Completion):
             types[kind] = next((each for each in candidates if issubclass(kind, each.extensions.get(RECORD, ()))), None)
         return types[kind]
 
-    def _of_type(
-        self, run: Run, type_: GraphQLObjectType, values: list[Any], place: Place
-    ) -> Column | Pending[Column]:
+    def _of_type(self, run: Run, type_: GraphQLObjectType, values: list[Any], place: Place) -> Column | Pending[Column]:
         """Complete objects that turned out to be of this type, unless its guard refuses them."""
         guard: Guard | None = type_.extensions.get(GUARD)
         refusal = run.refusal(self.field, guard, place) if guard else None

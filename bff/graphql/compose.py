@@ -9,25 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from types import ModuleType
 from typing import Any, TypeVar
 
 import strawberry
-from graphql import (
-    GraphQLField,
-    GraphQLInterfaceType,
-    GraphQLObjectType,
-    GraphQLOutputType,
-    GraphQLResolveInfo,
-    Undefined,
-    get_named_type,
-)
+from graphql import GraphQLField, GraphQLObjectType, GraphQLSchema, Undefined
 from strawberry.tools import merge_types
 from strawberry.types import get_object_definition
 from strawberry.types.field import StrawberryField
 
-from bff.engine import GUARD, RECORD
-from bff.graphql.context import demand
+from bff.core.policies import NO_POLICIES, Policies
+from bff.engine import RECORD
+from bff.graphql.demands import BadDemand, demanded_by
+from bff.graphql.guards import Guards, directives_of
 from bff.graphql.node import Entity, node_query
 from bff.graphql.weights import describe
 
@@ -57,30 +52,26 @@ def extend(target: type) -> Callable[[T], T]:
     return mark
 
 
-def requires(*scopes: str) -> dict[Any, Any]:
-    """`metadata=requires("orders:write")` on a field: the scopes that a caller needs for it.
-
-    A field that gives objects of an `entity` needs the entity's own scopes without saying so.
-    """
-    return {"scopes": frozenset(scopes)}
-
-
-def compose(modules: Iterable[ModuleType]) -> strawberry.Schema:
+def compose(modules: Iterable[ModuleType], policies: Policies = NO_POLICIES) -> strawberry.Schema:
     """The schema of all modules.
 
+    Args:
+        modules: in any order.
+        policies: that `@policy` may name.
+
     Raises:
-        SchemaError: two modules define the same field or id prefix.
+        SchemaError: two modules define the same field or id prefix, or a directive demands what there is not.
     """
     modules = list(modules)
-    entities = _entities(modules)
+    entities = _entities(modules, policies)
     with _extended(modules):
         schema = strawberry.Schema(
-            query=_root("Query", [*modules, node_query(entities)]),
+            query=_root("Query", [*modules, node_query(entities, policies)]),
             mutation=_root("Mutation", modules),
             subscription=_root("Subscription", modules),
             types=[entity for module in modules for entity in vars(module).values() if "__entity__" in _own(entity)],
         )
-    _prepare(schema)
+    _prepare(schema._schema, policies)  # noqa: SLF001 - strawberry has no other way to the types that are executed
     return schema
 
 
@@ -89,7 +80,7 @@ def _own(value: Any) -> Mapping[str, Any]:
     return vars(value) if isinstance(value, type) else {}
 
 
-def _entities(modules: Iterable[ModuleType]) -> dict[str, Entity]:
+def _entities(modules: Iterable[ModuleType], policies: Policies) -> dict[str, Entity]:
     entities: dict[str, Entity] = {}
     for module in modules:
         for cls in vars(module).values():
@@ -98,13 +89,19 @@ def _entities(modules: Iterable[ModuleType]) -> dict[str, Entity]:
                 continue
             if entity.prefix in entities:
                 raise SchemaError(f"{module.__name__}.{cls.__name__}: the id prefix {entity.prefix} is taken already")
-            entities[entity.prefix] = entity
+            directives = directives_of(get_object_definition(cls, strict=True))
+            try:
+                entities[entity.prefix] = replace(entity, demands=demanded_by(directives, policies.expressions))
+            except BadDemand as error:
+                raise SchemaError(f"{module.__name__}.{cls.__name__}: {error}") from None
     return entities
 
 
 def _root(name: str, modules: Iterable[Any]) -> Any:
     parts = tuple(part if isinstance(part, type) else vars(part).get(name) for part in modules)
     parts = tuple(part for part in parts if part is not None)
+    if any(get_object_definition(part, strict=True).directives for part in parts):
+        raise SchemaError(f"{name} is made of several classes: put directives on its fields, not on one of these")
     return merge_types(name, parts) if parts else None
 
 
@@ -134,24 +131,23 @@ def _add(module: ModuleType, target: type, extension: type, before: dict[type, l
         definition.fields.append(field)
 
 
-def _prepare(schema: strawberry.Schema) -> None:
+def _prepare(schema: GraphQLSchema, policies: Policies) -> None:
     """Give every field its shortest way to a value, and put what it asks of its caller before that."""
-    types = schema._schema.type_map  # noqa: SLF001 - strawberry has no other way to the types that are executed
-    scopes: dict[str, frozenset[str]] = {}
-    for name, type_ in types.items():
+    for type_ in schema.type_map.values():
         definition: Any = type_.extensions.get("strawberry-definition")
         entity: Entity | None = _own(getattr(definition, "origin", None)).get("__entity__")
         if entity is not None:
-            scopes[name] = entity.scopes
             type_.extensions[RECORD] = entity.record
-    for type_ in types.values():
-        if isinstance(type_, GraphQLObjectType) and not type_.name.startswith("__"):
-            guard = _guard_stream if type_ is schema._schema.subscription_type else _guard  # noqa: SLF001
-            for field in type_.fields.values():
-                _drop_null_defaults(field)
-                needed = _needed(field, scopes)
-                guard(field, needed)
-                describe(field, type_, needed, writes=type_ is schema._schema.mutation_type)  # noqa: SLF001
+    try:
+        guards = Guards(schema, policies)
+        for type_ in schema.type_map.values():
+            if isinstance(type_, GraphQLObjectType) and not type_.name.startswith("__"):
+                for name, field in type_.fields.items():
+                    _drop_null_defaults(field)
+                    demands = guards.guard(type_, name, field)
+                    describe(field, type_, demands, writes=type_ is schema.mutation_type)
+    except BadDemand as error:
+        raise SchemaError(str(error)) from None
 
 
 def _drop_null_defaults(field: GraphQLField) -> None:
@@ -159,39 +155,3 @@ def _drop_null_defaults(field: GraphQLField) -> None:
     for argument in field.args.values():
         if argument.default_value is None:
             argument.default_value = Undefined
-
-
-def _needed(field: GraphQLField, scopes: Mapping[str, frozenset[str]]) -> frozenset[str]:
-    definition: Any = field.extensions.get("strawberry-definition")
-    own: frozenset[str] = definition.metadata.get("scopes", frozenset()) if definition else frozenset()
-    return own | scopes.get(_gives(field.type), frozenset())
-
-
-def _gives(output: GraphQLOutputType) -> str:
-    """The type of the objects behind a field, seen through lists and connections."""
-    named = get_named_type(output)
-    if isinstance(named, GraphQLObjectType | GraphQLInterfaceType) and "nodes" in named.fields:
-        named = get_named_type(named.fields["nodes"].type)
-    return named.name
-
-
-def _guard(field: GraphQLField, needed: frozenset[str]) -> None:
-    """Judged once for a level, whatever the number of its objects."""
-
-    def judge(info: GraphQLResolveInfo[Any]) -> None:
-        demand(info.context.caller, needed)
-
-    if needed:
-        field.extensions[GUARD] = judge
-
-
-def _guard_stream(field: GraphQLField, needed: frozenset[str]) -> None:
-    """Judged once for a subscription, before its stream begins, whatever the number of its events."""
-    subscribe = field.subscribe
-
-    def judge_and_subscribe(source: Any, info: GraphQLResolveInfo[Any], **arguments: Any) -> Any:
-        demand(info.context.caller, needed)
-        return subscribe(source, info, **arguments) if subscribe else None
-
-    if needed:
-        field.subscribe = judge_and_subscribe

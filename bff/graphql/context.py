@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import strawberry
 
-from bff.core.errors import Forbidden, Unauthenticated
 from bff.core.identity import Caller
 from bff.upstream.batch import Loads
 from bff.upstream.client import Upstream
@@ -25,18 +24,3 @@ class Context(Loads):
 
 
 Info = strawberry.Info[Context, None]
-
-
-def demand(caller: Caller, scopes: frozenset[str]) -> None:
-    """Let pass who has all of `scopes`.
-
-    Raises:
-        Unauthenticated: nobody is known to ask.
-        Forbidden: the caller lacks some; the message names them.
-    """
-    missing = scopes - caller.scopes
-    if not missing:
-        return
-    if caller.is_anonymous:
-        raise Unauthenticated("This field needs a credential: send an API key or a bearer token")
-    raise Forbidden(f"This field needs the scope {' '.join(sorted(missing))}")

@@ -16,6 +16,8 @@ from typing import Any
 from graphql import DocumentNode, GraphQLSchema, OperationDefinitionNode, OperationType, value_from_ast_untyped
 
 from bff.core.errors import Code
+from bff.graphql.demands import Demands
+from bff.graphql.needs import depends_on_ids, needs_of
 from bff.graphql.rules import Broken
 from bff.graphql.shape import UNKNOWN, Selection, Shaper, conditional, variables_in
 from bff.graphql.worst import At, Known, Row, Walk, kinds_of
@@ -91,12 +93,13 @@ class OperationCost:
         self._shapes: dict[tuple[Any, ...], tuple[Selection, list[str]]] = {}
         self._estimates: dict[Hashable, Estimate] = {}
         self._fixed: Estimate | None = None
+        self._needs: dict[int, dict[str, Demands] | None] = {}
 
     def estimate(self, variables: Mapping[str, Any]) -> Estimate:
         """With these values of the variables, as they were sent."""
         if self._fixed is not None:
             return self._fixed
-        given = {name: variables.get(name, default) for name, default in self._defaults.items()}
+        given = self._given(variables)
         shape, sizing = self._shape(given)
         if not sizing and not self._conditional:
             self._fixed = self._estimated(shape, {}, [])
@@ -111,10 +114,31 @@ class OperationCost:
 
     def explain(self, variables: Mapping[str, Any]) -> Estimate:
         """The same with the tree. A variable that has neither a value nor a default may have any."""
-        missing = {name: UNKNOWN if default is None else default for name, default in self._defaults.items()}
-        given = {**missing, **variables}
+        given = self._any(variables)
         rows: list[Row] = []
         return dataclasses.replace(self._estimated(self._shape(given)[0], given, rows), rows=tuple(rows))
+
+    def needs(self, variables: Mapping[str, Any]) -> Mapping[str, Demands]:
+        """What its fields demand of the caller with these values of the variables, by coordinate."""
+        given = self._given(variables)
+        shape, _ = self._shape(given)
+        if id(shape) not in self._needs:
+            fixed = None if depends_on_ids(shape) else needs_of(self._costs.schema, shape, given)
+            self._needs[id(shape)] = fixed
+        known = self._needs[id(shape)]
+        return needs_of(self._costs.schema, shape, given) if known is None else known
+
+    def all_needs(self, variables: Mapping[str, Any]) -> Mapping[str, Demands]:
+        """The same; a variable that has neither a value nor a default may have any."""
+        given = self._any(variables)
+        return needs_of(self._costs.schema, self._shape(given)[0], given)
+
+    def _given(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: variables.get(name, default) for name, default in self._defaults.items()}
+
+    def _any(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+        missing = {name: UNKNOWN if default is None else default for name, default in self._defaults.items()}
+        return {**missing, **variables}
 
     def _shape(self, given: Mapping[str, Any]) -> tuple[Selection, list[str]]:
         conditions = {name: value for name in self._conditional if isinstance(value := given[name], bool)}
@@ -123,6 +147,7 @@ class OperationCost:
         if known is None:
             if len(self._shapes) >= _MAX_VARIANTS:
                 self._shapes.clear()
+                self._needs.clear()
                 self._estimates.clear()
             shape = self._shaper.shape(self._operation, conditions)
             known = self._shapes[key] = shape, sorted(set(_sizing(shape)) & self._defaults.keys())

@@ -1,6 +1,7 @@
-"""`@cost` and `@listSize`: what modules say of their types and fields, for the cost of an operation to be known.
+"""What modules say of their types and fields: what these cost, and what a caller needs for them.
 
-After https://ibm.github.io/graphql-specs/cost-spec.html .
+`@cost` and `@listSize` are those of https://ibm.github.io/graphql-specs/cost-spec.html ; `@authenticated`,
+`@requiresScopes` and `@policy` those of https://www.apollographql.com/docs/graphos/routing/security/authorization .
 """
 
 import strawberry
@@ -50,3 +51,52 @@ class ListSize:
     slicing_arguments: list[str] | None = strawberry.UNSET
     sized_fields: list[str] | None = strawberry.UNSET
     require_one_slicing_argument: bool | None = True
+
+
+_GUARDED = [Location.OBJECT, Location.FIELD_DEFINITION, Location.INTERFACE, Location.SCALAR, Location.ENUM]
+
+
+@strawberry.schema_directive(
+    name="authenticated", locations=_GUARDED, description="Needs a credential, of whatever kind and scopes."
+)
+class Authenticated:
+    """`@authenticated`: nobody has it who has not said who it is.
+
+    secret: str = strawberry.field(directives=[Authenticated()])
+
+    On a type it holds for every field, anywhere, that gives such objects or values; so do the two below.
+    """
+
+
+@strawberry.schema_directive(
+    name="requiresScopes", locations=_GUARDED, description="Needs all scopes of one of the lists."
+)
+class RequiresScopes:
+    """`@requiresScopes`: what a credential has to be good for.
+
+        @strawberry.mutation(directives=[RequiresScopes(scopes=[["orders:write"]])])
+
+    `entity(scopes=["orders:read"])` is short for this with one list.
+
+    Args:
+        scopes: of one of the lists, all are needed: `[["orders:read", "users:read"], ["admin"]]`.
+    """
+
+    scopes: list[list[str]]
+
+
+@strawberry.schema_directive(
+    name="policy", locations=_GUARDED, description="Needs all policies of one of the lists to hold for the caller."
+)
+class Policy:
+    """`@policy`: what has to hold for the caller; `policies` in the configuration says what the names mean.
+
+        discount: Money | None = strawberry.field(directives=[Policy(policies=[["gold"]])])
+
+    A name that is not configured is an error at start, and in `bff check`.
+
+    Args:
+        policies: of one of the lists, all have to hold: `[["gold", "adult"], ["staff"]]`.
+    """
+
+    policies: list[list[str]]

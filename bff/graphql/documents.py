@@ -30,9 +30,11 @@ from prometheus_client import Counter, Histogram
 from bff.core.errors import Code
 from bff.core.expressions import of_caller
 from bff.core.identity import Caller
+from bff.core.policies import NO_POLICIES, Policies
 from bff.core.telemetry import Telemetry
 from bff.graphql import GraphQLSettings, Mode, RuleModes
 from bff.graphql.cost import Costs, Estimate, too_expensive
+from bff.graphql.demands import refuse_operation
 from bff.graphql.document import Document, DocumentRefused, Operation
 from bff.graphql.request import Request
 from bff.graphql.rules import DEEPEST, Broken, broken, broken_by, dangerous, survey, too_deep, too_many_tokens
@@ -59,6 +61,7 @@ class Documents:
         telemetry: where documents that break a rule, and those that are not trusted, are counted.
         trusted: documents that are served by id, and are exempt from what only bounds strangers.
         max_batch: keys in one batched read, by service.
+        policies: that callers are judged by.
 
     Raises:
         DocumentsError: a trusted document cannot be executed.
@@ -72,6 +75,7 @@ class Documents:
         trusted: Iterable[Trusted] = (),
         *,
         max_batch: Mapping[str, int] | None = None,
+        policies: Policies = NO_POLICIES,
     ) -> None:
         self.schema = schema
         self._max_batch = max_batch or {}
@@ -80,6 +84,8 @@ class Documents:
         self._limits = settings.limits
         self._modes = {rule: settings.limits.mode_of(rule) for rule in _SET}
         self._introspection = settings.introspection
+        self._refuses_whole = settings.authorization == "reject"
+        self._policies = policies
         # They tell a stranger what there is to ask for, as introspection does.
         self.hides_suggestions = settings.introspection is not True
         self._known: OrderedDict[str, Document | DocumentRefused] = OrderedDict()
@@ -202,11 +208,14 @@ class Documents:
 
         Raises:
             DocumentRefused: with its variables it breaks a rule, or this caller may not ask for the schema.
+            Unauthenticated, Forbidden: the caller may not have all of it, where that refuses the operation.
         """
         if document.survey.extent.introspects and not self._may_introspect(caller):
             raise _no_introspection()
         for found in broken_by(variables, document.survey, self._limits) if variables else ():
             self._break(found, "enforce" if found.always else self._modes[found.rule])
+        if self._refuses_whole:
+            refuse_operation(operation.cost.needs(variables), caller, self._policies)
         estimate = operation.cost.estimate(variables)
         if estimate.cost is not None:
             self._cost.observe(estimate.cost)

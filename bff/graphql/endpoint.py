@@ -13,7 +13,7 @@ import orjson
 from graphql import OperationType
 from starlette.types import Receive, Scope, Send
 
-from bff.core.errors import BadRequest, CsrfPrevented, MethodNotAllowed, NotAcceptable
+from bff.core.errors import BadRequest, CsrfPrevented, Forbidden, MethodNotAllowed, NotAcceptable, Unauthenticated
 from bff.core.head import head
 from bff.core.receive import Client
 from bff.graphql import GraphQLSettings
@@ -135,7 +135,12 @@ class Endpoint:
         results: list[Result] = [{}] * len(requests)
         prepared: dict[int, Prepared] = {}
         for at, request in enumerate(requests):
-            one = self._prepare(scope, request)
+            try:
+                one = self._prepare(scope, request)
+            except (Unauthenticated, Forbidden) as error:
+                scope["bff.code"] = error.code
+                results[at] = self._execution.refusal(error, origin.request_id)
+                continue
             if _is_subscription(one):
                 raise BadRequest(f"A subscription cannot be a part of a batch: ask for it alone, as {EVENT_STREAM}")
             if isinstance(one, DocumentRefused):

@@ -113,6 +113,7 @@ class Execution:
 
         Raises:
             DocumentRefused: it cannot be executed.
+            Unauthenticated, Forbidden: the caller may not have all of it, where that refuses the operation.
         """
         documents = self._documents_of(caller)
         document = documents.find(request)
@@ -304,6 +305,11 @@ class Execution:
         self._telemetry.log.error("unexpected", request_id=request_id, exc_info=original or error)
         masked = GraphQLError("Something went wrong in the gateway", error.nodes, path=error.path)
         return formatted(masked, Code.INTERNAL_SERVER_ERROR, request_id=request_id)
+
+    def refusal(self, error: GatewayError, request_id: str) -> Result:
+        """The result of an operation that is refused for who its caller is; the audit log has a line of it."""
+        self._telemetry.audit("refused", request_id=request_id, code=error.code, reason=error.detail)
+        return {"errors": [formatted(GraphQLError(error.detail), error.code, **error.members)]}
 
     def _audit(self, errors: Sequence[GraphQLError], request_id: str) -> None:
         """A line for each code with which we, and no service, refused fields."""

@@ -16,6 +16,7 @@ from graphql import (
 )
 
 from bff.graphql.cost import Costs, Estimate
+from bff.graphql.demands import NOTHING, Demands
 from bff.graphql.worst import Group, Row
 
 
@@ -53,6 +54,7 @@ class Explained:
     name: str
     kind: str
     estimate: Estimate
+    needs: Mapping[str, Demands]
     max_batch: Mapping[str, int]
 
     @property
@@ -60,9 +62,12 @@ class Explained:
         return f"{self.kind} {self.name}".strip()
 
     @property
-    def scopes(self) -> list[str]:
+    def demands(self) -> Demands:
         """What its caller needs for all of it."""
-        return sorted({scope for row in self.estimate.rows for scope in row.field.facts.scopes})
+        found = NOTHING
+        for each in self.needs.values():
+            found &= each
+        return found
 
     def over(self, budget: Budget) -> Iterator[str]:
         """In what it is over a budget."""
@@ -77,8 +82,8 @@ class Explained:
         """The tree."""
         estimate = self.estimate
         lines = [f"{self.title}: {_summary(estimate)}"]
-        if self.scopes:
-            lines.append(f"needs {' '.join(self.scopes)}")
+        if self.demands:
+            lines.append(f"needs {self.demands}")
         cells = [("", "AT MOST", "COST", "WAVE", "CALLS", ""), *self._cells()]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         for first, *numbers, last in cells:
@@ -97,7 +102,7 @@ class Explained:
             "calls": estimate.calls,
             "waves": estimate.waves,
             "unbounded": list(estimate.unbounded),
-            "scopes": self.scopes,
+            "needs": self.demands.as_json(),
             "calls_by_read": {name: count for name, count in sorted(estimate.by_source.items()) if count},
             "fields": [
                 {
@@ -172,9 +177,10 @@ def _operations(costs: Costs, file: Path, variables: Mapping[str, Any]) -> Itera
     if errors := validate(costs.schema, document) if operations else []:
         raise ExplainError("\n".join(_located(file, each) for each in errors))
     for each in operations:
-        estimate = costs.of(document, each).explain(variables)
+        cost = costs.of(document, each)
         name = each.name.value if each.name else ""
-        yield Explained(file, name, each.operation.value, estimate, costs.known.max_batch)
+        needs = cost.all_needs(variables)
+        yield Explained(file, name, each.operation.value, cost.explain(variables), needs, costs.known.max_batch)
 
 
 def _files(path: Path) -> list[Path]:

@@ -70,7 +70,7 @@ NO_SOURCES: Final = Sources(is_attribute=True)
 def reads(*sources: Source, keys: int = 1) -> dict[Any, Any]:
     """`metadata=reads(product_by_id)` on a field: what its resolver reads and calls, where its code does not show it.
 
-        @batched(graphql_type=list[Product], metadata=requires("shop:read") | reads(product_by_id, keys=20))
+        @batched(graphql_type=list[Product], metadata=reads(product_by_id, keys=20))
 
     Without it, these are the reads and calls that stand in the resolver, and in the functions that it uses, by their
     names, with one key for each parent. What a resolver does beyond that is logged, and counted in

@@ -24,6 +24,8 @@ from strawberry.types.field import StrawberryField
 from bff.core.errors import UpstreamBadResponse
 from bff.engine import CHECK, Check
 from bff.graphql.connections import Connection, Edge, Slice
+from bff.graphql.demands import NOTHING as NO_DEMANDS
+from bff.graphql.demands import Demands
 from bff.graphql.directives import Cost, ListSize
 from bff.graphql.node import ENTITIES, Entity
 from bff.graphql.sources import NO_SOURCES, Sources, sources_of
@@ -56,7 +58,7 @@ class Facts:
         sized: the fields below whose lists are of that size; empty if it is this field's own.
         sources: the reads and calls that its resolver makes.
         entities: by prefix, the type that an id leads to and how it is read, where the field takes ids of any type.
-        scopes: what its caller needs.
+        demands: what its caller needs.
         is_edge_node: whether it is the same object as one among the page's `nodes`.
     """
 
@@ -67,7 +69,7 @@ class Facts:
     sized: frozenset[str] = frozenset()
     sources: Sources = NO_SOURCES
     entities: Mapping[str, Entity] = field(default_factory=dict)
-    scopes: frozenset[str] = frozenset()
+    demands: Demands = NO_DEMANDS
     is_edge_node: bool = False
 
 
@@ -88,10 +90,10 @@ def sources_in(schema: GraphQLSchema) -> set[str]:
     return reads | {use.source.name for facts in known for use in facts.sources.uses}
 
 
-def describe(output: GraphQLField, parent: GraphQLObjectType, scopes: frozenset[str], *, writes: bool) -> None:
+def describe(output: GraphQLField, parent: GraphQLObjectType, demands: Demands, *, writes: bool) -> None:
     """Put its `Facts` on a field, and see to it that its lists are no longer than they are said to be."""
     definition: StrawberryField = output.extensions["strawberry-definition"]
-    facts = _facts(output, definition, parent, scopes, WRITE if writes else 0.0)
+    facts = _facts(output, definition, parent, demands, WRITE if writes else 0.0)
     output.extensions[FACTS] = facts
     if facts.sized and facts.slicing:
         output.extensions[CHECK] = _pages(facts)
@@ -100,7 +102,7 @@ def describe(output: GraphQLField, parent: GraphQLObjectType, scopes: frozenset[
 
 
 def _facts(
-    output: GraphQLField, definition: StrawberryField, parent: GraphQLObjectType, scopes: frozenset[str], write: float
+    output: GraphQLField, definition: StrawberryField, parent: GraphQLObjectType, demands: Demands, write: float
 ) -> Facts:
     size = _said(definition, ListSize) or _page_size(output, definition)
     cost = _said(definition, Cost)
@@ -113,7 +115,7 @@ def _facts(
         sized=frozenset(_given(size, "sized_fields") or ()),
         sources=sources_of(definition),
         entities=definition.metadata.get(ENTITIES, {}),
-        scopes=scopes,
+        demands=demands,
         is_edge_node=_generic(parent) is Edge and definition.python_name == "node",
     )
 

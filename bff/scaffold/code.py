@@ -61,7 +61,7 @@ def schema_module(name: str, contract: Contract, is_known: Callable[[str], bool]
     body = ["\n".join(f"strawberry.enum({each.name})" for each in contract.enums)] if contract.enums else []
     parts = [each for each in contract.definitions if isinstance(each, Record) and not _is_envelope(each, contract)]
     body += [_type(each) for each in parts if each is not record]
-    body.append(_entity(name, contract) if contract.by_id else _type(record))
+    body.append(_entity(name, contract) if contract.by_id else _type(record, _scopes(name, contract)))
     if contract.by_id:
         body.append(_query(contract))
     if suggested := edges(name, contract, is_known):
@@ -72,6 +72,7 @@ def schema_module(name: str, contract: Contract, is_known: Callable[[str], bool]
     third = "import strawberry" + ("\nfrom strawberry.scalars import JSON" if "JSON" in exposed else "")
     own: list[tuple[str, str]] = [("schema.money", "Money")] if "Money" in used else []
     own += [("bff.sdk", "ListSize")] if any(map(_is_list, _fields(parts))) else []
+    own += [("bff.sdk", "RequiresScopes")] if any("RequiresScopes" in each for each in body) else []
     own += [(f"services.{name}", each.name) for each in contract.enums]
     if contract.by_id:
         names = ["Info", "Node", "entity", *(["Connection", "Slice", "page_size"] if contract.paged else [])]
@@ -253,14 +254,26 @@ def _camel(name: str) -> str:
     return first + "".join(map(str.capitalize, rest))
 
 
-def _type(record: Record) -> str:
-    return f"@strawberry.type\nclass {record.name}:" + "".join(f"\n    {_exposed(each)}" for each in record.fields)
+def _type(record: Record, scopes: str = "") -> str:
+    head = spread("@strawberry.type", [f"directives=[{scopes}]"], "") if scopes else "@strawberry.type"
+    return f"{head}\nclass {record.name}:" + "".join(f"\n    {_exposed(each)}" for each in record.fields)
+
+
+def _scopes(name: str, contract: Contract) -> str:
+    """What a caller needs for the records; a guess where the document does not say."""
+    lists = (", ".join(map(quoted, each)) for each in contract.scopes or [(f"{name}:read",)])
+    return f"RequiresScopes(scopes=[{', '.join(f'[{each}]' for each in lists)}])"
 
 
 def _entity(name: str, contract: Contract) -> str:
     record = contract.record
     options = [f'"{contract.prefix or snake(record.name)[:3]}"', f"read={snake(record.name)}_by_id"]
-    options += [f"record=records.{record.name}", f'scopes=["{name}:read"]']
+    options += [f"record=records.{record.name}"]
+    if len(contract.scopes) > 1:
+        options.append(f"directives=[{_scopes(name, contract)}]")
+    else:
+        needed = contract.scopes[0] if contract.scopes else (f"{name}:read",)
+        options.append(f"scopes=[{', '.join(map(quoted, needed))}]")
     # Without an example of an id, the prefix is a guess, and a wrong one would only show in queries of `node`.
     why = (
         ""

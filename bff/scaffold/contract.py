@@ -19,6 +19,7 @@ MAX_FILTERS = 10
 # The arguments and variables that the generated functions have already.
 _ARGUMENTS = frozenset({"after", "cursor", "each", "first", "found", "ids", "info", "into", "limit", "page", "pages"})
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,59}")
+_SCOPE = re.compile(r"[!#-\[\]-~]{1,200}")  # RFC 6749 §3.3
 _PREFIX = re.compile(r"([a-z][a-z0-9]{0,15})_.+")
 
 
@@ -69,6 +70,8 @@ class Contract:
     """Lists that the contract wants as `ids=a&ids=b`."""
     paged: bool = False
     filters: tuple[Filter, ...] = ()
+    scopes: tuple[tuple[str, ...], ...] = ()
+    """What reading needs, all of one of these; nothing if the document does not say."""
 
     @property
     def id(self) -> Field | None:
@@ -148,6 +151,7 @@ class _List:
     envelope: Mapping[str, Any]
     """The properties around the list; none where the answer is the list itself."""
     member: str = field(default="")
+    security: Any = None
 
     def rank(self, name: str) -> tuple[bool, bool, bool]:
         named = snake(self.path.rpartition("/")[2]) == name
@@ -162,19 +166,20 @@ def _lists(types: Types) -> Iterator[_List]:
         if not get or not re.fullmatch(r"/[A-Za-z0-9_./~-]{0,200}", path):
             continue
         answer = types.follow(_answer(types, get))
+        security = get.get("security", types.document.get("security"))
         parameters = {
             each["name"]: each
             for each in map(types.follow, [*_items(item.get("parameters")), *_items(get.get("parameters"))])
             if each.get("in") == "query" and isinstance(each.get("name"), str)
         }
         if answer.get("type") == "array":
-            yield _List(path, parameters, answer.get("items"), {})
+            yield _List(path, parameters, answer.get("items"), {}, security=security)
             continue
         properties = types.members(answer)[0]
         arrays = [name for name in properties if types.follow(properties[name]).get("type") == "array"]
         if arrays:
             member = "items" if "items" in arrays else arrays[0]
-            yield _List(path, parameters, types.follow(properties[member]).get("items"), properties, member)
+            yield _List(path, parameters, types.follow(properties[member]).get("items"), properties, member, security)
 
 
 def _answer(types: Types, get: Mapping[str, Any]) -> Any:
@@ -221,7 +226,15 @@ def _contract(name: str, types: Types, listed: _List) -> Contract | None:
         repeated=tuple(each for each in read if _is_repeated(types, parameters[each])),
         paged=paged,
         filters=filters,
+        scopes=_scopes(listed.security),
     )
+
+
+def _scopes(security: Any) -> tuple[tuple[str, ...], ...]:
+    """Of the alternatives, the scopes that each names, as far as tokens can have them."""
+    alternatives = (dict(each).values() for each in _items(security) if isinstance(each, dict))
+    named = [[scope for part in each for scope in _items(part)] for each in alternatives]
+    return tuple(tuple(map(str, each)) for each in named if each and all(_SCOPE.fullmatch(str(one)) for one in each))
 
 
 def _children(

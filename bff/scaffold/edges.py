@@ -16,7 +16,7 @@ leave out the key that has become an edge."""
 
 _WIDTH = WIDTH - len("# ")
 
-_SDK = frozenset({"Column", "Connection", "Info", "Parents", "Slice", "batched", "extend", "page_size", "requires"})
+_SDK = frozenset({"Column", "Connection", "Info", "Parents", "Slice", "batched", "extend", "page_size"})
 
 
 def edges(name: str, contract: Contract, is_known: Callable[[str], bool]) -> str:
@@ -33,7 +33,7 @@ def edges(name: str, contract: Contract, is_known: Callable[[str], bool]) -> str
     if not up and not down:
         return ""
     source = [_to_parent(record, parent) for record, parent in up]
-    source += [_from_parent(name, contract, each) for each in down]
+    source += [_from_parent(contract, each) for each in down]
     used = words_of(source)
     own = [("bff.sdk", each) for each in _SDK & used] + [("services", f"{name} as records")]
     own += [(f"services.{name}", each) for each in reads(contract).values() if each in used]
@@ -54,13 +54,12 @@ def _to_parent(record: Record, parent: str) -> str:
     )
 
 
-def _from_parent(name: str, contract: Contract, each: Children) -> str:
+def _from_parent(contract: Contract, each: Children) -> str:
     record, target = contract.record.name, pascal(each.parent)
     field = snake(record) if each.how == "one" else plural(snake(record))
     read = reads(contract)[each.parameter]
     gives = {"page": f"Connection[{record}]", "list": f"list[{record}]", "one": f"{record} | None"}[each.how]
-    # What has no id is no entity, and so has no scopes of its own.
-    options = [f"graphql_type={gives}", *([] if contract.by_id else [f'metadata=requires("{name}:read")'])]
+    options = [f"graphql_type={gives}"]
     head = f"@extend({target})\nclass {target}{pascal(field)}:\n{spread('@batched', options, '', '    ', _WIDTH)}\n"
     source = f"{plural(each.parent)}.{target}"
     if each.how == "one":

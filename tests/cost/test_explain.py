@@ -63,7 +63,7 @@ def test_of_an_id_that_is_not_known_the_worst_type_counts(bff):
 def test_json_says_the_same(bff):
     (found,) = json.loads(bff("--json", shop=FOUR_SERVICES).output)
     assert (found["operation"], found["cost"], found["calls"], found["waves"]) == ("Shop", 681, 9, 3)
-    assert found["scopes"] == ["orders:read", "payments:read", "users:read"]
+    assert found["needs"] == [{"scopes": [["orders:read", "payments:read", "users:read"]]}]
     assert found["calls_by_read"]["products.product_by_id"] == 6
     assert found["fields"][0] == {
         "depth": 0, "field": "Query.users", "key": "users", "at_most": 1, "cost": 681, "wave": 1,

@@ -277,6 +277,21 @@ async def test_the_stream_of_extending_is_watched_with_its_scope():
         assert (await socket.hear())["payload"][0]["extensions"]["code"] == "FORBIDDEN"
 
 
+@pytest.mark.usefixtures("shown_modules")
+async def test_the_module_of_policy_gives_each_caller_what_it_may_have():
+    policies = yaml.safe_load(next(each.text for each in CONFIGS if each.page == "docs/policy.md"))["policies"]
+    services = {"loyalty": {"url": "http://loyalty.internal"}}
+    shop = gateway(BFF_YAML, policies=policies | {"gold": "caller.subject == 'usr_7'"}, services=services)
+    document = "{ loyalty { points discount } voucher }"
+    asked = {name: bearer(token(f"usr_{name}", scope)) for name, scope in {"7": "admin", "8": "loyalty:read"}.items()}
+    assert (await shop.query(document)).data == {"loyalty": None, "voucher": None}
+    gold = await shop.query(document, headers=asked["7"])
+    assert gold.data == {"loyalty": {"points": 7, "discount": 20}, "voucher": "WELCOME"}
+    other = await shop.query(document, headers=asked["8"])
+    assert other.data == {"loyalty": {"points": 7, "discount": None}, "voucher": "WELCOME"}
+    assert other.codes == ["FORBIDDEN"]
+
+
 async def test_a_gateway_without_tiers_has_no_limit_and_answers():
     network = gateway().services
     text = next(each.text for each in CONFIGS if each.page == "README.md" and "public: true" in each.text)

@@ -33,27 +33,35 @@ class Challenge:
         refusal.headers = {**refusal.headers, "WWW-Authenticate": f"Bearer {', '.join(parameters)}"}
 
 
+def challenge(error: str | None, scopes: frozenset[str] = frozenset()) -> dict[str, str]:
+    """The header for a refusal, before `Challenge.complete`.
+
+    Args:
+        error: of RFC 6750 §3.1; None where no credential came.
+        scopes: that one needs.
+    """
+    said = [*([f'error="{error}"'] if error else []), *([f'scope="{" ".join(sorted(scopes))}"'] if scopes else [])]
+    return {"WWW-Authenticate": f"Bearer {', '.join(said)}".rstrip()}
+
+
 def invalid(detail: str = "The token is not valid here: get a new one from its issuer") -> Unauthenticated:
-    return Unauthenticated(detail, headers={"WWW-Authenticate": 'Bearer error="invalid_token"'})
+    return Unauthenticated(detail, headers=challenge("invalid_token"))
 
 
 def ambiguous() -> BadRequest:
     return BadRequest(
         "Send one credential: either `Authorization` or `X-API-Key`, once",
-        headers={"WWW-Authenticate": 'Bearer error="invalid_request"'},
+        headers=challenge("invalid_request"),
     )
 
 
 def missing(needed: frozenset[str]) -> Unauthenticated:
-    scopes = f' scope="{" ".join(sorted(needed))}"' if needed else ""
-    return Unauthenticated(
-        "Send a token in `Authorization` or a key in `X-API-Key`", headers={"WWW-Authenticate": f"Bearer{scopes}"}
-    )
+    return Unauthenticated("Send a token in `Authorization` or a key in `X-API-Key`", headers=challenge(None, needed))
 
 
 def missing_scopes(needed: frozenset[str]) -> Forbidden:
     scopes = " ".join(sorted(needed))
     return Forbidden(
         f"This needs a credential with the scopes: {scopes}",
-        headers={"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scopes}"'},
+        headers=challenge("insufficient_scope", needed),
     )

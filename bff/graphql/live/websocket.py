@@ -17,7 +17,7 @@ import orjson
 from prometheus_client import Counter, Gauge
 from starlette.types import Receive, Scope, Send
 
-from bff.core.errors import BadRequest, GatewayError, Overloaded, RateLimited, ShuttingDown, Unauthenticated
+from bff.core.errors import BadRequest, Forbidden, GatewayError, Overloaded, RateLimited, ShuttingDown, Unauthenticated
 from bff.core.identity import Caller
 from bff.core.telemetry import OTHER, Telemetry
 from bff.edge.credentials import headers_in
@@ -235,8 +235,8 @@ class Socket:
         self._audit(Unauthenticated.code, str(revoked))
         self._over_at(asyncio.get_running_loop().time(), revoked)
 
-    def _audit(self, code: str, reason: str) -> None:
-        request_id, route = self._scope["bff.request_id"], self._scope["bff.route"].name
+    def _audit(self, code: str, reason: str, request_id: str = "") -> None:
+        request_id, route = request_id or self._scope["bff.request_id"], self._scope["bff.route"].name
         self._app.audit("refused", request_id=request_id, code=code, reason=reason, route=route, method="WEBSOCKET")
 
     @property
@@ -273,6 +273,8 @@ class Socket:
             code = await self._answer(running, request)
         except GatewayError as error:
             code = error.code
+            if isinstance(error, Unauthenticated | Forbidden):
+                self._audit(error.code, error.detail, running.request_id)
             await self._last(running, [entry(error, running.request_id)])
         except OSError:
             pass  # the client has gone, which `_converse` is told as well
