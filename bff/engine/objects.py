@@ -27,12 +27,13 @@ RECORD = "engine.record"
 class Objects(Completion):
     """Objects of one type."""
 
-    __slots__ = ("_is_type_of", "_record", "_type")
+    __slots__ = ("_expected", "_is_type_of", "_record", "_type")
 
     def __init__(self, type_: GraphQLObjectType, field: Field, *, required: bool) -> None:
         super().__init__(field, required=required)
         self._type = type_
         self._record: type = type_.extensions.get(RECORD, object)
+        self._expected: set[type] = set()
         self._is_type_of = None if RECORD in type_.extensions else type_.is_type_of
 
     def straight(self, values: list[Any]) -> list[Any] | None:
@@ -40,9 +41,9 @@ class Objects(Completion):
         if selection is None or self._is_type_of is not None:
             return None
         kinds = set(map(type, values))
-        if all(map(self._expects, kinds)):
+        if self._expects_all(kinds):
             return selection.straight(values)
-        if self.required or not all(map(self._expects, kinds - {NoneType})):
+        if self.required or not self._expects_all(kinds - {NoneType}):
             return None
         rows = selection.straight([each for each in values if each is not None])
         if rows is None:
@@ -61,12 +62,18 @@ class Objects(Completion):
         if self._is_type_of is not None:
             return None
         kinds = set(map(type, values))
-        if all(map(self._expects, kinds)):
+        if self._expects_all(kinds):
             return self._selected(run, values, place)
-        if self.required or not all(map(self._expects, kinds - {NoneType})):
+        if self.required or not self._expects_all(kinds - {NoneType}):
             return None
         rows = [row for row, value in enumerate(values) if value is not None]
         return self._selected_in(run, values, rows, place, set())
+
+    def _expects_all(self, kinds: set[type]) -> bool:
+        if kinds <= self._expected:
+            return True
+        self._expected |= {kind for kind in kinds if self._expects(kind)}  # as many as the field's resolvers return
+        return kinds <= self._expected
 
     def _expects(self, kind: type) -> bool:
         return is_plain(kind) and issubclass(kind, self._record)

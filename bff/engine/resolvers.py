@@ -206,7 +206,7 @@ def _called_for_each(
         given = arguments.values(run, place)
     except Exception as error:  # noqa: BLE001 - the error of all of them
         return [error] * len(objects)
-    shared = shareable(given)
+    shared = len(objects) < 2 or shareable(given)
     values: list[Any] = []
     for row, source in enumerate(objects):
         try:

@@ -7,7 +7,6 @@ so that fields side by side share a call; what one request has read already is n
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
@@ -185,15 +184,15 @@ class Loads:
     def __init__(self, upstream: Callable[[str], Upstream]) -> None:
         self._upstream = upstream
         self._columns: dict[Batch[Any, Any], Columns[Any, Any]] = {}
-        self._calls: Counter[str] = Counter()
+        self._calls: dict[str, int] = {}
         self._watchers: list[Watcher[Any]] = []
 
     @property
-    def made(self) -> Counter[str]:
+    def made(self) -> dict[str, int]:
         """How many calls have been made, by the names of the reads and calls."""
         made = self._calls.copy()
         for batch, columns in self._columns.items():
-            made[batch.name] += columns.calls
+            made[batch.name] = made.get(batch.name, 0) + columns.calls
         return made
 
     async def load(self, batch: Batch[K, V_co], key: K) -> V_co | None:
@@ -213,7 +212,7 @@ class Loads:
 
     async def call(self, call: Call[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Make the call; whatever was read before is read anew after it, since it may have changed something."""
-        self._calls[call.name] += 1
+        self._calls[call.name] = self._calls.get(call.name, 0) + 1
         try:
             return await call.function(self._upstream(call.service), *args, **kwargs)
         finally:
