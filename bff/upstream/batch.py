@@ -100,10 +100,10 @@ class Columns(DataLoader[tuple[K, ...], Column[V_co]]):
         self.calls = 0
 
     def do_resolve_reject(self, key: tuple[K, ...], future: asyncio.Future[Column[V_co]]) -> None:
-        # As aiodataloader does it, less the task that it makes only to call `dispatch_queue` in the next tick.
+        # As aiodataloader does it, and as late, less the task that it makes only to call `dispatch_queue` two ticks on.
         self._queue.append(aiodataloader.Loader(key, future))
         if len(self._queue) == 1:
-            self.loop.call_soon(aiodataloader.dispatch_queue, self)
+            self.loop.call_soon(self.loop.call_soon, aiodataloader.dispatch_queue, self)
 
     async def batch_load_fn(self, columns: list[tuple[K, ...]]) -> list[Column[V_co]]:
         task = asyncio.current_task(self.loop)
