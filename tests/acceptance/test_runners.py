@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.running import ROOT, token
+from tests.running import ROOT, free_port, running, token
 
 
 def ran(*command: object, cwd=ROOT, timeout: float = 300) -> subprocess.CompletedProcess[str]:
@@ -56,3 +56,19 @@ def test_no_attack_on_graphql_succeeds_in_production(shared, production, shop):
     runner = shared / "acceptance" / "run_graphql_attacks.py"
     run = ran(sys.executable, runner, f"{production.url}/graphql", "--bearer", bearer)
     all_passed(run, at_least=33)
+
+
+@pytest.mark.timeout(300)
+def test_no_raw_bytes_get_around_the_rules_of_http(shared, shop):
+    """The runner is the users service, and sees what arrives there."""
+    port = free_port()
+    users = {"BFF__SERVICES__USERS__URL": f"http://127.0.0.1:{port}", "BFF__LIMITS__MODE": "off"}
+    users["BFF__ROUTES__0__METHODS"] = '["GET", "POST"]'  # bodies are sent to it
+    with running(ROOT / "bff.yaml", shop, "--profile", "production", **users) as gateway:
+        run = ran(
+            sys.executable,
+            shared / "acceptance" / "run_http_raw_attacks.py",
+            *("127.0.0.1", gateway.url.rpartition(":")[2], "--upstream-port", port, "--pid", gateway.process.pid),
+            *("--auth", f"Authorization: Bearer {token(shop, scope='users:read users:write')}"),
+        )
+    all_passed(run, at_least=26)
