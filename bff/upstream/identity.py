@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 import time
 from base64 import urlsafe_b64encode
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from hashlib import sha256
 from typing import Annotated, Any
@@ -17,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pydantic import Field
 
 from bff.core.identity import Caller
+from bff.core.recent import Recent
 from bff.core.settings import Complaint, Duration, Secret, Settings
 
 Headers = list[tuple[bytes, bytes]]
@@ -85,7 +85,7 @@ class Signer:
         published = [_published(each) for each in keys]
         self._kid: str = published[0]["kid"]
         self.jwks: dict[str, Any] = {"keys": published}
-        self._tokens: OrderedDict[tuple[Caller, str], tuple[Headers, float]] = OrderedDict()
+        self._tokens: Recent[tuple[Caller, str], tuple[Headers, float]] = Recent(settings.cache_size)
 
     def headers(self, caller: Caller, audience: str) -> Headers:
         """`Authorization` for the service of that name; nothing for the anonymous."""
@@ -98,9 +98,6 @@ class Signer:
             return headers
         headers = [(b"authorization", b"Bearer " + self._token(caller, audience, now).encode())]
         self._tokens[name] = headers, now + self._settings.lifetime * _USED_FOR
-        self._tokens.move_to_end(name)
-        if len(self._tokens) > self._settings.cache_size:
-            self._tokens.popitem(last=False)
         return headers
 
     def _token(self, caller: Caller, audience: str, now: float) -> str:

@@ -61,8 +61,8 @@ def active(**more: Any) -> dict[str, Any]:
     return {name: value for name, value in (said | more).items() if value is not None}
 
 
-def credentials(explainer: Explainer, clock: Clock, **changed: Any) -> Credentials:
-    given = {"jwt": [SETTINGS.jwt[0].model_dump()], "introspection": ENTRY | changed}
+def credentials(explainer: Explainer, clock: Clock, *, cache_size: int = 10_000, **changed: Any) -> Credentials:
+    given = {"jwt": [SETTINGS.jwt[0].model_dump()], "introspection": ENTRY | changed, "cache_size": cache_size}
     return Credentials(AuthSettings.model_validate(given), explainer, clock, timer=clock, tiers=frozenset({"gold"}))
 
 
@@ -134,17 +134,16 @@ async def test_an_answer_is_never_believed_past_the_tokens_end(clock):
 
 async def test_a_refusal_is_remembered_shortly_and_within_bounds(clock):
     explainer = Explainer()
-    held = credentials(explainer, clock)
+    held = credentials(explainer, clock, cache_size=3)
     for _ in range(5):
         await refused(held, "opaque")
     assert explainer.asked == ["opaque"]
     clock.now += 5
     explainer.tokens["opaque"] = active()
     assert (await held.identify(bearer("opaque"))).subject == "usr_1"
-    held._introspection._size = 3
-    for number in range(10):
+    for number in (*range(10), *range(7, 10), 6):
         await refused(held, f"made-up-{number}")
-    assert len(held._introspection._refused) == 3
+    assert explainer.asked[2:] == [*(f"made-up-{number}" for number in range(10)), "made-up-6"]
 
 
 async def test_many_requests_with_one_token_share_one_question_that_outlives_its_first_waiter(clock):

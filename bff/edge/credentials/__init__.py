@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from math import inf
 from typing import Annotated, Any
@@ -18,6 +18,7 @@ from starlette.types import Scope
 
 from bff.core.errors import GatewayError, Unauthenticated
 from bff.core.identity import ANONYMOUS, Caller
+from bff.core.recent import Recent
 from bff.core.settings import Complaint, Duration, File, Settings, Size, Url
 from bff.core.telemetry import Telemetry
 from bff.edge.credentials.api_keys import ApiKeys, ApiKeySettings
@@ -254,8 +255,7 @@ class Verified:
     """Callers by the credential as it was sent; past `size`, the one that was used longest ago is forgotten."""
 
     def __init__(self, size: int) -> None:
-        self._size = size
-        self._callers: OrderedDict[bytes, tuple[Caller, float]] = OrderedDict()
+        self._callers: Recent[bytes, tuple[Caller, float]] = Recent(size)
 
     def find(self, sent: bytes, now: float) -> Caller | None:
         found = self._callers.get(sent)
@@ -271,8 +271,6 @@ class Verified:
         until = min(inf if caller.expires is None else caller.expires, now + longest)
         if now < until:
             self._callers[sent] = caller, until
-            if len(self._callers) > self._size:
-                self._callers.popitem(last=False)
 
     def forget(self, issuer: str) -> None:
         for sent in [sent for sent, (caller, _) in self._callers.items() if caller.issuer == issuer]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 from base64 import b64encode
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import Context
 from hashlib import sha256
@@ -14,18 +13,18 @@ from urllib.parse import quote_plus
 
 from pydantic import Field
 
-from bff.core.errors import GatewayError, Unauthenticated, UpstreamUnavailable
+from bff.core.errors import GatewayError, Unauthenticated
 from bff.core.identity import Caller
+from bff.core.recent import Recent
 from bff.core.settings import Complaint, Duration, Secret, Settings, Size, Url
 from bff.core.telemetry import Telemetry
 from bff.edge.credentials.claims import ClaimSettings, caller_of, expiry_in, meant_for
 from bff.edge.credentials.provider import Provider, ProviderFailed, is_safe
-from bff.edge.credentials.refusals import invalid
+from bff.edge.credentials.refusals import invalid, uncheckable
 
 _TOKEN = re.compile(rb"[A-Za-z0-9._~+/-]+=*")  # RFC 6750 §2.1
 _TYPES = frozenset({"bearer", "access_token"})
 _SAY_EVERY = 10.0  # in the log, that the provider fails
-_RETRY = 1.0
 
 
 class IntrospectionSettings(Settings):
@@ -87,11 +86,10 @@ class Introspection:
         self._provider = provider
         self._clock = clock
         self._tiers = tiers
-        self._size = size
         self._telemetry = telemetry
         self._form, self._authorization = _client(settings)
         self._asked: dict[bytes, asyncio.Task[Caller | GatewayError]] = {}
-        self._refused: OrderedDict[bytes, tuple[float, str]] = OrderedDict()
+        self._refused: Recent[bytes, tuple[float, str]] = Recent(size)
         self._said = 0.0
 
     async def verify(self, token: bytes) -> Caller:
@@ -110,7 +108,7 @@ class Introspection:
         task = self._asked.get(digest) or self._ask(token, digest)
         # Not awaited itself: a waiter that is cancelled would take the answer of all the others with it.
         await asyncio.wait({task})
-        outcome = _unavailable() if task.cancelled() else task.result()
+        outcome = uncheckable() if task.cancelled() else task.result()
         if isinstance(outcome, GatewayError):
             raise outcome
         return outcome
@@ -123,7 +121,7 @@ class Introspection:
 
     def _ask(self, token: bytes, digest: bytes) -> asyncio.Task[Caller | GatewayError]:
         if len(self._asked) >= self._settings.max_in_flight:
-            raise _unavailable()
+            raise uncheckable()
         # An empty context: the answer serves all who wait, and belongs to no request's trace.
         task = asyncio.create_task(self._outcome(token, digest), context=Context())
         self._asked[digest] = task
@@ -143,7 +141,7 @@ class Introspection:
             return self._caller(answer)
         except ProviderFailed as error:
             self._say(error)
-            return _unavailable()
+            return uncheckable()
         except Unauthenticated as error:
             self._remember_refused(digest, error)
             return error
@@ -171,8 +169,6 @@ class Introspection:
 
     def _remember_refused(self, digest: bytes, refusal: Unauthenticated) -> None:
         self._refused[digest] = self._clock() + self._settings.cache_refused, refusal.detail
-        if len(self._refused) > self._size:
-            self._refused.popitem(last=False)
 
     def _say(self, error: ProviderFailed) -> None:
         if self._clock() - self._said >= _SAY_EVERY:
@@ -187,7 +183,3 @@ def _client(settings: IntrospectionSettings) -> tuple[dict[str, str], str | None
         return {"client_id": client, "client_secret": secret}, None
     pair = f"{quote_plus(client)}:{quote_plus(secret)}".encode()
     return {}, f"Basic {b64encode(pair).decode()}"
-
-
-def _unavailable() -> UpstreamUnavailable:
-    return UpstreamUnavailable("identity", "Tokens cannot be checked now: try again", retry_after=_RETRY)

@@ -12,10 +12,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt import PyJWK
 from pydantic import Field
 
-from bff.core.errors import UpstreamUnavailable
+from bff.core.recent import Recent
 from bff.core.settings import Duration, Settings, Size
 from bff.edge.credentials.jwk import Kid, usable
 from bff.edge.credentials.provider import Provider, ProviderFailed
+from bff.edge.credentials.refusals import uncheckable
 
 _MAX_KID = 256
 
@@ -71,7 +72,7 @@ class KeySet:
         self._timer = timer
         self._changed = changed
         self._keys: dict[tuple[Kid, str], PyJWK] = {}
-        self._unknown: dict[Kid, float] = {}
+        self._unknown: Recent[Kid, float] = Recent(settings.max_unknown)
         self._tried = self._sought = self._loaded = -inf
         self._task: asyncio.Task[None] | None = None
 
@@ -109,18 +110,12 @@ class KeySet:
             # Not awaited itself: a waiter that is cancelled would take the fetch of all the others with it.
             await asyncio.wait({self._task}, timeout=self._settings.timeout)
         if not self._keys:
-            raise UpstreamUnavailable("identity", "Tokens cannot be checked now: try again", retry_after=1)
+            raise uncheckable()
         key = self._keys.get((kid, algorithm))
         # A set that was asked for before this token came may be older than the token's key.
         if key is None and self._loaded >= self._tried >= now:
-            self._remember_unknown(kid, now)
+            self._unknown[kid] = now
         return key
-
-    def _remember_unknown(self, kid: Kid, now: float) -> None:
-        self._unknown.pop(kid, None)
-        self._unknown[kid] = now
-        if len(self._unknown) > self._settings.max_unknown:
-            del self._unknown[next(iter(self._unknown))]
 
     def _pause(self) -> float:
         return self._settings.cooldown if self._keys else self._settings.retry

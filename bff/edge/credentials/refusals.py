@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from bff.core.errors import BadRequest, Forbidden, GatewayError, Unauthenticated
+from bff.core.errors import BadRequest, Forbidden, GatewayError, Unauthenticated, UpstreamUnavailable
 
 _QUOTABLE = re.compile(r"[ !#-\[\]-~]*")  # RFC 6750 §3
 
@@ -46,6 +46,11 @@ def challenge(error: str | None, scopes: frozenset[str] = frozenset()) -> dict[s
 
 def invalid(detail: str = "The token is not valid here: get a new one from its issuer") -> Unauthenticated:
     return Unauthenticated(detail, headers=challenge("invalid_token"))
+
+
+def uncheckable() -> UpstreamUnavailable:
+    """Nobody's fault who sent the credential: its issuer cannot be asked for what is needed to judge it."""
+    return UpstreamUnavailable("identity", "Tokens cannot be checked now: try again", retry_after=1)
 
 
 def ambiguous() -> BadRequest:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache, partial
 from itertools import chain, groupby
@@ -21,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bff.core.errors import DeadlineExceeded, RequestBlocked
 from bff.core.loading import did_you_mean
+from bff.core.recent import Recent
 from bff.core.route import Front, Route
 from bff.core.settings import Complaint, Settings, Size
 from bff.core.telemetry import Telemetry
@@ -113,7 +113,7 @@ class Inspection:
         self._paths = Rules("path", settings.disabled)
         self._agents = Rules("agent", settings.disabled)
         self._uploads = Rules("upload", settings.disabled)
-        self._clean: OrderedDict[tuple[bytes, bytes], None] = OrderedDict()
+        self._clean: Recent[tuple[bytes, bytes], None] = Recent(_CLEAN_HEADERS)
 
     def head(self, scope: Scope) -> Found | None:
         """Path, query and headers."""
@@ -151,8 +151,6 @@ class Inspection:
             rule = self._agents.match(text_of(agents))
         if not rule:
             clean.update(dict.fromkeys(fresh))
-            while len(clean) > _CLEAN_HEADERS:
-                clean.popitem(last=False)
         return rule
 
 
