@@ -46,10 +46,10 @@ from bff.upstream.transport import ConnectionSettings, Transport
 CREDENTIALS = frozenset({b"authorization", b"x-api-key"})
 """What of a request goes on to services that ask for it."""
 
-# Every request has been observed by the edge already, GraphQL and REST alike.
 # Lines written together cost a tenth; nobody who reads a log misses a tenth of a second.
 _LINES_KEPT_FOR = 0.1
 
+# Every request has been observed by the edge already, GraphQL and REST alike.
 _QUIET: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
 
 

@@ -14,7 +14,7 @@ from bff.core.errors import Code, CsrfPrevented, Forbidden, GatewayError, Unauth
 from bff.core.identity import Caller
 from bff.core.receive import ClientGone
 from bff.core.route import Front, Route
-from bff.core.telemetry import Telemetry
+from bff.core.telemetry import JsonLog, Telemetry
 
 GRAPHQL_JSON = "application/graphql-response+json"
 
@@ -82,8 +82,13 @@ class Errors:
         )
 
     def _unexpected(self, scope: Scope, error: Exception) -> GatewayError:
-        self.telemetry.log.error("unexpected", request_id=scope.get("bff.request_id"), exc_info=error)
-        return GatewayError("Something went wrong in the gateway; its log says more under this request id")
+        return masked(error, scope.get("bff.request_id", ""), self.telemetry.log)
+
+
+def masked(error: Exception, request_id: str, log: JsonLog) -> GatewayError:
+    """What clients may know of an error that nobody expected; the log gets all of it."""
+    log.error("unexpected", request_id=request_id, exc_info=error)
+    return GatewayError("Something went wrong in the gateway; its log says more under this request id")
 
 
 def _is_decision(error: GatewayError) -> bool:

@@ -24,6 +24,7 @@ from graphql import (
 from starlette.types import Send
 
 from bff.graphql.execution import Execution, Prepared, Result
+from bff.graphql.request import accepted
 from bff.upstream.client import Origin
 
 Spec = Literal["incrementalSpec=v0.2", "deferSpec=20220824"]
@@ -39,11 +40,10 @@ def allow(schema: GraphQLSchema) -> None:
 
 
 @lru_cache(256)
-def accepted(accept: bytes) -> Spec | None:
+def spec_of(accept: bytes) -> Spec | None:
     """In which of its forms the client takes an answer in parts, if it does."""
-    for media_type in accept.decode("latin-1").split(","):
-        kind, *parameters = ("".join(part.split()) for part in media_type.lower().split(";"))
-        if kind != "multipart/mixed" or "q=0" in parameters:
+    for kind, parameters, quality in accepted(accept):
+        if kind != "multipart/mixed" or not quality:
             continue
         if "deferspec=20220824" in parameters:
             return "deferSpec=20220824"
@@ -64,7 +64,6 @@ async def send_in_parts(
         headers = [
             (b"content-type", b'multipart/mixed; boundary="-"; ' + spec.encode()),
             (b"cache-control", b"no-store"),
-            (b"x-content-type-options", b"nosniff"),
         ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await _send_part(send, first if spec == "incrementalSpec=v0.2" else _without(first, "pending"), begin=_BEGIN)

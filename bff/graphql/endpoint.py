@@ -17,7 +17,7 @@ from bff.core.errors import BadRequest, CsrfPrevented, Forbidden, MethodNotAllow
 from bff.core.head import head
 from bff.core.receive import Client
 from bff.graphql import GraphQLSettings
-from bff.graphql.defer import accepted, send_in_parts
+from bff.graphql.defer import send_in_parts, spec_of
 from bff.graphql.document import DocumentRefused
 from bff.graphql.execution import Execution, Prepared, Result, refused
 from bff.graphql.live.sse import EventStreams
@@ -118,7 +118,7 @@ class Endpoint:
         if _is_subscription(prepared):
             raise NotAcceptable(f"Subscriptions are answered over a websocket, or as {EVENT_STREAM}: accept that")
         origin: Origin = scope["bff.origin"]
-        spec = accepted(head(scope).values.get(b"accept", b"")) if prepared.document.deferring else None
+        spec = spec_of(head(scope).values.get(b"accept", b"")) if prepared.document.deferring else None
         if spec:
             result = await send_in_parts(self._execution, prepared, origin, spec, send)
         else:
@@ -175,7 +175,6 @@ async def _answer(send: Send, status: int, media_type: str, result: Result | lis
         (b"content-type", b"%s; charset=utf-8" % media_type.encode()),
         (b"content-length", b"%d" % len(body)),
         (b"cache-control", b"no-store"),
-        (b"x-content-type-options", b"nosniff"),
     ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

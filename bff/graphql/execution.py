@@ -25,6 +25,7 @@ from bff.core.entitlements import EVERYTHING, Tables
 from bff.core.errors import Code, Forbidden, GatewayError, Unauthenticated
 from bff.core.identity import Caller
 from bff.core.telemetry import Telemetry
+from bff.edge.errors import entry, masked
 from bff.engine import BreadthExecutor, Reason, StandardExecutor
 from bff.engine import Operation as Executable
 from bff.graphql import GraphQLSettings
@@ -297,14 +298,13 @@ class Execution:
     def _error(self, error: GraphQLError, request_id: str) -> dict[str, Any]:
         original = _original(error)
         if isinstance(original, GatewayError):
-            return formatted(
-                GraphQLError(original.detail, error.nodes, path=error.path), original.code, **original.members
-            )
-        if error.path is None:  # nothing was executed: the variables do not fit
+            failure = original
+        elif error.path is None:  # nothing was executed: the variables do not fit
             return formatted(error, Code.BAD_USER_INPUT)
-        self._telemetry.log.error("unexpected", request_id=request_id, exc_info=original or error)
-        masked = GraphQLError("Something went wrong in the gateway", error.nodes, path=error.path)
-        return formatted(masked, Code.INTERNAL_SERVER_ERROR, request_id=request_id)
+        else:
+            failure = masked(original or error, request_id, self._telemetry.log)
+        placed = GraphQLError(failure.detail, error.nodes, path=error.path)
+        return formatted(placed, **entry(failure, request_id)["extensions"])
 
     def refusal(self, error: GatewayError, request_id: str) -> Result:
         """The result of an operation that is refused for who its caller is; the audit log has a line of it."""

@@ -12,9 +12,10 @@ from bff.core.telemetry import Telemetry
 from bff.graphql import GraphQLSettings
 from bff.graphql.endpoint import Endpoint
 from bff.graphql.execution import Execution
+from bff.graphql.live.judge import Judge
 from bff.graphql.live.operations import Operations
 from bff.graphql.live.sse import EventStreams
-from bff.graphql.live.websocket import Judge, Websockets
+from bff.graphql.live.websocket import Websockets
 
 
 class GraphQL:

@@ -30,7 +30,6 @@ _HEADERS: Final = {
     "Content-Security-Policy": _POLICY,
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
     "Vary": "Accept",
 }
 
@@ -95,7 +94,6 @@ class Ide:
         except HTTPException:
             raise NotFound("GraphiQL has no such file: `make pages` brings those it has") from None
         response.headers["Cache-Control"] = "no-cache"
-        response.headers["X-Content-Type-Options"] = "nosniff"
         return response
 
 

@@ -5,7 +5,7 @@ After https://graphql.github.io/graphql-over-http/draft/ .
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl
@@ -63,10 +63,8 @@ def negotiate(accept: bytes) -> str:
         NotAcceptable: it takes neither.
     """
     best, best_quality = "", 0.0
-    for each in accept.decode("latin-1").split(","):
-        kind, *parameters = (part.strip().lower() for part in each.split(";"))
+    for kind, parameters, quality in accepted(accept):
         offered = _OFFERED.get(kind)
-        quality = _quality(parameters)
         if offered and quality > best_quality and "charset" not in "".join(parameters).replace("charset=utf-8", ""):
             best, best_quality = offered, quality
     if not best:
@@ -77,11 +75,14 @@ def negotiate(accept: bytes) -> str:
 @lru_cache(256)
 def accepts_events(accept: bytes) -> bool:
     """Whether a stream of events will do, whatever the client likes best."""
-    kinds = (each.split(";") for each in accept.decode("latin-1").lower().split(","))
-    return any(
-        kind.strip() == EVENT_STREAM and _quality([each.strip() for each in parameters]) > 0
-        for kind, *parameters in kinds
-    )
+    return any(kind == EVENT_STREAM and quality > 0 for kind, _, quality in accepted(accept))
+
+
+def accepted(accept: bytes) -> Iterator[tuple[str, list[str], float]]:
+    """What is in `Accept` (RFC 9110 §12.5.1): each media type with its parameters and quality, in small letters."""
+    for each in accept.decode("latin-1").lower().split(","):
+        kind, *parameters = ("".join(part.split()) for part in each.split(";"))
+        yield kind, parameters, _quality(parameters)
 
 
 def _quality(parameters: list[str]) -> float:

@@ -21,14 +21,13 @@ from bff.core.identity import Caller
 from bff.core.receive import ClientGone
 from bff.edge.errors import entry
 from bff.graphql.execution import Prepared, Result
+from bff.graphql.live.judge import Judge, end_of
 from bff.graphql.live.operations import Operations
-from bff.graphql.live.websocket import Judge
 from bff.upstream.client import Origin
 
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
-    (b"x-content-type-options", b"nosniff"),
     (b"x-accel-buffering", b"no"),  # nginx would hold back what it does not know to be a stream
 ]
 _ALIVE = b":\n\n"
@@ -70,7 +69,7 @@ class EventStreams:
             raise ShuttingDown
         client = _Client(send, self._settings.send_timeout)
         results = self._results(scope, prepared)
-        until = asyncio.timeout_at(self._expires(scope["bff.caller"]))
+        until = asyncio.timeout_at(end_of(scope["bff.caller"], self._clock()))
         self._open[until] = asyncio.current_task()
         watch = asyncio.create_task(self._end_when_revoked(scope, until))
         try:
@@ -132,11 +131,6 @@ class EventStreams:
     def _origin(self, scope: Scope) -> Origin:
         origin: Origin = scope["bff.origin"]
         return origin._replace(deadline=asyncio.get_running_loop().time() + self._timeout)
-
-    def _expires(self, caller: Caller) -> float | None:
-        if caller.expires is None:
-            return None
-        return asyncio.get_running_loop().time() + max(0.0, caller.expires - self._clock())
 
 
 def _end(until: asyncio.Timeout) -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack, aclosing, suppress
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import orjson
 from prometheus_client import Counter, Gauge
@@ -21,7 +21,8 @@ from bff.core.errors import BadRequest, Forbidden, GatewayError, Overloaded, Rat
 from bff.core.identity import Caller
 from bff.core.telemetry import OTHER, Telemetry
 from bff.edge.credentials import headers_in
-from bff.edge.errors import entry
+from bff.edge.errors import entry, masked
+from bff.graphql.live.judge import Judge, end_of
 from bff.graphql.live.messages import Closed, id_of, parsed, payload_of
 from bff.graphql.live.operations import Operations, Seats
 from bff.graphql.live.origins import check_origin
@@ -32,18 +33,6 @@ SUBPROTOCOL: Final = "graphql-transport-ws"
 
 _REASON = 123  # bytes that a close frame has room for (RFC 6455 §5.5)
 _CODES = (1000, 1001, 1005, 1006, 1009, 1011, 1012, 4400, 4401, 4403, 4406, 4408, 4409, 4429)
-
-
-class Judge(Protocol):
-    """Who a connection is of, and for how long."""
-
-    async def identify_connection(self, handshake: Caller, payload: Mapping[str, Any] | None, /) -> Caller:
-        """The caller, by the handshake and what the client says of itself; raises GatewayError for a bad one."""
-        ...
-
-    async def until_revoked(self, scope: Scope, payload: Mapping[str, Any] | None = None, /) -> None:
-        """Returns when it is no longer of that caller."""
-        ...
 
 
 class Websockets:
@@ -213,17 +202,11 @@ class Socket:
                 self._audit(error.code, error.detail)
             # What is ours to mend is worth another try; a bad credential is, with a new one.
             raise Closed(4403 if error.status < 500 else 1013, error.detail) from error
-        expired, expires, now = (
-            Closed(4403, "The credential has expired: connect with a new one"),
-            None,
-            self._app.clock(),
-        )
-        if self._caller.expires is not None:
-            if self._caller.expires <= now:
-                # Good for a request still, by its issuer's leeway; a client that was let in would come again at once.
-                raise expired
-            expires = asyncio.get_running_loop().time() + self._caller.expires - now
-        self._over_at(expires, expired)
+        expired, now = Closed(4403, "The credential has expired: connect with a new one"), self._app.clock()
+        if self._caller.expires is not None and self._caller.expires <= now:
+            # Good for a request still, by its issuer's leeway; a client that was let in would come again at once.
+            raise expired
+        self._over_at(end_of(self._caller, now), expired)
         if not self._caller.is_anonymous:
             self._watch = asyncio.create_task(self._end_when_revoked(payload))
         self._ready = True
@@ -278,12 +261,10 @@ class Socket:
             await self._last(running, [entry(error, running.request_id)])
         except OSError:
             pass  # the client has gone, which `_converse` is told as well
-        except Exception as error:
-            # A socket outlives what goes wrong with one of its operations.
-            self._app.log.error("unexpected", request_id=running.request_id, exc_info=error)  # noqa: TRY400 - not logging's
-            masked = GatewayError("Something went wrong in the gateway; its log says more under this request id")
-            code = masked.code
-            await self._last(running, [entry(masked, running.request_id)])
+        except Exception as error:  # noqa: BLE001 - a socket outlives what goes wrong with one of its operations
+            failure = masked(error, running.request_id, self._app.log)
+            code = failure.code
+            await self._last(running, [entry(failure, running.request_id)])
         finally:
             self._forget(running)
             self._report(running, time.perf_counter() - started, code)
