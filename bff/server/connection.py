@@ -74,6 +74,7 @@ class Connection(asyncio.Protocol):
         self._head_until = self._rest_until = self._write_until = inf
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = inf
+        self._unsent: float = inf  # bytes, when it was last looked whether the client takes any
         self._writable: asyncio.Event | None = None
         self.congested = self.closed = False
 
@@ -119,6 +120,7 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.congested = True
+        self._unsent = inf
         self._write_until = self._alarm_before(self.settings.write_timeout)
 
     def resume_writing(self) -> None:
@@ -359,7 +361,10 @@ class Connection(asyncio.Protocol):
         self._alarm, self._alarm_at = None, inf
         now = self._loop.time() + _TICK
         if self._write_until <= now:
-            self.abort()
+            if self._is_taking():
+                self._write_until = self._alarm_before(self.settings.write_timeout)
+            else:
+                self.abort()
         elif self._rest_until <= now:
             self._close_rested()
         elif self._head_until <= now:
@@ -377,11 +382,17 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def _close_rested(self) -> None:
-        # Who has not taken its answer in all this time never will.
-        if self._transport.get_write_buffer_size() or self._incoming is not None or self._ending:
+        if self._transport.get_write_buffer_size() and self._is_taking():
+            self._rest_until = self._alarm_before(self.settings.write_timeout)
+        elif self._transport.get_write_buffer_size() or self._incoming is not None or self._ending:
             self.abort()
         else:
             self._transport.close()
+
+    def _is_taking(self) -> bool:
+        """Whether the client has taken some of what waits for it, since this was last asked."""
+        before, self._unsent = self._unsent, self._transport.get_write_buffer_size()
+        return self._unsent < before
 
 
 def connections(settings: ConnectionSettings) -> type[Connection]:

@@ -396,6 +396,20 @@ async def test_a_client_that_does_not_read_makes_the_app_wait_and_is_cut_off(ser
     assert not connect.server.server_state.connections
 
 
+@pytest.mark.parametrize("request_head", [GET, GET[:-2] + b"connection: close\r\n\r\n"])
+async def test_a_client_that_takes_its_time_but_takes_gets_all_of_it(serve, request_head):
+    async def app(scope, receive, send):
+        await send(start())
+        await send(body(b"a" * 12_000_000))
+
+    client = await (await serve(app, write_timeout=0.15, keep_alive=0.15))(request_head)
+    await client.reader.readuntil(b"\r\n\r\n")
+    left = 12_000_000
+    while left:
+        left -= len(await client.reader.readexactly(min(left, 400_000)))
+        await asyncio.sleep(0.02)
+
+
 # Who leaves.
 
 
