@@ -12,7 +12,11 @@ from bff.config import ConfigError, load
 from bff.core.route import Route
 from bff.edge.firewall import FirewallSettings, Inspection
 from bff.edge.firewall.rules import rules
+from bff.graphql.trusted import read, sha256_of
+from tests.graphql.test_defer import NEW
 from tests.harness import gateway, operator
+from tests.live.socket import Socket
+from tests.live.sse import EventStream
 
 ORDINARY = {
     section.split("]")[0].lstrip("["): section.split("\n")[1:]
@@ -195,3 +199,54 @@ async def test_an_attack_in_one_operation_of_a_batch_is_refused():
     response = await shop.client.post("/graphql", json=batch, headers=operator())
     assert response.status_code == 403
     assert shop.services.calls == []
+
+
+ATTACK = "x' OR '1'='1"
+BY_VARIABLE = "query ($id: ID!) { product(id: $id) { name } }"
+
+
+@pytest.mark.parametrize("in_variable", [True, False])
+async def test_operations_are_read_on_every_way_that_they_come(in_variable, tmp_path):
+    (tmp_path / "a.graphql").write_text(
+        f"{BY_VARIABLE}\n" if in_variable else f'{{ product(id: "{ATTACK}") {{ name }} }}'
+    )
+    (trusted,) = read(tmp_path)[:1]
+    document = trusted.text
+    sent = {"query": document, "variables": {"id": ATTACK} if in_variable else {}}
+    graphql = {"defer": True, "documents": {"path": str(tmp_path)}}
+    running = gateway(firewall={"mode": "block"}, graphql=graphql)
+    by_hash = {"extensions": {"persistedQuery": {"version": 1, "sha256Hash": sha256_of(document)}}}
+    deferred = sent | {
+        "query": document.replace("{ name }", "{ ... @defer { name } }").replace("name\n", "...@defer{name}\n")
+    }
+    answers = [
+        await running.client.post("/graphql", json=sent),
+        await running.client.get(
+            "/graphql", params={k: v if k == "query" else orjson.dumps(v).decode() for k, v in sent.items()}
+        ),
+        await running.client.post("/graphql", json=sent | by_hash),
+        await running.client.post("/graphql", json={**by_hash, "variables": sent["variables"]}),
+        await running.client.post("/graphql", json={"id": sha256_of(document), "variables": sent["variables"]}),
+        await running.client.post(f"/graphql/{sha256_of(document)}", json={"variables": sent["variables"]}),
+        await running.client.post("/graphql", json=deferred, headers=NEW),
+    ]
+    assert [each.status_code for each in answers] == [403] * len(answers)
+    assert {each.json()["errors"][0]["extensions"]["code"] for each in answers} == {"REQUEST_BLOCKED"}
+    async with EventStream(running.app, **sent) as stream:
+        assert stream.status == 403
+    async with Socket(running.app) as socket:
+        await socket.init()
+        await socket.subscribe("1", document, variables=sent["variables"])
+        assert (await socket.hear())["payload"][0]["extensions"]["code"] == "REQUEST_BLOCKED"
+        await socket.subscribe("2", "{ __typename }")
+        assert (await socket.hear())["type"] == "next"
+    assert not running.services.calls
+
+
+async def test_of_a_websocket_whose_handshake_is_suspicious_the_operations_are_read_all_the_same():
+    running = gateway(firewall={"mode": "detect"})
+    async with Socket(running.app, headers={"x-note": ATTACK}) as socket:
+        await socket.init()
+        await socket.subscribe("1", BY_VARIABLE, variables={"id": ATTACK})
+        assert (await socket.hear())["type"] == "next"
+    assert [line["where"] for line in running.log if line["event"] == "firewall"] == ["headers", "variables"]

@@ -184,11 +184,13 @@ class Firewall:
         if route is None or mode == "off":
             await self.app(scope, receive, send)
             return
-        if found := self.inspection.head(scope):
+        found = self.inspection.head(scope)
+        if found:
             self._report(scope, mode, found)
-        elif route.front is Front.GRAPHQL:
+        # A request counts once, but a websocket is as many as there are operations on it.
+        if route.front is Front.GRAPHQL and (not found or scope["type"] == "websocket"):
             scope["bff.inspect"] = partial(self._inspect, scope, mode)
-        elif scope["type"] == "http" and (kind := text_type(scope["headers"])) is not None:
+        elif not found and scope["type"] == "http" and (kind := text_type(scope["headers"])) is not None:
             receive = await self._read(scope, mode, kind, receive)
         await self.app(scope, receive, send)
 
