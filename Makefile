@@ -5,7 +5,7 @@ BIN := .venv/bin
 LOCKED := . tests/clients benchmarks/contenders/node benchmarks/contenders/hive
 NPM := PATH="$(CURDIR)/$(BIN):$$PATH" npm --ignore-scripts --no-audit --no-fund --loglevel=error
 
-.PHONY: run test check bench fuzz acceptance lock pages chromium clean
+.PHONY: run test check bench fuzz acceptance lock pages chromium modsecurity clean
 
 run: .venv/installed
 	@$(MAKE) --no-print-directory pages || echo "There is no GraphiQL, since npm failed: see above. All else is there."
@@ -26,7 +26,7 @@ bench: .venv/installed
 fuzz: .venv/installed
 	$(BIN)/python -m pytest -m fuzz
 
-acceptance: .venv/installed tests/clients/node_modules/installed
+acceptance: .venv/installed modsecurity tests/clients/node_modules/installed
 	$(BIN)/python -m pytest tests/acceptance --acceptance
 
 # What pyproject.toml and the package.json files ask for, pinned with hashes and without addresses.
@@ -62,6 +62,13 @@ chromium:
 		echo "Installing Debian's chromium, for the tests of the pages." && apt-get -qq update && \
 		DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends chromium >/dev/null; \
 	else echo "There is no chromium here, so the tests of the pages are skipped: apt-get install chromium"; fi
+
+# The engine and rules that `firewall.modsecurity` can use; where they are not and cannot be installed, its tests are skipped.
+modsecurity:
+	@ldconfig -p | grep -q libmodsecurity.so.3 && test -d /usr/share/modsecurity-crs || if [ "$$(id -u)" = 0 ]; then \
+		echo "Installing Debian's libmodsecurity3 and modsecurity-crs, for their tests." && apt-get -qq update && \
+		DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends libmodsecurity3 modsecurity-crs >/dev/null; \
+	else echo "There is no ModSecurity here, so its tests are skipped: apt-get install libmodsecurity3 modsecurity-crs"; fi
 
 # Clients and tools of GraphQL that tests run against the gateway, by the Node and npm that are in .venv.
 tests/clients/node_modules/installed: tests/clients/package-lock.json .venv/installed

@@ -16,6 +16,7 @@ from bff.edge.cors import Cors
 from bff.edge.credentials import AuthSettings, Credentials
 from bff.edge.errors import Errors
 from bff.edge.firewall import Firewall, FirewallSettings, is_on
+from bff.edge.firewall.modsecurity import ModSecurity
 from bff.edge.guard import Guard, ServerSettings
 from bff.edge.hardening import Hardening
 from bff.edge.limits import AddressLimit, Limits, LimitSettings, TierSettings
@@ -42,6 +43,8 @@ def layers(
 
     A layer that has nothing to do on the way back is no coroutine: it returns the next one's, and is gone.
     """
+    looks = is_on(firewall, routes)
+    engine = ModSecurity(firewall.modsecurity) if firewall.modsecurity and looks else None
     return [
         # Sees the final status: requests that are refused or fail below are traffic too.
         Middleware(Observe, settings=observability, telemetry=telemetry, random=random),
@@ -62,5 +65,5 @@ def layers(
         # Before the request costs upstream calls.
         Middleware(Limits, settings=limits, tiers=tiers, telemetry=telemetry),
         # Innermost: after limits, so that the work of looking is on somebody's account.
-        *([Middleware(Firewall, settings=firewall, telemetry=telemetry)] if is_on(firewall, routes) else []),
+        *([Middleware(Firewall, settings=firewall, telemetry=telemetry, modsecurity=engine)] if looks else []),
     ]

@@ -66,7 +66,7 @@ class Endpoint:
             if isinstance(asked, list):
                 await _answer(send, 200, media_type, await self._respond_to_all(scope, asked, media_type))
                 return
-            prepared = self._prepare(scope, asked)
+            prepared = await self._prepare(scope, asked)
             if media_type == EVENT_STREAM or (_is_subscription(prepared) and accepts_events(accept)):
                 whole = refused(prepared) if isinstance(prepared, DocumentRefused) else prepared
                 await self._streams.answer(scope, send, whole)
@@ -93,7 +93,7 @@ class Endpoint:
         if not prepared.document.trusted and not self._may_get(head(scope).values):
             raise _forged()
 
-    def _prepare(self, scope: Scope, request: Request) -> Prepared | DocumentRefused:
+    async def _prepare(self, scope: Scope, request: Request) -> Prepared | DocumentRefused:
         """What may be executed, or why it may not."""
         try:
             prepared = self._execution.prepare(request, scope["bff.origin"].caller)
@@ -103,7 +103,7 @@ class Endpoint:
         if scope["method"] == "GET":
             self._check_get(scope, prepared)
         if inspect := scope.get("bff.inspect"):
-            inspect(prepared.document.literals, request.variables)
+            await inspect(prepared.document.literals, request.variables)
         scope["bff.operation"] = prepared.operation.name
         scope["bff.cost"] = prepared.estimate.cost
         return prepared
@@ -136,7 +136,7 @@ class Endpoint:
         prepared: dict[int, Prepared] = {}
         for at, request in enumerate(requests):
             try:
-                one = self._prepare(scope, request)
+                one = await self._prepare(scope, request)
             except (Unauthenticated, Forbidden) as error:
                 scope["bff.code"] = error.code
                 results[at] = self._execution.refusal(error, origin.request_id)

@@ -90,6 +90,11 @@ def test_a_configuration_loads_and_the_gateway_is_built_with_it(block):
     assert config.services
 
 
+def test_the_configuration_of_what_is_not_everywhere_installed_loads():
+    (block,) = [each for each in BLOCKS if each.info == "yaml modsecurity"]
+    assert load(block.text, overrides=ANY_SERVICE).firewall.modsecurity
+
+
 def test_the_errors_shown_are_those_that_the_mistakes_give():
     pairs = [(one, other) for one, other in pairwise(BLOCKS) if one.info == "yaml bad" and other.info == "text errors"]
     assert pairs
@@ -100,7 +105,17 @@ def test_the_errors_shown_are_those_that_the_mistakes_give():
 
 
 def test_every_block_is_of_a_kind_that_is_looked_at():
-    kinds = {"yaml bff", "yaml bad", "text errors", "sh demo", "sh keys", "sh", "json", "js clients"}
+    kinds = {
+        "yaml bff",
+        "yaml modsecurity",
+        "yaml bad",
+        "text errors",
+        "sh demo",
+        "sh keys",
+        "sh",
+        "json",
+        "js clients",
+    }
     assert [str(each) for each in BLOCKS if each.info not in kinds and each not in MODULES] == []
 
 

@@ -250,3 +250,10 @@ async def test_of_a_websocket_whose_handshake_is_suspicious_the_operations_are_r
         await socket.subscribe("1", BY_VARIABLE, variables={"id": ATTACK})
         assert (await socket.hear())["type"] == "next"
     assert [line["where"] for line in running.log if line["event"] == "firewall"] == ["headers", "variables"]
+
+
+def test_without_its_library_modsecurity_is_an_error_at_the_start_and_only_where_it_would_look():
+    modsecurity = {"rules": ["/rules.conf"], "library": "libnothing.so.3"}
+    with pytest.raises(ConfigError, match=r"the library cannot be loaded: libnothing.so.3.*Install Debian"):
+        gateway(firewall={"mode": "block", "modsecurity": modsecurity})
+    gateway(firewall={"mode": "off", "modsecurity": modsecurity})

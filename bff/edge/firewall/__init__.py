@@ -14,6 +14,7 @@ from itertools import chain, groupby
 from typing import Any, Literal, NamedTuple
 from urllib.parse import unquote
 
+import orjson
 import re2
 from prometheus_client import Counter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -24,6 +25,7 @@ from bff.core.recent import Recent
 from bff.core.route import Front, Route
 from bff.core.settings import Complaint, Settings, Size
 from bff.core.telemetry import Telemetry
+from bff.edge.firewall.modsecurity import ModSecurity, ModSecuritySettings, Seen
 from bff.edge.firewall.reading import (
     body_values,
     header_values,
@@ -36,10 +38,11 @@ from bff.edge.firewall.reading import (
 from bff.edge.firewall.rules import Part, Rule, rules
 
 Mode = Literal["off", "detect", "block"]
-Where = Literal["path", "query", "headers", "body", "variables"]
+Where = Literal["path", "query", "headers", "body", "variables", "request"]
 
 _MEMORY = 64 << 20  # of one set of rules at the most; RE2 begins anew when it is used up
 _CLEAN_HEADERS = 2048
+_OF_A_BODY = frozenset({b"content-type", b"content-length"})
 _WORD = re.compile(r"[a-z0-9_-]*", re.ASCII)
 
 
@@ -51,6 +54,8 @@ class FirewallSettings(Settings):
     """Ids of rules that fit what your clients say: `[sql-json]`. The log names the rule of every match."""
     max_body: Size = 32 * 1024
     """Of a body, how much is read; what is beyond goes on unread."""
+    modsecurity: ModSecuritySettings | None = None
+    """The ModSecurity engine besides, where it is installed: `{rules: [/usr/share/modsecurity-crs/rules/*.conf]}`."""
 
     def problems(self) -> Iterable[Complaint]:
         known = [rule.id for rule in rules()]
@@ -165,8 +170,11 @@ class Firewall:
     What is read of a body goes on as it came. `scope["bff.inspect"]` is for the stage that parses GraphQL.
     """
 
-    def __init__(self, app: ASGIApp, settings: FirewallSettings, telemetry: Telemetry) -> None:
+    def __init__(
+        self, app: ASGIApp, settings: FirewallSettings, telemetry: Telemetry, modsecurity: ModSecurity | None = None
+    ) -> None:
         self.app = app
+        self.modsecurity = modsecurity
         self.mode = settings.mode
         self.max_body = settings.max_body
         self.inspection = Inspection(settings)
@@ -190,20 +198,42 @@ class Firewall:
         # A request counts once, but a websocket is as many as there are operations on it.
         if route.front is Front.GRAPHQL and (not found or scope["type"] == "websocket"):
             scope["bff.inspect"] = partial(self._inspect, scope, mode)
-        elif not found and scope["type"] == "http" and (kind := text_type(scope["headers"])) is not None:
-            receive = await self._read(scope, mode, kind, receive)
+        elif not found and scope["type"] == "http":
+            kind = text_type(scope["headers"])
+            if kind is not None or self.modsecurity:
+                receive = await self._read(scope, mode, kind, receive)
         await self.app(scope, receive, send)
 
-    def _inspect(self, scope: Scope, mode: Mode, literals: Iterable[str], variables: Mapping[str, Any]) -> None:
+    async def _inspect(self, scope: Scope, mode: Mode, literals: Iterable[str], variables: Mapping[str, Any]) -> None:
         """An operation's strings: those in its document, and those in the values of its variables."""
         if rule := self.inspection.values(chain(literals, strings_of([variables]))):
             self._report(scope, mode, Found(rule, "variables"))
+        elif self.modsecurity:
+            body = orjson.dumps({"literals": tuple(literals), "variables": variables})[: self.max_body]
+            headers = [each for each in scope["headers"] if each[0] not in _OF_A_BODY]
+            headers += [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+            await self._ask(
+                self.modsecurity, scope, mode, Seen(b"POST", scope["raw_path"], headers, body, _client(scope))
+            )
 
-    async def _read(self, scope: Scope, mode: Mode, kind: bytes, receive: Receive) -> Receive:
+    async def _read(self, scope: Scope, mode: Mode, kind: bytes | None, receive: Receive) -> Receive:
         messages, body = await self._begun(scope["bff.route"], receive)
-        if body and (found := self.inspection.body(kind, body)):
+        if body and kind is not None and (found := self.inspection.body(kind, body)):
             self._report(scope, mode, found)
+        elif self.modsecurity:
+            target = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
+            seen = Seen(scope["method"].encode(), target, scope["headers"], body, _client(scope))
+            await self._ask(self.modsecurity, scope, mode, seen)
         return _replayed(messages, receive)
+
+    async def _ask(self, engine: ModSecurity, scope: Scope, mode: Mode, seen: Seen) -> None:
+        try:
+            async with asyncio.timeout(scope["bff.route"].timeout):
+                rule = await engine.inspect(seen)
+        except TimeoutError:
+            raise DeadlineExceeded("The firewall did not come to an end in time") from None
+        if rule:
+            self._report(scope, mode, Found(f"modsecurity-{rule}", "request"))
 
     async def _begun(self, route: Route, receive: Receive) -> tuple[list[Message], bytes]:
         """The body's messages up to the bound, and what is in them."""
@@ -231,12 +261,13 @@ class Firewall:
             blocked=mode == "block",
         )
         if mode == "block":
-            raise RequestBlocked(
-                f"The {found.where} of this request look like an attack (rule {found.rule})"
-                if found.where in {"headers", "variables"}
-                else f"The {found.where} of this request looks like an attack (rule {found.rule})",
-                members={"rule": found.rule},
-            )
+            looks = "look" if found.where in {"headers", "variables"} else "looks"
+            what = "This request" if found.where == "request" else f"The {found.where} of this request"
+            raise RequestBlocked(f"{what} {looks} like an attack (rule {found.rule})", members={"rule": found.rule})
+
+
+def _client(scope: Scope) -> bytes:
+    return (scope["client"][0] if scope.get("client") else "127.0.0.1").encode()
 
 
 def _replayed(messages: list[Message], receive: Receive) -> Receive:

@@ -278,7 +278,7 @@ class Socket:
         running.name, running.kind = prepared.operation.name, prepared.operation.type.value
         self._scope["bff.spend"](self._caller, self._scope["bff.route"].cost)
         if inspect := self._scope.get("bff.inspect"):
-            inspect(prepared.document.literals, request.variables)
+            await inspect(prepared.document.literals, request.variables)
         results = operations.results(prepared, lambda: self._origin(running), self._account, "websocket")
         async with aclosing(results):
             async for result in results:
