@@ -90,24 +90,22 @@ async def test_every_batched_read_is_a_subclass_of_its_loader():
     assert issubclass(Columns, aiodataloader.DataLoader)
 
 
-# slowapi: its limiter decides each limit.
+# slowapi: its limiter decides whether an address may knock, and keeps the accounts of callers.
 
 
 def limiters(shop) -> list[object]:
-    """What decides each window of each account, and of the addresses."""
-    (address,) = (layer for layer in shop.layers if isinstance(layer, AddressLimit))
-    (callers,) = (layer for layer in shop.layers if isinstance(layer, Limits))
-    windows = [address.window, *(window for account in callers.accounts.values() for window in account.windows)]
-    return [window._limiter for window in windows]
+    return [layer.limiter for layer in shop.layers if isinstance(layer, AddressLimit | Limits)]
 
 
-async def test_slowapis_limiter_decides_each_limit(monkeypatch):
+async def test_slowapi_makes_what_counts(monkeypatch):
     made = Spy(monkeypatch, slowapi.Limiter, "__init__")
-    shop = gateway(tiers={"partner": {"rate": ["1000/minute", "5000/hour"]}})
-    decided = limiters(shop)
-    assert made.calls
-    assert {id(each) for each in decided} == {id(args[0].limiter) for args, _ in made.calls}
-    assert len(decided) == 5, "the address, and two windows of the partner, one of each other tier"
+    shop = gateway()
+    used = limiters(shop)
+    assert {id(each) for each in used} == {id(args[0].limiter) for args, _ in made.calls}
+    assert {type(each) for each in used} <= set(slowapi.extension.STRATEGIES.values())
+    await shop.client.get("/api/orders/ord_1", headers=partner())
+    address, callers = (each.storage for each in used)
+    assert (len(address), len(callers)) == (1, 1)
 
 
 @pytest.mark.parametrize("path", ["/graphql", "/api/products/prd_1"])
@@ -115,24 +113,10 @@ async def test_what_slowapis_limiter_says_is_what_happens(monkeypatch, path):
     shop = gateway()
     request = {"method": "POST", "json": {"query": "{ __typename }"}} if path == "/graphql" else {"method": "GET"}
     assert (await shop.client.request(url=path, headers=partner(), **request)).status_code == 200
-    limiter = type(limiters(shop)[0])
-    assert limiter in slowapi.extension.STRATEGIES.values()
-    monkeypatch.setattr(limiter, "hit", lambda *_, **__: False)
+    strategy = limits.strategies.MovingWindowRateLimiter
+    assert {type(each) for each in limiters(shop)} == {strategy}
+    monkeypatch.setattr(strategy, "hit", lambda *_, **__: False)
     assert (await shop.client.request(url=path, headers=partner(), **request)).status_code == 429
-
-
-async def test_slowapis_limiter_counts_over_sliding_windows_what_each_front_costs(monkeypatch):
-    shop = gateway()
-    limiter = type(limiters(shop)[0])
-    assert limiter in {
-        limits.strategies.MovingWindowRateLimiter,
-        limits.strategies.SlidingWindowCounterRateLimiter,
-    }
-    hits = Spy(monkeypatch, limiter, "hit")
-    await shop.client.get("/api/orders/ord_1", headers=partner())
-    await shop.query("{ __typename }", headers=partner())
-    spent = [(args[-1], options["cost"]) for args, options in hits.calls if args[-1] == "consumer:partner"]
-    assert spent == [("consumer:partner", 2), ("consumer:partner", 1)]
 
 
 # PyJWT: each token.

@@ -8,6 +8,8 @@ from typing import Literal
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
+MAX_COST = 1_000_000
+"""Units of one request."""
 
 
 class Front(StrEnum):
@@ -35,6 +37,8 @@ class Route:
         read_scopes, write_scopes: what a caller needs for GET, HEAD and OPTIONS, and for all else.
         policies: the names of those that have to hold for a caller, all of them.
         cost: units that a request takes from its caller's account.
+        cost_header: what the service's answer says the units in, after all.
+        concurrency: requests of one caller under way at a time.
         max_body: bytes of request body.
         timeout: seconds for the whole request.
         relay_errors: whether a service's 5xx bodies go on to the client as they are.
@@ -52,6 +56,8 @@ class Route:
     write_scopes: frozenset[str] = field(default_factory=frozenset)
     policies: tuple[str, ...] = ()
     cost: int = 1
+    cost_header: bytes | None = None
+    concurrency: int | None = None
     max_body: int = 2 * 1024 * 1024
     timeout: float = 30.0
     relay_errors: bool = False

@@ -1,35 +1,153 @@
-"""Counters in memory, for one process: a storage for `limits` that starts no thread and never grows past its bound."""
+"""Accounts in memory: what each caller spent in each of its windows, exactly, and what it has under way.
+
+A sliding window is counted in hundredths of itself: a unit counts until all of the window has passed since the
+hundredth in which it was spent. So in any stretch of time as long as the window there are never more units than its
+amount, and they come back a hundredth of the window late at most. See docs/adr/0010-one-ledger.md.
+"""
 
 from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from math import floor
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from limits.storage import Storage
-from limits.storage.base import SlidingWindowCounterSupport
+from limits.storage.base import MovingWindowSupport
+
+SLICES = 100
 
 
-class _Counter:
-    """What was counted in one period and in the one before it."""
+class Window:
+    """One limit over time: at most `amount` units in any `seconds`, or in each calendar period of them (UTC).
 
-    __slots__ = ("current", "period", "previous")
+    Attributes:
+        name: what headers, metrics and refusals call it.
+        slice: milliseconds in which units are counted together.
+        span: how many earlier slices count with the present one.
+        enforced: whether it refuses; otherwise it is only said that it would.
+    """
 
-    def __init__(self, period: int) -> None:
-        self.period = period
-        self.previous = self.current = 0
+    __slots__ = ("amount", "enforced", "name", "seconds", "slice", "span")
 
-    def move_to(self, period: int) -> None:
-        self.previous = self.current if period == self.period + 1 else 0
-        self.current = 0
-        self.period = period
+    def __init__(self, name: str, amount: int, seconds: int, *, calendar: bool = False, enforced: bool = True) -> None:
+        self.name = name
+        self.amount = amount
+        self.seconds = seconds
+        self.slice = seconds * 1000 if calendar else seconds * 1000 // SLICES
+        self.span = 0 if calendar else SLICES
+        self.enforced = enforced
 
 
-class BoundedMemory(Storage, SlidingWindowCounterSupport):
-    """Sliding window counters by key, each of one period; past `size` keys, the one used longest ago is forgotten.
+class Slot(NamedTuple):
+    """A limit on what is under way at a time."""
 
-    `limits`' own memory storage starts a thread every 10 ms to drop what has expired, and has no bound.
+    name: str
+    most: int
+    enforced: bool = True
+
+
+class Decision(NamedTuple):
+    """What became of a request for units.
+
+    Attributes:
+        refusing: the names of the limits that refuse; empty if it is admitted.
+        over: the names of those that are only measured and would have refused.
+        states: for each window what is left, and the milliseconds until there is more.
+        wait: milliseconds until there can be as much as was asked for; None if there never can.
+        reservation: what was taken, if it is admitted.
+    """
+
+    refusing: tuple[str, ...]
+    over: tuple[str, ...]
+    states: list[tuple[int, int]]
+    wait: int | None = 0
+    reservation: Reservation | None = None
+
+
+class _Log:
+    """What was spent of one window, by slice: `[number, units]`, the oldest first."""
+
+    __slots__ = ("slices", "total")
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.slices: list[list[int]] = []
+
+    def counted(self, oldest: int) -> int:
+        """What still counts, from this slice on."""
+        slices = self.slices
+        while slices and slices[0][0] < oldest:
+            self.total -= slices.pop(0)[1]
+        return self.total
+
+    def add(self, number: int, cost: int) -> list[int]:
+        self.total += cost
+        slices = self.slices
+        if slices and slices[-1][0] >= number:  # a clock may be set back
+            slices[-1][1] += cost
+        else:
+            slices.append([number, cost])
+        return slices[-1]
+
+    def change(self, entry: list[int], by: int) -> None:
+        slices = self.slices
+        if slices and slices[0][0] <= entry[0]:  # else it counts no more
+            entry[1] += by
+            self.total += by
+
+    def freed(self, units: int, window: Window, now: int) -> int:
+        """Milliseconds until as many units count no more."""
+        for number, spent in self.slices:
+            units -= spent
+            if units <= 0:
+                return max(0, (number + window.span + 1) * window.slice - now)
+        return window.seconds * 1000
+
+
+class _Account:
+    __slots__ = ("held", "logs")
+
+    def __init__(self, windows: Sequence[Window]) -> None:
+        self.logs = [_Log() for _ in windows]
+        self.held: dict[str, int] = {}
+
+
+class Reservation:
+    """Units that were taken, until it is known what they were worth; and slots, until they are given back."""
+
+    __slots__ = ("_account", "_entries", "_slots", "cost")
+
+    def __init__(
+        self, account: _Account, entries: list[tuple[_Log, list[int]]], cost: int, slots: Sequence[Slot]
+    ) -> None:
+        self._account = account
+        self._entries = entries
+        self._slots = slots
+        self.cost = cost
+
+    def settle(self, cost: int) -> None:
+        """Pay `cost` instead of what was taken: the rest is given back where it was taken. Slots are kept."""
+        for log, entry in self._entries:
+            log.change(entry, cost - self.cost)
+        self.cost = cost
+
+    def release(self) -> None:
+        """Give the slots back."""
+        held, slots = self._account.held, self._slots
+        self._slots = ()
+        for slot in slots:
+            held[slot.name] -= 1
+            if not held[slot.name]:
+                del held[slot.name]
+
+
+class MemoryStore(Storage, MovingWindowSupport):
+    """Accounts by key; past `size` of them, the one that was used longest ago is forgotten.
+
+    To `limits`, and so to slowapi, it is a storage for moving windows. Theirs in memory keeps an entry for each unit,
+    has no bound, and starts a thread every 10 ms to drop what has expired.
     """
 
     STORAGE_SCHEME = ["bounded-memory"]  # noqa: RUF012 - as `limits` reads it
@@ -37,44 +155,96 @@ class BoundedMemory(Storage, SlidingWindowCounterSupport):
     def __init__(self, uri: str | None = None, wrap_exceptions: bool = False, **options: Any) -> None:
         super().__init__(uri, wrap_exceptions=wrap_exceptions)
         self._size = int(options.get("size", 100_000))
-        self._counters: OrderedDict[str, _Counter] = OrderedDict()
+        self.clock: Callable[[], float] = options.get("clock", lambda: time.time())  # noqa: PLW0108 - tests set it
+        self._accounts: OrderedDict[str, _Account] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._accounts)
+
+    def reserve(self, key: str, windows: Sequence[Window], cost: int, slots: Sequence[Slot] = ()) -> Decision:
+        """Take `cost` units from every window and one of each slot, or nothing from any."""
+        account, now = self._account(key, windows), int(self.clock() * 1000)
+        short, over = self._short(account, windows, cost, slots, now)
+        if short:
+            wait = self._wait(account, windows, cost, now, short)
+            return Decision(tuple(short), tuple(over), _states(account, windows, now), wait)
+        entries = []
+        for window, log in zip(windows, account.logs, strict=True):
+            # Of what is only measured, nothing is taken that would have been refused.
+            if not over or window.enforced:
+                entries.append((log, log.add(now // window.slice, cost)))
+        for slot in slots:
+            account.held[slot.name] = account.held.get(slot.name, 0) + 1
+        reservation = Reservation(account, entries, cost, slots)
+        return Decision((), tuple(over), _states(account, windows, now), 0, reservation)
+
+    def look(self, key: str, windows: Sequence[Window]) -> tuple[list[tuple[int, int]], dict[str, int]]:
+        """The state of each window, and how many of each slot are taken, without an account being made for it."""
+        account = self._accounts.get(key) or _Account(windows)
+        return _states(account, windows, int(self.clock() * 1000)), dict(account.held)
+
+    @staticmethod
+    def _short(
+        account: _Account, windows: Sequence[Window], cost: int, slots: Sequence[Slot], now: int
+    ) -> tuple[list[str], list[str]]:
+        """The names of the limits that have no room: of those that refuse, and of those that are measured."""
+        short: list[str] = []
+        over: list[str] = []
+        for window, log in zip(windows, account.logs, strict=True):
+            if log.counted(now // window.slice - window.span) + cost > window.amount:
+                (short if window.enforced else over).append(window.name)
+        for slot in slots:
+            if account.held.get(slot.name, 0) >= slot.most:
+                (short if slot.enforced else over).append(slot.name)
+        return short, over
+
+    @staticmethod
+    def _wait(account: _Account, windows: Sequence[Window], cost: int, now: int, short: Sequence[str]) -> int | None:
+        wait = 0
+        for window, log in zip(windows, account.logs, strict=True):
+            if window.name in short:
+                if cost > window.amount:
+                    return None
+                wait = max(wait, log.freed(log.total + cost - window.amount, window, now))
+        return wait
+
+    def _account(self, key: str, windows: Sequence[Window]) -> _Account:
+        account = self._accounts.get(key)
+        if account is None:
+            account = self._accounts[key] = _Account(windows)
+            if len(self._accounts) > self._size:
+                self._accounts.popitem(last=False)
+        else:
+            self._accounts.move_to_end(key)
+        return account
+
+    # What `limits` asks of a storage for moving windows.
 
     @property
     def base_exceptions(self) -> type[Exception]:
         return ValueError
 
-    def acquire_sliding_window_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
-        counter, weight, _ = self._counter(key, expiry)
-        if floor(counter.previous * weight) + counter.current + amount > limit:
-            return False
-        counter.current += amount
+    def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
+        return not self.reserve(key, _alone(limit, expiry), amount).refusing
+
+    def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
+        """When the window begins that has the oldest unit in it, and how many there are."""
+        ((left, more),), _ = self.look(key, _alone(limit, expiry))
+        return self.clock() + more / 1000 - expiry, limit - left
+
+    def clear(self, key: str) -> None:
+        self._accounts.pop(key, None)
+
+    def check(self) -> bool:
         return True
 
-    def get_sliding_window(self, key: str, expiry: int) -> tuple[int, float, int, float]:
-        counter, weight, left = self._counter(key, expiry)
-        return counter.previous, weight * expiry if counter.previous else 0.0, counter.current, left + expiry
-
-    def clear_sliding_window(self, key: str, expiry: int) -> None:  # noqa: ARG002 - its signature is `limits`'
-        self._counters.pop(key, None)
-
-    def _counter(self, key: str, expiry: int) -> tuple[_Counter, float, float]:
-        """The key's counter, how much of the previous period still counts, and the seconds left of the present one."""
-        now = time.time()
-        period = int(now // expiry)
-        gone = now - period * expiry
-        counter = self._counters.get(key)
-        if counter is None:
-            counter = self._counters[key] = _Counter(period)
-            if len(self._counters) > self._size:
-                self._counters.popitem(last=False)
-        else:
-            self._counters.move_to_end(key)
-            if counter.period != period:
-                counter.move_to(period)
-        return counter, 1 - gone / expiry, expiry - gone
+    def reset(self) -> int | None:
+        count = len(self._accounts)
+        self._accounts.clear()
+        return count
 
     def incr(self, key: str, expiry: float, amount: int = 1) -> int:
-        """Needed by windows of other kinds, which are not used here."""
+        """Needed by fixed windows, which are not used here."""
         raise NotImplementedError
 
     def get(self, key: str) -> int:
@@ -83,18 +253,21 @@ class BoundedMemory(Storage, SlidingWindowCounterSupport):
     def get_expiry(self, key: str) -> float:
         raise NotImplementedError
 
-    def clear(self, key: str) -> None:
-        self._counters.pop(key, None)
 
-    def check(self) -> bool:
-        return True
+def _states(account: _Account, windows: Sequence[Window], now: int) -> list[tuple[int, int]]:
+    states = []
+    for window, log in zip(windows, account.logs, strict=True):
+        spent = log.counted(now // window.slice - window.span)
+        more = (log.slices[0][0] + window.span + 1) * window.slice - now if log.slices else 0
+        states.append((max(0, window.amount - spent), more))
+    return states
 
-    def reset(self) -> int | None:
-        count = len(self._counters)
-        self._counters.clear()
-        return count
+
+@lru_cache(maxsize=16)
+def _alone(amount: int, seconds: int) -> tuple[Window]:
+    return (Window("alone", amount, seconds),)
 
 
 # `limits` puts a wrapper around each of these for what a storage may raise; these raise nothing.
-for _name in ("acquire_sliding_window_entry", "get_sliding_window"):
-    setattr(BoundedMemory, _name, getattr(BoundedMemory, _name).__wrapped__)
+for _name in ("acquire_entry", "get_moving_window"):
+    setattr(MemoryStore, _name, getattr(MemoryStore, _name).__wrapped__)

@@ -19,7 +19,7 @@ from bff.edge.firewall import Firewall, FirewallSettings, is_on
 from bff.edge.firewall.modsecurity import ModSecurity
 from bff.edge.guard import Guard, ServerSettings
 from bff.edge.hardening import Hardening
-from bff.edge.limits import AddressLimit, Limits, LimitSettings, TierSettings
+from bff.edge.limits import AddressLimit, Decisions, Limits, LimitSettings, TierSettings
 from bff.edge.observe import ObservabilitySettings, Observe
 from bff.edge.routing import Matcher, Routing
 
@@ -45,6 +45,7 @@ def layers(
     """
     looks = is_on(firewall, routes)
     engine = ModSecurity(firewall.modsecurity) if firewall.modsecurity and looks else None
+    decisions = Decisions(telemetry)
     return [
         # Sees the final status: requests that are refused or fail below are traffic too.
         Middleware(Observe, settings=observability, telemetry=telemetry, random=random),
@@ -59,11 +60,11 @@ def layers(
         # From here on every layer reads its own policy from scope["bff.route"].
         Middleware(Routing, matcher=Matcher(routes)),
         # Before auth: it guards the checking of keys and tokens itself.
-        Middleware(AddressLimit, settings=limits),
+        Middleware(AddressLimit, settings=limits, decisions=decisions),
         # Before limits: what may be spent belongs to a caller, not to an address.
         Middleware(Auth, credentials=credentials, challenge=auth.challenge, policies=policies, tables=tables),
         # Before the request costs upstream calls.
-        Middleware(Limits, settings=limits, tiers=tiers, telemetry=telemetry),
+        Middleware(Limits, settings=limits, tiers=tiers, decisions=decisions),
         # Innermost: after limits, so that the work of looking is on somebody's account.
         *([Middleware(Firewall, settings=firewall, telemetry=telemetry, modsecurity=engine)] if looks else []),
     ]

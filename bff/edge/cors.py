@@ -19,6 +19,7 @@ HeaderName = Annotated[str, Field(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}$"
 # What the gateway itself puts on answers, and what clients need of those of services.
 _EXPOSED = (
     *("x-request-id", "ratelimit", "ratelimit-policy", "retry-after", "www-authenticate", "server-timing"),
+    *("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"),
     *("etag", "link", "location", "deprecation", "sunset"),
 )
 _NAMES = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z, -]{1,1024}")

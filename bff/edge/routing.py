@@ -11,7 +11,7 @@ from pydantic import Field
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bff.core.errors import MethodNotAllowed, NotFound
-from bff.core.route import METHODS, Route
+from bff.core.route import MAX_COST, METHODS, Route
 from bff.core.settings import Complaint, Duration, Settings, Size
 
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -30,6 +30,18 @@ class ScopeSettings(Settings):
     """What a caller needs for all other methods."""
 
 
+Units = Annotated[int, Field(ge=0, le=MAX_COST)]
+
+
+class CostSettings(Settings):
+    """A cost that only the service knows."""
+
+    header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")]
+    """Of its answer, with a number of units; without it, the request costs what was reserved."""
+    reserve: Annotated[int, Field(ge=1, le=MAX_COST)] = 1
+    """Units that the caller has to have before the service is asked."""
+
+
 class RouteSettings(Settings):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
     """What logs, metrics and spans call it."""
@@ -46,8 +58,10 @@ class RouteSettings(Settings):
     scopes: ScopeSettings = ScopeSettings()
     policies: tuple[str, ...] = ()
     """Names from `policies`, all of which have to hold for a caller."""
-    cost: Annotated[int, Field(ge=0, le=1_000_000)] = 1
-    """Units that a request takes from its caller's account."""
+    cost: Units | CostSettings = 1
+    """Units that a request takes from its caller's account; or which header of the answer says how many."""
+    concurrency: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """Requests of one caller under way at a time; a few more wait, as `limits.queue` says."""
     max_body: Size = 2 * 1024 * 1024
     """Of a request; `server.max_body` holds as well."""
     timeout: Duration = 30.0
@@ -83,7 +97,9 @@ def route(settings: RouteSettings) -> Route:
         read_scopes=frozenset(settings.scopes.read),
         write_scopes=frozenset(settings.scopes.write),
         policies=settings.policies,
-        cost=settings.cost,
+        cost=settings.cost if isinstance(settings.cost, int) else settings.cost.reserve,
+        cost_header=None if isinstance(settings.cost, int) else settings.cost.header.lower().encode(),
+        concurrency=settings.concurrency,
         max_body=settings.max_body,
         timeout=settings.timeout,
         relay_errors=settings.errors == "relay",

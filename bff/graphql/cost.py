@@ -8,7 +8,7 @@ for each `max_batch` of their keys. Nothing is assumed of data but what is check
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
@@ -112,6 +112,11 @@ class OperationCost:
             known = self._estimates[key] = self._estimated(shape, given, [])
         return known
 
+    def actual(self, variables: Mapping[str, Any], data: Mapping[str, Any] | None) -> int:
+        """What an answer has come to, weighed like the estimate: what is there, instead of what may be."""
+        given = {name: variables.get(name, default) for name, default in self._defaults.items()}
+        return ceil(_weighed(self._shape(given)[0], [data])) if data else 0
+
     def explain(self, variables: Mapping[str, Any]) -> Estimate:
         """The same with the tree. A variable that has neither a value nor a default may have any."""
         given = self._any(variables)
@@ -177,6 +182,24 @@ def too_expensive(estimate: Estimate, limit: int) -> Broken | None:
         detail = f"The operation may cost {estimate.cost}; {limit} are allowed. Ask for smaller pages, or fewer levels"
         return Broken("cost", Code.COST_LIMIT_EXCEEDED, detail)
     return None
+
+
+def _weighed(selection: Selection, objects: Sequence[Mapping[str, Any]]) -> float:
+    """The cost of fields that objects of an answer have, all at once for each field."""
+    total = 0.0
+    for each in selection.fields:
+        facts = each.facts
+        if not facts.weight and not each.selections and not facts.arguments:
+            continue
+        total += sum(weight for name, weight in facts.arguments.items() if name in each.arguments) * len(objects)
+        values = [value for one in objects if (value := one.get(each.key)) is not None]
+        for _ in range(each.lists):
+            values = [value for some in values for value in some if value is not None]
+        total += facts.weight * len(values)
+        if values and each.selections:
+            # Of an interface or union, which it is of several is not said: what would cost most.
+            total += max(_weighed(part, values) for part in each.selections.values())
+    return total
 
 
 def _sizing(selection: Selection) -> Iterator[str]:

@@ -17,6 +17,7 @@ from bff.core.errors import BadRequest, CsrfPrevented, Forbidden, MethodNotAllow
 from bff.core.head import head
 from bff.core.receive import Client
 from bff.graphql import GraphQLSettings
+from bff.graphql.charges import HEADER, Charges
 from bff.graphql.defer import send_in_parts, spec_of
 from bff.graphql.document import DocumentRefused
 from bff.graphql.execution import Execution, Prepared, Result, refused
@@ -40,8 +41,11 @@ from bff.upstream.client import Origin
 class Endpoint:
     """The ASGI app at `graphql.path`."""
 
-    def __init__(self, execution: Execution, streams: EventStreams, settings: GraphQLSettings) -> None:
+    def __init__(
+        self, execution: Execution, streams: EventStreams, charges: Charges, settings: GraphQLSettings
+    ) -> None:
         self._execution = execution
+        self._charges = charges
         self._streams = streams
         self._get = settings.get
         self._max_operations = settings.batching.max_operations
@@ -69,6 +73,8 @@ class Endpoint:
             prepared = await self._prepare(scope, asked)
             if media_type == EVENT_STREAM or (_is_subscription(prepared) and accepts_events(accept)):
                 whole = refused(prepared) if isinstance(prepared, DocumentRefused) else prepared
+                if isinstance(prepared, Prepared):
+                    await self._charges.admit(scope.get("bff.tab"), [prepared])
                 await self._streams.answer(scope, send, whole)
                 return
             answered = await self._respond(scope, prepared, media_type, send)
@@ -118,13 +124,19 @@ class Endpoint:
         if _is_subscription(prepared):
             raise NotAcceptable(f"Subscriptions are answered over a websocket, or as {EVENT_STREAM}: accept that")
         origin: Origin = scope["bff.origin"]
-        spec = spec_of(head(scope).values.get(b"accept", b"")) if prepared.document.deferring else None
+        tab = scope.get("bff.tab")
+        await self._charges.admit(tab, [prepared])
+        headers = head(scope).values
+        spec = spec_of(headers.get(b"accept", b"")) if prepared.document.deferring else None
         if spec:
             result = await send_in_parts(self._execution, prepared, origin, spec, send)
         else:
             result = await self._execution.answer(prepared, origin)
         if result is None:
             return None
+        self._charges.settle(tab, [prepared], [result])
+        if HEADER in headers:
+            result["extensions"] = self._charges.told(tab, prepared, result)
         return (400 if "data" not in result and media_type == GRAPHQL_JSON else 200), result
 
     async def _respond_to_all(self, scope: Scope, requests: list[Request], media_type: str) -> list[Result]:
@@ -149,7 +161,10 @@ class Endpoint:
                 prepared[at] = one
         costs = [each.estimate.cost for each in prepared.values()]
         scope["bff.operation"], scope["bff.cost"] = "batch", None if None in costs else sum(cost or 0 for cost in costs)
-        answers = await self._execution.answer_all(list(prepared.values()), origin)
+        tab, operations, others = scope.get("bff.tab"), list(prepared.values()), len(requests) - len(prepared)
+        await self._charges.admit(tab, operations, others=others)
+        answers = await self._execution.answer_all(operations, origin)
+        self._charges.settle(tab, operations, answers, others)
         for at, result in zip(prepared, answers, strict=True):
             results[at] = result
         return results

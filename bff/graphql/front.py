@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from bff.core.telemetry import Telemetry
 from bff.graphql import GraphQLSettings
+from bff.graphql.charges import Charges
 from bff.graphql.endpoint import Endpoint
 from bff.graphql.execution import Execution
 from bff.graphql.live.judge import Judge
@@ -40,11 +41,12 @@ class GraphQL:
         random: Random,
     ) -> None:
         self.execution = execution
-        self._operations = Operations(execution, settings.subscriptions, telemetry)
+        charges = Charges(settings.limits.cost)
+        self._operations = Operations(execution, settings.subscriptions, charges, telemetry)
         self._streams = EventStreams(self._operations, judge, settings.timeout, random)
         origins = frozenset((*pages, *settings.subscriptions.origins))
         self._websockets = Websockets(self._operations, origins, judge, settings.timeout, telemetry)
-        self._endpoint = Endpoint(execution, self._streams, settings)
+        self._endpoint = Endpoint(execution, self._streams, charges, settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         app = self._websockets if scope["type"] == "websocket" else self._endpoint

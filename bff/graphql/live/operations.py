@@ -13,6 +13,8 @@ from prometheus_client import Counter, Gauge
 from bff.core.errors import RateLimited, ShuttingDown
 from bff.core.identity import Caller
 from bff.core.telemetry import Telemetry
+from bff.edge.limits import FLOOR, Tab
+from bff.graphql.charges import Charges
 from bff.graphql.document import DocumentRefused
 from bff.graphql.execution import Execution, Prepared, Result, refused
 from bff.graphql.live import SubscriptionSettings
@@ -60,8 +62,11 @@ class Operations:
         draining: whether the gateway is about to end.
     """
 
-    def __init__(self, execution: Execution, settings: SubscriptionSettings, telemetry: Telemetry) -> None:
+    def __init__(
+        self, execution: Execution, settings: SubscriptionSettings, charges: Charges, telemetry: Telemetry
+    ) -> None:
         self.execution = execution
+        self._charges = charges
         self.settings = settings
         self.seats = Seats(settings.max_per_caller, "subscriptions")
         self.draining = False
@@ -82,8 +87,21 @@ class Operations:
         except DocumentRefused as error:
             return refused(error)
 
+    async def admit(self, tab: Tab | None, request: Request, caller: Caller) -> Prepared | Result:
+        """The same, paid for: to find out that it may not be executed costs something too.
+
+        Raises:
+            RateLimited: the account has not as much.
+        """
+        if tab is not None:
+            await tab.take(FLOOR)
+        prepared = self.prepare(request, caller)
+        if isinstance(prepared, Prepared):
+            await self._charges.admit(tab, [prepared])
+        return prepared
+
     async def results(
-        self, prepared: Prepared, origin: Callable[[], Origin], account: str, transport: Transport
+        self, prepared: Prepared, origin: Callable[[], Origin], account: str, transport: Transport, tab: Tab | None
     ) -> AsyncGenerator[Result, None]:
         """One result for a query or a mutation; those of a subscription until it ends.
 
@@ -94,18 +112,22 @@ class Operations:
             origin: makes what services are told, with a deadline from now on.
             account: the caller's.
             transport: what counts it.
+            tab: where it has been paid for; events of a subscription are put on it too.
 
         Raises:
-            RateLimited: the caller has as many subscriptions as it may.
+            RateLimited: the caller has as many subscriptions as it may, or cannot pay for an event.
             ShuttingDown: there is no beginning anything any more.
         """
         if self.draining:
             raise ShuttingDown
         if prepared.operation.type is not OperationType.SUBSCRIPTION:
-            yield await self.execution.answer(prepared, origin())
+            result = await self.execution.answer(prepared, origin())
+            self._charges.settle(tab, [prepared], [result])
+            yield result
             return
         with self.seats.taken(account), self._active[transport].track_inprogress():
             async with aclosing(self.execution.subscribe(prepared, origin)) as results:
                 async for result in results:
+                    await self._charges.event(tab, prepared, result)
                     yield result
                     self._events[transport].inc()

@@ -20,6 +20,7 @@ from bff.core.errors import GatewayError, ShuttingDown
 from bff.core.identity import Caller
 from bff.core.receive import ClientGone
 from bff.edge.errors import entry
+from bff.edge.limits import Tab
 from bff.graphql.execution import Prepared, Result
 from bff.graphql.live.judge import Judge, end_of
 from bff.graphql.live.operations import Operations
@@ -101,7 +102,10 @@ class EventStreams:
             return
         caller: Caller = scope["bff.caller"]
         account = caller.account_at(scope["client"][0] if scope.get("client") else None)
-        results = self._operations.results(prepared, lambda: self._origin(scope), account, "sse")
+        tab: Tab | None = scope.get("bff.tab")
+        if tab is not None:
+            tab.close()  # how many streams a caller may have has a bound of its own
+        results = self._operations.results(prepared, lambda: self._origin(scope), account, "sse", tab)
         try:
             async with aclosing(results):
                 async for result in results:

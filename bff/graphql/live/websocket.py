@@ -272,14 +272,14 @@ class Socket:
     async def _answer(self, running: _Running, request: Request) -> str | None:
         """Send all results; the code of the first error, if there is no more than that."""
         operations = self._app.operations
-        prepared = operations.prepare(request, self._caller)
+        tab = self._scope["bff.tab"](self._caller)
+        prepared = await operations.admit(tab, request, self._caller)
         if isinstance(prepared, dict):
             return await self._last(running, prepared["errors"])
         running.name, running.kind = prepared.operation.name, prepared.operation.type.value
-        self._scope["bff.spend"](self._caller, self._scope["bff.route"].cost)
         if inspect := self._scope.get("bff.inspect"):
             await inspect(prepared.document.literals, request.variables)
-        results = operations.results(prepared, lambda: self._origin(running), self._account, "websocket")
+        results = operations.results(prepared, lambda: self._origin(running), self._account, "websocket", tab)
         async with aclosing(results):
             async for result in results:
                 if "data" not in result:

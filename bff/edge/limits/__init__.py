@@ -1,0 +1,225 @@
+"""How much a caller may ask for: one account for GraphQL and REST, over exact windows, with slowapi's limiter."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, cast
+
+from limits import (
+    RateLimitItem,
+    RateLimitItemPerDay,
+    RateLimitItemPerHour,
+    RateLimitItemPerMinute,
+    RateLimitItemPerSecond,
+)
+from limits.strategies import RateLimiter
+from slowapi import Limiter
+from slowapi.util import get_remote_address
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from bff.core.answer import Answer, answer_of
+from bff.core.errors import GatewayError, RateLimited
+from bff.core.identity import Caller
+from bff.core.route import MAX_COST, Front, Route
+from bff.core.store import Decision, MemoryStore, Slot
+from bff.edge.limits.policy import Decisions, Policy
+from bff.edge.limits.settings import LimitSettings, TierSettings
+from bff.edge.limits.tab import FLOOR, Tab
+
+__all__ = ["FLOOR", "AddressLimit", "Decisions", "LimitSettings", "Limits", "Tab", "TierSettings"]
+
+
+class _Item(RateLimitItem):
+    """What `limits` calls an item; its key is put together from what a window's name does not say already."""
+
+    __slots__ = ()
+
+    def key_for(self, *identifiers: Any) -> str:
+        return "/".join(identifiers)
+
+
+_KINDS = (RateLimitItemPerSecond, RateLimitItemPerMinute, RateLimitItemPerHour, RateLimitItemPerDay)
+_ITEMS: dict[int, type[RateLimitItem]] = {
+    kind.GRANULARITY.seconds: type(kind.__name__, (_Item, kind), {}) for kind in _KINDS
+}
+
+
+class Limits:
+    """After auth, since an account belongs to a caller; an address's own limit is judged by `AddressLimit`.
+
+    GraphQL's endpoint finds a tab in `scope["bff.tab"]` from which the first unit was taken, and takes the rest once it
+    knows what the operation costs. For a websocket that is a function from its caller to a tab.
+    """
+
+    def __init__(
+        self, app: ASGIApp, settings: LimitSettings, tiers: Mapping[str, TierSettings], decisions: Decisions
+    ) -> None:
+        self.app = app
+        self.queue = settings.queue
+        self.decisions = decisions
+        self.limiter = _limiter(settings)
+        self.store = _store(self.limiter)
+        tiers = {"default": TierSettings(), **tiers}
+        self.policies = {tier: Policy(tier, policy, settings) for tier, policy in tiers.items()}
+        self._lines: dict[str, _Line] = {}
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if scope["type"] == "http":
+            route: Route = scope["bff.route"]
+            if route.cost:
+                caller: Caller = scope["bff.caller"]
+                policy = self._policy(caller)
+                slots = policy.slots_for(route)
+                if policy.windows or slots:
+                    tab = self._tab(policy, caller, scope, answer_of(scope))
+                    return self._spend(tab, route, slots, scope, receive, send)
+        elif scope["type"] == "websocket":
+            # Who it belongs to is said later, and what it costs is what is asked over it.
+            scope["bff.tab"] = partial(self.tab, scope)
+        return self.app(scope, receive, send)
+
+    def tab(self, scope: Scope, caller: Caller) -> Tab | None:
+        """What the caller's next operation over a socket is put on; None where nothing limits it."""
+        policy = self._policy(caller)
+        return self._tab(policy, caller, scope, None) if policy.windows else None
+
+    def _policy(self, caller: Caller) -> Policy:
+        return self.policies.get(caller.tier) or self.policies["default"]
+
+    def _tab(self, policy: Policy, caller: Caller, scope: Scope, answer: Answer | None) -> Tab:
+        return Tab(self, policy, f"{policy.tier}/{caller.account_at(_address(scope))}", scope, answer)
+
+    def _spend(
+        self, tab: Tab, route: Route, slots: Sequence[Slot], scope: Scope, receive: Receive, send: Send
+    ) -> Awaitable[None]:
+        if route.front is Front.GRAPHQL:
+            scope["bff.tab"] = tab
+        if slots or route.cost_header:
+            return self._settled(tab, route, slots, scope, receive, send)
+        tab.take_now(route.cost)
+        if route.cost == FLOOR:
+            return self.app(scope, receive, send)  # less it cannot become
+        return self._refunded(tab, scope, receive, send)
+
+    async def _settled(
+        self, tab: Tab, route: Route, slots: Sequence[Slot], scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        await tab.take(route.cost, slots)
+        try:
+            await self._refunded(tab, scope, receive, _read_cost(tab, route.cost_header, send))
+        finally:
+            tab.close()
+
+    async def _refunded(self, tab: Tab, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self.app(scope, receive, send)
+        except GatewayError as error:
+            if error.status >= 500 and scope["bff.route"].front is not Front.GRAPHQL:
+                tab.settle(FLOOR)  # what the caller cannot mend costs it no more than it has to
+            raise
+
+    def reserve(self, key: str, policy: Policy, cost: int, slots: Sequence[Slot] = ()) -> Decision:
+        return self.store.reserve(key, policy.windows, cost, slots)
+
+    # Waiting for slots.
+
+    def may_wait(self, decision: Decision, slots: Sequence[Slot]) -> bool:
+        names = {each.name for each in slots}
+        return self.queue.size > 0 and names.issuperset(decision.refusing)
+
+    async def queued(
+        self, key: str, reserve: Callable[[], Decision], decision: Decision, slots: Sequence[Slot]
+    ) -> Decision:
+        """Stand in line until a slot is free; the last refusal if there is none in time, or the line is full."""
+        line = self._lines.setdefault(key, _Line())
+        if line.waiting >= self.queue.size:
+            return decision
+        line.waiting += 1
+        try:
+            async with asyncio.timeout(self.queue.wait):
+                while decision.refusing and self.may_wait(decision, slots):
+                    await line.freed.wait()
+                    decision = reserve()
+        except TimeoutError:
+            pass
+        finally:
+            line.waiting -= 1
+            if not line.waiting:
+                del self._lines[key]
+        return decision
+
+    def freed(self, key: str) -> None:
+        """Somebody has gone: whoever waits may try."""
+        if line := self._lines.get(key):
+            line.freed.set()
+            line.freed = asyncio.Event()
+
+
+class _Line:
+    def __init__(self) -> None:
+        self.waiting = 0
+        self.freed = asyncio.Event()
+
+
+class AddressLimit:
+    """Before auth: how often one address may knock at all."""
+
+    def __init__(self, app: ASGIApp, settings: LimitSettings, decisions: Decisions) -> None:
+        self.app = app
+        self.mode = settings.mode_of("address")
+        self.decisions = decisions
+        self.rate = settings.per_address
+        self.limiter = _limiter(settings)
+        self.item = _ITEMS[self.rate.per](self.rate.amount)
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        address = _address(scope)
+        if address and self.mode != "off" and not self.limiter.hit(self.item, address):
+            self._refuse(scope, address)
+        return self.app(scope, receive, send)
+
+    def _refuse(self, scope: Scope, address: str) -> None:
+        if self.mode == "measure":
+            self.decisions.count("address", "", scope["bff.route"].front, "measured")
+            return
+        self.decisions.refused(scope, ["address"], "", FLOOR)
+        stats = self.limiter.get_window_stats(self.item, address)
+        wait = stats.reset_time - _store(self.limiter).clock()
+        raise RateLimited(f"More than {self.rate} requests from this address", retry_after=wait)
+
+
+def _limiter(settings: LimitSettings) -> RateLimiter:
+    """The limiter of slowapi, whose storage is ours; its own middlewares would pass by mounted apps."""
+    limiter: RateLimiter = Limiter(
+        get_remote_address,
+        strategy="moving-window",
+        storage_uri=f"{MemoryStore.STORAGE_SCHEME[0]}://",
+        storage_options={"size": str(settings.max_accounts)},
+    ).limiter
+    return limiter
+
+
+def _store(limiter: RateLimiter) -> MemoryStore:
+    return cast("MemoryStore", limiter.storage)
+
+
+def _read_cost(tab: Tab, header: bytes | None, send: Send) -> Send:
+    """What the service says of the request's cost."""
+    if header is None:
+        return send
+
+    async def read(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            said = next((value for name, value in message["headers"] if name == header), b"")
+            if said.isdigit() and len(said) <= len(str(MAX_COST)):
+                tab.settle(min(int(said), MAX_COST))
+        await send(message)
+
+    return read
+
+
+def _address(scope: Scope) -> str | None:
+    client = scope.get("client")
+    return client[0] if client else None

@@ -1,0 +1,64 @@
+"""What the limits are, as the configuration has them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from bff.core.settings import Duration, Rate, Settings
+
+Mode = Literal["off", "measure", "enforce"]
+
+
+class QuotaSettings(Settings):
+    rate: Rate
+    """Such as `100000/day`."""
+    window: Literal["sliding", "calendar"] = "sliding"
+    """`calendar`: counted from the beginning of each day, hour or minute (UTC), and then anew."""
+
+
+class TierSettings(Settings):
+    rate: Annotated[tuple[Rate, ...], Field(max_length=5)] = ()
+    """What a caller of this tier may spend, in cost units, in each of these sliding windows."""
+    quota: QuotaSettings | Rate | None = None
+    """What it may spend in the long run: `100000/day`, or `{rate: 100000/day, window: calendar}`."""
+    concurrency: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """Requests of one caller under way at a time."""
+    entitlements: str | None = None
+    """A table of `entitlements`, for those whose key names none; by default everything."""
+
+
+class LimitModes(Settings):
+    """Where one kind of limit is to be in another mode than the rest: `modes: {quota: measure}`."""
+
+    address: Mode | None = None
+    rate: Mode | None = None
+    quota: Mode | None = None
+    concurrency: Mode | None = None
+
+
+class QueueSettings(Settings):
+    """Where requests wait that are too many at a time, by `concurrency`."""
+
+    size: Annotated[int, Field(ge=0, le=10_000)] = 10
+    """Of one caller."""
+    wait: Duration = 1.0
+    """At most, for each."""
+
+
+class LimitSettings(Settings):
+    mode: Mode = "enforce"
+    """`measure` counts and reports what would be refused, and refuses nothing."""
+    modes: LimitModes = LimitModes()
+    per_address: Rate = Rate(300, 60)
+    """Before authentication, for each client address: guards the checking of keys and tokens itself."""
+    max_accounts: Annotated[int, Field(ge=100, le=100_000_000)] = 100_000
+    """Callers, and as many addresses, that are counted at a time; past it, the one seen longest ago begins anew."""
+    queue: QueueSettings = QueueSettings()
+    headers: Literal["draft", "legacy", "both", "none"] = "draft"
+    """`draft`: `RateLimit` and `RateLimit-Policy`; `legacy`: `X-RateLimit-Limit`, `-Remaining` and `-Reset`."""
+
+    def mode_of(self, kind: Literal["address", "rate", "quota", "concurrency"]) -> Mode:
+        mode: Mode | None = getattr(self.modes, kind)
+        return mode or self.mode

@@ -1,0 +1,138 @@
+"""What one request spends: taken before it is served, settled when it is known what it was worth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol
+
+from starlette.types import Scope
+
+from bff.core.answer import Answer, Header
+from bff.core.errors import RateLimited
+from bff.core.store import Decision, Reservation, Slot
+from bff.edge.limits.policy import Decisions, Policy
+
+FLOOR = 1
+"""Units that a request costs at least, however it ends: failures are not free."""
+
+
+class Ledger(Protocol):
+    """Where tabs are kept: `Limits`."""
+
+    decisions: Decisions
+
+    def reserve(self, key: str, policy: Policy, cost: int, slots: Sequence[Slot] = (), /) -> Decision: ...
+
+    def may_wait(self, decision: Decision, slots: Sequence[Slot], /) -> bool: ...
+
+    async def queued(
+        self, key: str, reserve: Callable[[], Decision], decision: Decision, slots: Sequence[Slot], /
+    ) -> Decision: ...
+
+    def freed(self, key: str, /) -> None: ...
+
+
+class Tab:
+    """What one request, or one operation over a socket, has on its caller's account.
+
+    Attributes:
+        left: units in the most binding window, as it was last decided, and what was given back since.
+    """
+
+    __slots__ = ("_answer", "_headers", "_ledger", "_reservations", "_scope", "key", "left", "policy")
+
+    def __init__(self, ledger: Ledger, policy: Policy, key: str, scope: Scope, answer: Answer | None) -> None:
+        self._ledger, self.policy, self._scope, self._answer = ledger, policy, scope, answer
+        self._headers: list[Header] = []
+        self._reservations: list[Reservation] = []
+        self.key = key
+        self.left = 0
+
+    async def spend(self, cost: int) -> None:
+        """Take `cost` units for good.
+
+        Raises:
+            RateLimited: there is not as much.
+        """
+        await self.take(cost)
+        self._reservations.pop()
+
+    async def take(self, cost: int, slots: Sequence[Slot] = ()) -> None:
+        """Take `cost` more units from the caller's account, and wait a while for slots.
+
+        Raises:
+            RateLimited: there is not as much.
+        """
+        decision = self._ledger.reserve(self.key, self.policy, cost, slots)
+        if decision.refusing and self._ledger.may_wait(decision, slots):
+            decision = await self._ledger.queued(
+                self.key, partial(self._ledger.reserve, self.key, self.policy, cost, slots), decision, slots
+            )
+        self.heed(decision, cost)
+
+    def take_now(self, cost: int) -> None:
+        """The same where there is nothing to wait for."""
+        self.heed(self._ledger.reserve(self.key, self.policy, cost), cost)
+
+    def heed(self, decision: Decision, cost: int) -> None:
+        policy, decisions = self.policy, self._ledger.decisions
+        self._show(decision)
+        if decision.refusing:
+            decisions.refused(self._scope, decision.refusing, policy.tier, cost)
+            raise _refusal(decision, policy, cost)
+        front = self._scope["bff.route"].front
+        for name in decision.over:
+            decisions.count(name, policy.tier, front, "measured")
+        if not decision.over:
+            decisions.count("all", policy.tier, front, "admitted")
+        if decision.reservation:
+            self._reservations.append(decision.reservation)
+
+    def _show(self, decision: Decision) -> None:
+        self.left = min((left for left, _ in decision.states), default=0)
+        if self._answer is not None:
+            headers = self.policy.headers(decision.states)
+            if self._headers:
+                self._answer.headers = [each for each in self._answer.headers if each not in self._headers]
+            self._answer.headers += headers
+            self._headers = headers
+
+    @property
+    def taken(self) -> int:
+        return sum(each.cost for each in self._reservations)
+
+    def settle(self, cost: int) -> None:
+        """Pay `cost` instead of all that was taken, though never less than the floor."""
+        before, rest = self.taken, max(cost, FLOOR)
+        *earlier, last = self._reservations
+        for each in earlier:
+            if each.cost > rest:
+                each.settle(rest)
+            rest -= each.cost
+        if rest != last.cost:
+            last.settle(max(0, rest))
+        self.left = max(0, self.left + before - self.taken)
+
+    def close(self) -> None:
+        """Give slots back."""
+        for each in self._reservations:
+            each.release()
+        self._ledger.freed(self.key)
+
+
+def _refusal(decision: Decision, policy: Policy, cost: int) -> RateLimited:
+    named = {each.name: f"{each.amount} in {each.seconds} s" for each in policy.windows}
+    limits = " and ".join([named.get(each, each) for each in decision.refusing])
+    members = {"violated-policies": list(decision.refusing)}
+    if decision.wait is None:
+        return RateLimited(
+            f"This costs {cost} units, more than is ever allowed: {limits}. Ask for less", members=members
+        )
+    seconds = max(1, math.ceil(decision.wait / 1000))
+    if not named.keys() & set(decision.refusing):
+        detail = f"This caller has as many requests under way as it may ({limits}): wait for one to end"
+    else:
+        detail = f"This costs {cost} of this caller's units, and less is left of {limits}: try again in {seconds} s"
+    return RateLimited(detail, retry_after=seconds, members=members)
