@@ -108,7 +108,9 @@ def build(
     }
 
     layers = edge.layers(
-        server=config.server,
+        cors=config.server.cors,
+        max_headers=config.server.max_headers,
+        max_body=config.server.max_body,
         routes=config.all_routes(),
         auth=config.auth,
         credentials=credentials,

@@ -14,14 +14,15 @@ from bff.core.entitlements import Entitlements, Entry, Tables
 from bff.core.expressions import Expression, Over
 from bff.core.loading import ConfigError, DefaultsFrom, Loaded, did_you_mean
 from bff.core.route import Front, Route
-from bff.core.settings import Complaint, Key, Settings
+from bff.core.settings import Complaint, Duration, Key, Settings, Size
+from bff.edge.cors import CorsSettings
 from bff.edge.credentials import AuthSettings
 from bff.edge.firewall import FirewallSettings
-from bff.edge.guard import ServerSettings
 from bff.edge.limits import LimitSettings, TierSettings
 from bff.edge.observe import ObservabilitySettings
 from bff.edge.routing import RouteSettings, conflicts, route
 from bff.graphql import GraphQLSettings
+from bff.server import ConnectionSettings
 from bff.upstream import ServiceSettings
 
 __all__ = ["PROFILES", "Config", "ConfigError", "Loaded", "json_schema", "load", "read", "traced"]
@@ -33,6 +34,24 @@ PROFILES: Mapping[str, Mapping[str, Any]] = {
     "production": {"observability": {"traces": {"sample": 0.01}}},
     "development": {"graphql": {"get": True, "ide": True, "introspection": True, "batching": {"max_operations": 5}}},
 }
+
+
+class DrainSettings(Settings):
+    delay: Duration = 0.0
+    """How long `/readyz` says no before the port is closed, while load balancers notice."""
+    timeout: Duration = 20.0
+    """How long requests under way may take to end."""
+
+
+class ServerSettings(ConnectionSettings):
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    max_body: Size = 2 * 1024 * 1024
+    """Of any request; a route may allow less."""
+    cors: CorsSettings | None = None
+    """Whose pages may read answers; without it, those of the gateway's own origin."""
+    drain: DrainSettings = DrainSettings()
+    """What happens at SIGTERM."""
 
 
 class AdminSettings(Settings):

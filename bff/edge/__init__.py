@@ -12,12 +12,12 @@ from bff.core.policies import Policies
 from bff.core.route import Route
 from bff.core.telemetry import Telemetry
 from bff.edge.auth import Auth
-from bff.edge.cors import Cors
+from bff.edge.cors import Cors, CorsSettings
 from bff.edge.credentials import AuthSettings, Credentials
 from bff.edge.errors import Errors
 from bff.edge.firewall import Firewall, FirewallSettings, is_on
 from bff.edge.firewall.modsecurity import ModSecurity
-from bff.edge.guard import Guard, ServerSettings
+from bff.edge.guard import Guard
 from bff.edge.hardening import Hardening
 from bff.edge.limits import AddressLimit, Decisions, Limits, LimitSettings, TierSettings
 from bff.edge.observe import ObservabilitySettings, Observe
@@ -26,7 +26,9 @@ from bff.edge.routing import Matcher, Routing
 
 def layers(
     *,
-    server: ServerSettings,
+    cors: CorsSettings | None,
+    max_headers: int,
+    max_body: int,
     routes: Sequence[Route],
     auth: AuthSettings,
     credentials: Credentials,
@@ -52,11 +54,11 @@ def layers(
         # Of every answer, also of those that the next one writes.
         Middleware(Hardening),
         # Of every answer too, and preflights are answered here: they have no credential.
-        *([Middleware(Cors, settings=server.cors)] if server.cors else []),
+        *([Middleware(Cors, settings=cors)] if cors else []),
         # Everything below may raise; only this one writes what went wrong.
         Middleware(Errors, telemetry=telemetry),
         # Before anything costs: refusals that need no more than the request's head.
-        Middleware(Guard, settings=server),
+        Middleware(Guard, max_headers=max_headers, max_body=max_body),
         # From here on every layer reads its own policy from scope["bff.route"].
         Middleware(Routing, matcher=Matcher(routes)),
         # Before auth: it guards the checking of keys and tokens itself.

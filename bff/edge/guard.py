@@ -5,19 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Collection
 from itertools import chain
-from typing import Annotated
 from urllib.parse import unquote_to_bytes
 
-from pydantic import Field
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bff.core.errors import BadRequest, HeadersTooLarge, MethodNotAllowed, UriTooLong
 from bff.core.head import Head, head
 from bff.core.receive import bounded_receive
 from bff.core.route import METHODS
-from bff.core.settings import Duration, Settings, Size
-from bff.edge.cors import CorsSettings
-from bff.server import ConnectionSettings
 
 MAX_TARGET = 8 * 1024
 MAX_HEADERS = 100
@@ -39,30 +34,19 @@ _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 _NO_QUERY = re.compile(rb"[\x00-\x20\x7f#]")
 
 
-class DrainSettings(Settings):
-    delay: Duration = 0.0
-    """How long `/readyz` says no before the port is closed, while load balancers notice."""
-    timeout: Duration = 20.0
-    """How long requests under way may take to end."""
-
-
-class ServerSettings(ConnectionSettings):
-    host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535)] = 8000
-    max_body: Size = 2 * 1024 * 1024
-    """Of any request; a route may allow less."""
-    cors: CorsSettings | None = None
-    """Whose pages may read answers; without it, those of the gateway's own origin."""
-    drain: DrainSettings = DrainSettings()
-    """What happens at SIGTERM."""
-
-
 class Guard:
-    """Raises a ClientError for what no layer below should have to think about."""
+    """Raises a ClientError for what no layer below should have to think about.
 
-    def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
+    Args:
+        app: the layer below.
+        max_headers: bytes of a request's headers.
+        max_body: bytes of its body.
+    """
+
+    def __init__(self, app: ASGIApp, max_headers: int, max_body: int) -> None:
         self.app = app
-        self.settings = settings
+        self.max_headers = max_headers
+        self.max_body = max_body
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "lifespan":
@@ -70,13 +54,13 @@ class Guard:
         if (refusal := scope.get("bff.refusal")) is not None:
             raise refusal  # the server could not make a request of what came
         _check_target(scope["raw_path"], scope["query_string"])
-        _check_size(scope["headers"], self.settings.max_headers)
+        _check_size(scope["headers"], self.max_headers)
         if scope["type"] == "http":
             if scope["method"] not in METHODS:
                 raise MethodNotAllowed(f"The methods are {_ALLOW}", headers={"allow": _ALLOW})
             said = head(scope)
             _check_framing(said, scope["http_version"])
-            receive = bounded_receive(said, receive, self.settings.max_body)
+            receive = bounded_receive(said, receive, self.max_body)
         return self.app(scope, receive, send)
 
 

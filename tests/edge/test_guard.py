@@ -3,12 +3,12 @@ import pytest
 from bff.core.errors import BadRequest, HeadersTooLarge, MethodNotAllowed, PayloadTooLarge, UriTooLong
 from bff.core.head import head
 from bff.core.receive import bounded_receive
-from bff.edge.guard import Guard, ServerSettings
+from bff.edge.guard import Guard
 
 HOST = (b"host", b"gateway")
 
 
-async def ask(path=b"/api/users", *, query=b"", method="GET", headers=(HOST,), kind="http", messages=(), **settings):
+async def ask(path=b"/api/users", *, query=b"", method="GET", headers=(HOST,), kind="http", messages=(), **bounds):
     """What the app below received; whatever the guard raises comes out."""
     received = []
 
@@ -23,7 +23,7 @@ async def ask(path=b"/api/users", *, query=b"", method="GET", headers=(HOST,), k
     scope = {"type": kind, "raw_path": path, "query_string": query, "headers": list(headers), "http_version": "1.1"}
     if kind == "http":
         scope["method"] = method
-    await Guard(app, ServerSettings(**settings))(scope, receive, None)
+    await Guard(app, **({"max_headers": 64 * 1024, "max_body": 2 * 1024 * 1024} | bounds))(scope, receive, None)
     return received
 
 
@@ -106,9 +106,9 @@ async def test_headers_are_bounded_in_number_and_in_size():
     await ask(headers=[HOST, *[(b"x", b"")] * 99])
     with pytest.raises(HeadersTooLarge, match="100"):
         await ask(headers=[HOST, *[(b"x", b"")] * 100])
-    await ask(headers=[HOST, (b"x", b"a" * 1012)], max_headers="1KB")
+    await ask(headers=[HOST, (b"x", b"a" * 1012)], max_headers=1024)
     with pytest.raises(HeadersTooLarge, match="1024"):
-        await ask(headers=[HOST, (b"x", b"a" * 1013)], max_headers="1KB")
+        await ask(headers=[HOST, (b"x", b"a" * 1013)], max_headers=1024)
 
 
 @pytest.mark.parametrize("method", ["TRACE", "CONNECT", "BREW", "get"])
@@ -139,7 +139,7 @@ async def test_a_request_has_one_host_and_at_most_one_length(headers):
 async def test_an_announced_body_that_is_too_large_is_refused_before_any_of_it_is_read():
     headers = [HOST, (b"content-length", b"1025")]
     with pytest.raises(PayloadTooLarge, match="1024"):
-        await ask(method="POST", headers=headers, max_body="1KB")
+        await ask(method="POST", headers=headers, max_body=1024)
 
 
 def chunk(size, more=True):
@@ -149,9 +149,9 @@ def chunk(size, more=True):
 async def test_a_body_without_length_is_refused_when_it_becomes_too_large():
     headers = [HOST, (b"transfer-encoding", b"chunked")]
     exact = [chunk(512), chunk(512, more=False)]
-    assert await ask(method="POST", headers=headers, messages=exact, max_body="1KB") == exact
+    assert await ask(method="POST", headers=headers, messages=exact, max_body=1024) == exact
     with pytest.raises(PayloadTooLarge):
-        await ask(method="POST", headers=headers, messages=[chunk(1024), chunk(1)], max_body="1KB")
+        await ask(method="POST", headers=headers, messages=[chunk(1024), chunk(1)], max_body=1024)
 
 
 async def test_a_body_whose_length_is_known_costs_no_counting():

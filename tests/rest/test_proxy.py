@@ -11,12 +11,13 @@ import pytest
 import uvicorn
 
 from bff.app import Fronts
+from bff.config import ServerSettings
 from bff.core.errors import UpstreamUnavailable
 from bff.core.identity import Caller
 from bff.core.route import Front, Route
 from bff.core.telemetry import JsonLog, Telemetry
 from bff.edge.errors import Errors
-from bff.edge.guard import Guard, ServerSettings
+from bff.edge.guard import Guard
 from bff.edge.observe import ObservabilitySettings, Observe
 from bff.edge.routing import Matcher, Routing
 from bff.rest.proxy import Passthrough
@@ -51,7 +52,7 @@ def gateway(network, base="http://users.internal:8101", *, told=lambda origin: o
         await fronts(scope, receive, send)
 
     telemetry = Telemetry(log=JsonLog(log or io.BytesIO()))
-    app = Guard(Routing(authenticated, Matcher(ROUTES)), ServerSettings(max_body="1GB"))
+    app = Guard(Routing(authenticated, Matcher(ROUTES)), max_headers=65536, max_body=1 << 30)
     return Observe(Errors(app, telemetry), ObservabilitySettings(), telemetry, random.Random(1))  # noqa: S311
 
 

@@ -5,8 +5,7 @@ import pytest
 import uvicorn
 import uvloop
 
-from bff.edge.guard import ServerSettings
-from bff.server import connections
+from bff.server import ConnectionSettings, connections
 from tests.upstream.raw import eventually
 
 
@@ -56,7 +55,7 @@ async def served(app, **settings):
         port=0,
         lifespan="off",
         log_config=None,
-        http=connections(ServerSettings(**settings)),
+        http=connections(ConnectionSettings(**settings)),
         date_header=False,
         timeout_graceful_shutdown=1,
     )
