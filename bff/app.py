@@ -18,6 +18,7 @@ import httpx
 import strawberry
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
+from graphql import GraphQLSchema
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
@@ -36,6 +37,7 @@ from bff.graphql.front import GraphQL
 from bff.graphql.ide import Example, Ide
 from bff.graphql.trusted import read as read_trusted
 from bff.graphql.views import UnknownCoordinate
+from bff.graphql.weights import scopes_in
 from bff.rest.proxy import Passthrough
 from bff.rest.wellknown import Document, WellKnown
 from bff.upstream import Attempts, Counts, Origin, connect
@@ -104,7 +106,7 @@ def build(
     fronts: Mapping[Front, ASGIApp] = {
         Front.GRAPHQL: Ide(graphql, config.graphql.path, example) if config.graphql.ide else graphql,
         Front.REST: Passthrough(services),
-        Front.OWN: WellKnown(_documents(config, signer)),
+        Front.OWN: WellKnown(_documents(config, schema, signer)),
     }
 
     layers = edge.layers(
@@ -144,11 +146,11 @@ def _forwards(config: Config) -> bool:
     return any(each.forward_credentials for each in config.services.values())
 
 
-def _documents(config: Config, signer: Signer | None) -> dict[str, Document]:
+def _documents(config: Config, schema: GraphQLSchema, signer: Signer | None) -> dict[str, Document]:
     """What the gateway says of itself, by path."""
     auth, documents = config.auth, dict[str, Document]()
     if auth.metadata_path:
-        scopes = frozenset().union(*(each.read_scopes | each.write_scopes for each in config.all_routes()))
+        scopes = scopes_in(schema).union(*(each.read_scopes | each.write_scopes for each in config.all_routes()))
         documents[auth.metadata_path] = {
             "resource": auth.resource,
             "resource_name": auth.realm,

@@ -90,6 +90,13 @@ def sources_in(schema: GraphQLSchema) -> set[str]:
     return reads | {use.source.name for facts in known for use in facts.sources.uses}
 
 
+def scopes_in(schema: GraphQLSchema) -> frozenset[str]:
+    """The scopes that its fields demand, of whatever alternative."""
+    fields = [field for type_ in schema.type_map.values() for field in getattr(type_, "fields", {}).values()]
+    demanded = (facts_of(field).demands.scopes for field in fields if isinstance(field, GraphQLField))
+    return frozenset(scope for each in demanded for alternatives in each for part in alternatives for scope in part)
+
+
 def describe(output: GraphQLField, parent: GraphQLObjectType, demands: Demands, *, writes: bool) -> None:
     """Put its `Facts` on a field, and see to it that its lists are no longer than they are said to be."""
     definition: StrawberryField = output.extensions["strawberry-definition"]

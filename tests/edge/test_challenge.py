@@ -76,5 +76,11 @@ async def test_the_document_about_the_resource_names_issuers_and_scopes(resource
     assert shop.services.calls == []
 
 
+async def test_the_document_names_the_scopes_of_a_schema_without_routes_too():
+    shop = gateway(BFF_YAML.partition("routes:")[0], auth={"resource": RESOURCE})
+    named = (await shop.client.get("/.well-known/oauth-protected-resource")).json()["scopes_supported"]
+    assert named == ["orders:read", "orders:write", "payments:read", "payments:write", "users:read", "users:write"]
+
+
 async def test_without_a_resource_there_is_no_document():
     assert (await gateway().client.get("/.well-known/oauth-protected-resource")).status_code == 404
