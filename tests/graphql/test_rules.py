@@ -70,10 +70,10 @@ async def test_a_document_that_doubles_with_each_fragment_is_refused_within_a_te
     shop = gateway(graphql={"limits": {"mode": mode}})
     await shop.query("{ __typename }")
     took = []
-    for attempt in range(3):  # the best of three: the machine may be busy with something else
-        started = time.perf_counter()
+    for attempt in range(3):  # the best of three, and in CPU time: the machine may be busy with something else
+        started = time.process_time()
         answer = await shop.query(document + " " * attempt, headers=operator())
-        took.append(time.perf_counter() - started)
+        took.append(time.process_time() - started)
         assert not answer.has_data
         assert len(answer.response.content) < 5000
         assert len(answer.errors) <= 6

@@ -65,7 +65,9 @@ async def none_left(gateway: Running, *names: str) -> None:
 async def begun(stack: AsyncExitStack, gateway: Running, text: str, **more: Any) -> ClientConnection:
     url = f"{gateway.url.replace('http', 'ws')}/graphql"
     options: dict[str, Any] = {"subprotocols": ["graphql-transport-ws"], "proxy": None, "compression": None} | more
-    client = await stack.enter_async_context(connect(url, ping_interval=None, max_size=None, **options))
+    client = await stack.enter_async_context(
+        connect(url, ping_interval=None, max_size=None, open_timeout=30, **options)
+    )
     await client.send(json.dumps({"type": "connection_init", "payload": {"authorization": f"Bearer {text}"}}))
     assert json.loads(await client.recv()) == {"type": "connection_ack"}
     return client
