@@ -35,12 +35,30 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         if self._drain is not None:
             # Whoever is sent away is not to come back to this port.
-            for server in self.servers:
-                server.close()
+            await self._stop_listening(sockets or [])
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.config.timeout_graceful_shutdown):
                     await self._drain()
         await super().shutdown(sockets)
+
+    async def _stop_listening(self, sockets: list[socket.socket]) -> None:
+        """Whoever has connected by now is let in: to close a port resets all that wait behind it."""
+        loop = asyncio.get_running_loop()
+        waiting = [each.dup() for each in sockets]
+        for server in self.servers:
+            server.close()
+        came = []
+        for each in waiting:
+            with each, contextlib.suppress(OSError):
+                while True:
+                    came.append(each.accept()[0])
+        for client in came:
+            client.setblocking(False)
+            with contextlib.suppress(OSError):  # it has gone
+                await loop.connect_accepted_socket(self._protocol, client)
+
+    def _protocol(self) -> asyncio.Protocol:
+        return self.config.http_protocol_class(self.config, self.server_state, self.lifespan.state)  # type: ignore[call-arg]
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -29,6 +29,9 @@ _MAX_WAITING: Final = 64
 _MAX_BUFFERED: Final = 64 * 1024
 # How long a client may go on with a body that nobody reads any more, before its connection is closed.
 _LINGER: Final = 5.0
+# How long a connection without a request is left open once the gateway ends: its client may just have sent one, and
+# to close then would be to lose it.
+_LAST_CALL: Final = 0.5
 # The timer of a loop may ring this much early: uvloop counts in milliseconds.
 _TICK: Final = 0.001
 _ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
@@ -133,7 +136,7 @@ class Connection(asyncio.Protocol):
         """What is under way is answered, and nothing after it."""
         self._draining = True
         if self._answering is None and not self._in_head:
-            self._transport.close()
+            self._rest_until = self._alarm_before(_LAST_CALL)
 
     # What the parser finds.
 
@@ -141,6 +144,7 @@ class Connection(asyncio.Protocol):
         if len(self._waiting) >= _MAX_WAITING:
             raise BadRequest("Too many requests wait on this connection for their turn")
         self._in_head, self._whole = True, False
+        self._rest_until = inf
         self._barren = 0
         self._url, self._headers = b"", []
 
@@ -245,9 +249,8 @@ class Connection(asyncio.Protocol):
 
     def _rest(self) -> None:
         self.resume_reading()
-        self._rest_until = self._alarm_before(self.settings.keep_alive)
-        if self._draining and not self._in_head:
-            self._transport.close()
+        if not self._in_head:
+            self._rest_until = self._alarm_before(_LAST_CALL if self._draining else self.settings.keep_alive)
 
     def _end(self, client_is_sending: bool) -> None:
         """Close once all is sent; a client that still sends hears the answer first: a reset would destroy it."""

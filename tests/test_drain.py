@@ -1,0 +1,80 @@
+"""The end of a gateway as people run it: a request that was sent to an open port is answered."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from tests.running import ROOT, Running, running
+
+REQUEST = b"GET /api/products/prd_1 HTTP/1.1\r\nHost: gateway\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def shop(real_services) -> Any:
+    return real_services
+
+
+@pytest.fixture
+def one(shop) -> Iterator[Running]:
+    with running(ROOT / "bff.yaml", shop, BFF__LIMITS__MODE="off") as gateway:
+        yield gateway
+
+
+def connected(stack: ExitStack, gateway: Running) -> socket.socket:
+    port = int(gateway.url.rpartition(":")[2])
+    return stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5))
+
+
+def answer(client: socket.socket) -> bytes:
+    """All that comes until the gateway closes."""
+    said = b""
+    while more := client.recv(65536):
+        said += more
+    return said
+
+
+def test_requests_that_wait_behind_the_port_as_it_closes_are_answered(one):
+    with ExitStack() as stack:
+        one.process.send_signal(signal.SIGSTOP)
+        clients = [connected(stack, one) for _ in range(50)]
+        for client in clients:
+            client.sendall(REQUEST)
+        one.process.send_signal(signal.SIGTERM)
+        one.process.send_signal(signal.SIGCONT)
+        for client in clients:
+            assert answer(client).startswith(b"HTTP/1.1 200 ")
+    assert one.process.wait(10) == 0
+
+
+def test_a_request_sent_as_the_gateway_begins_to_end_is_answered_on_new_and_on_kept_connections(one):
+    with ExitStack() as stack:
+        new, kept = connected(stack, one), connected(stack, one)
+        kept.sendall(REQUEST)
+        assert kept.recv(65536).startswith(b"HTTP/1.1 200 ")
+        one.process.send_signal(signal.SIGTERM)
+        time.sleep(0.1)
+        for client in (new, kept):
+            client.sendall(REQUEST)
+            said = answer(client)
+            assert said.startswith(b"HTTP/1.1 200 ")
+            assert b"connection: close" in said
+    assert one.process.wait(10) == 0
+
+
+def test_connections_that_rest_hold_the_end_up_for_no_more_than_a_moment(one):
+    with ExitStack() as stack:
+        clients = [connected(stack, one) for _ in range(3)]
+        clients[0].sendall(REQUEST)
+        assert clients[0].recv(65536)
+        started = time.monotonic()
+        one.process.send_signal(signal.SIGTERM)
+        assert [client.recv(1) for client in clients] == [b""] * 3
+        assert one.process.wait(10) == 0
+        assert time.monotonic() - started < 5
