@@ -55,6 +55,8 @@ class Demands:
 
     def unmet(self, caller: Caller, policies: Policies) -> Demands:
         """The part of it that this caller does not meet."""
+        if self._plain is not None and self._plain <= caller.scopes:
+            return NOTHING
         scopes = [each for each in self.scopes if not any(part <= caller.scopes for part in each)]
         held = [each for each in self.policies if not _hold(each, caller, policies)]
         return Demands(self.authenticated and caller.is_anonymous, frozenset(scopes), frozenset(held))
@@ -66,8 +68,6 @@ class Demands:
             Unauthenticated: nobody is known to ask.
             Forbidden: the caller does not meet it; the message names what is missing.
         """
-        if self._plain is not None and self._plain <= caller.scopes:
-            return
         if unmet := self.unmet(caller, policies):
             raise unmet.refusal(caller, f"{what} needs {unmet.said(caller)}")
 
