@@ -17,7 +17,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from bff.app import build
 from bff.config import Config, ConfigError
 from bff.graphql.ide import Example
-from bff.server import connections
+from bff.server import Connection, connections
 
 
 class _Server(uvicorn.Server):
@@ -56,6 +56,9 @@ class _Server(uvicorn.Server):
             client.setblocking(False)
             with contextlib.suppress(OSError):  # it has gone
                 await loop.connect_accepted_socket(self._protocol, client)
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, Connection):  # websockets are told by `drain`, in their own way
+                connection.shutdown()
 
     def _protocol(self) -> asyncio.Protocol:
         return self.config.http_protocol_class(self.config, self.server_state, self.lifespan.state)  # type: ignore[call-arg]

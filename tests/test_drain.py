@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from websockets.sync.client import connect
 
 from tests.running import ROOT, Running, running
 
@@ -78,3 +79,26 @@ def test_connections_that_rest_hold_the_end_up_for_no_more_than_a_moment(one):
         assert [client.recv(1) for client in clients] == [b""] * 3
         assert one.process.wait(10) == 0
         assert time.monotonic() - started < 5
+
+
+def test_requests_under_way_end_their_connections_while_a_websocket_still_works(shop):
+    """Who is sent away says so in each answer from then on, and not only once all that lasts has ended."""
+    with socket.create_server(("127.0.0.1", 0)) as slow, ExitStack() as stack:
+        products = f"http://127.0.0.1:{slow.getsockname()[1]}"
+        more = {"BFF__LIMITS__MODE": "off", "BFF__SERVICES__PRODUCTS__URL": products}
+        one = stack.enter_context(running(ROOT / "bff.yaml", shop, **more))
+        url = f"{one.url.replace('http', 'ws')}/graphql"
+        socket_ = stack.enter_context(connect(url, subprotocols=["graphql-transport-ws"], proxy=None))
+        socket_.send('{"type": "connection_init"}')
+        assert socket_.recv(timeout=5) == '{"type":"connection_ack"}'
+        socket_.send('{"id": "1", "type": "subscribe", "payload": {"query": "{ product(id: \\"prd_1\\") { id } }"}}')
+        service = stack.enter_context(slow.accept()[0])
+        client = connected(stack, one)
+        client.sendall(b"GET /nothing HTTP/1.1\r\nHost: gateway\r\n\r\n")
+        assert b"connection: close" not in client.recv(65536)
+        one.process.send_signal(signal.SIGTERM)
+        time.sleep(0.1)
+        client.sendall(b"GET /nothing HTTP/1.1\r\nHost: gateway\r\n\r\n")
+        assert b"connection: close" in answer(client)
+        service.close()
+        assert socket_.recv(timeout=5)
