@@ -13,6 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 from bff.core.errors import NotFound, UpstreamFailed
 from bff.core.receive import Client
 from bff.core.route import Route
+from bff.rest.redirects import outward
 from bff.upstream.client import Headers, Origin, Service, failure
 
 # RFC 9110 §7.6.1, and two names that never were standard.
@@ -71,6 +72,8 @@ _KEPT_INSIDE = frozenset({b"server", b"x-powered-by", b"x-request-id"})
 # Methods whose readers may wait for a length even where there is no body (RFC 9110 §8.6).
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _BODYLESS = frozenset({204, 304})
+# Those whose `Location` leads somewhere (RFC 9110 §10.2.2).
+_POINTING = frozenset({201, 301, 302, 303, 307, 308})
 
 
 class Passthrough:
@@ -93,7 +96,10 @@ class Passthrough:
             content = await client.body(origin.deadline)
             method, headers = scope["method"], _request_headers(scope)
             headers += _framing(method, headers, content)
-            response = await service.send(method, _target(route, scope), headers, content, origin)
+            target = _target(route, scope)
+            response = await service.send(method, target, headers, content, origin)
+            if response.status_code in _POINTING:
+                response.headers = httpx.Headers(outward(_lower(response.headers.raw), service.base, target, scope))
             await _relay(service.name, route, response, send, client)
 
 
@@ -167,6 +173,10 @@ def _end_to_end(headers: Headers, verdict: Callable[[bytes], bytes | None]) -> H
 
 
 # What comes down.
+
+
+def _lower(headers: Headers) -> Headers:
+    return [(name.lower(), value) for name, value in headers]
 
 
 async def _relay(service: str, route: Route, response: httpx.Response, send: Send, client: Client) -> None:

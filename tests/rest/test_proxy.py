@@ -328,6 +328,31 @@ async def test_what_a_service_refuses_is_relayed_in_its_own_words(status):
     assert (answer.status_code, answer.content, answer.headers["content-type"]) == (status, b"no", "text/plain")
 
 
+@pytest.mark.parametrize(
+    ("path", "location", "seen"),
+    [
+        ("/api/users/1", "http://users.internal:8101/v2/users/1/orders?a=b#c", "/api/users/1/orders?a=b#c"),
+        ("/api/users", "https://USERS.internal:8101/v2/users/usr_9", "/api/users/usr_9"),
+        ("/api/users?page=2", "http://users.internal:8101/v2/users/?page=2", "/api/users/?page=2"),
+        ("/api/payments/p/receipt", "http://users.internal:8101/v2/v1/p/of/p?as=pdf", "/api/payments/p/receipt?as=pdf"),
+        ("/root/x/y", "http://users.internal:8101/v2/z", "/root/z"),
+        # Nowhere that this route leads.
+        ("/api/users/1", "http://users.internal:8101/v2/usersX", None),
+        ("/api/users/1", "http://users.internal:8101/admin", None),
+        ("/api/payments/p/receipt", "http://users.internal:8101/v2/v1/q/of/q", None),
+        # Not the service's address.
+        ("/api/users/1", "https://elsewhere.example/v2/users/1", "https://elsewhere.example/v2/users/1"),
+        ("/api/users/1", "/users/2", "/users/2"),
+        ("/api/users/1", "http://[", "http://["),
+    ],
+)
+@pytest.mark.parametrize("status", [201, 302])
+async def test_where_a_service_points_to_itself_its_clients_are_pointed_to_the_route(status, path, location, seen):
+    network = Network(status, [("Location", location), ("X-Other", "1")])
+    got = await ask(network, path=path, base="http://users.internal:8101/v2")
+    assert (got.status_code, got.headers.get("location"), got.headers["x-other"]) == (status, seen, "1")
+
+
 async def test_a_services_own_limit_is_relayed_with_when_to_come_back():
     answer = await ask(Network(429, {"retry-after": "7"}))
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "7")
