@@ -8,6 +8,7 @@ import pytest
 
 import demo
 from tests.harness import Gateway, gateway
+from tests.running import ROOT, Running, running
 from tests.shop import NAMES
 
 ACCEPTANCE = Path(__file__).parent / "acceptance"
@@ -44,3 +45,17 @@ async def real(real_services) -> AsyncIterator[Gateway]:
     over = gateway(real_network=True, services={name: {"url": real_services.urls[name]} for name in NAMES})
     yield over
     await over.close()
+
+
+@pytest.fixture(scope="session")
+def development(real_services) -> Iterator[Running]:
+    """A gateway as `make run` starts it, but for its limits: tools and runners are one caller with many requests."""
+    with running(ROOT / "bff.yaml", real_services, "--profile", "development", BFF__LIMITS__MODE="off") as gateway:
+        yield gateway
+
+
+@pytest.fixture(scope="session")
+def production(real_services) -> Iterator[Running]:
+    """The same as operators run it."""
+    with running(ROOT / "bff.yaml", real_services, "--profile", "production", BFF__LIMITS__MODE="off") as gateway:
+        yield gateway

@@ -17,6 +17,7 @@ from tests.shop import Call, cut, refused, says
 NEXT_KEY = rsa.generate_private_key(65537, 2048)
 UNKNOWN = 50
 PATIENCE = 3.0
+AT_ONCE = 1.5  # on a busy machine; who waits for the provider waits 2 seconds
 SOON = {"key_sets": {"retry": "50ms"}}
 
 
@@ -75,7 +76,7 @@ async def test_known_keys_go_on_unknown_ones_are_refused_in_time_and_nobody_else
     others = [customer(), partner(), {}, *(bearer(signed_token(f"usr_{number}")) for number in range(1, 20))]
     served = [await read(shop, headers) for headers in others]
     assert [status for status, _ in served] == [200, 200, 401, 200, *[404] * 18]
-    assert max(seconds for _, seconds in served) < 0.5
+    assert max(seconds for _, seconds in served) < AT_ONCE
     answers = await asyncio.gather(*strangers)
     assert {status for status, _ in answers} <= {401, 503}
     assert max(seconds for _, seconds in answers) < PATIENCE
@@ -89,7 +90,7 @@ async def test_without_a_key_yet_the_answer_is_503_in_time_and_others_are_served
     waiting = asyncio.create_task(read(shop, bearer(signed_token())))
     await asyncio.sleep(0)
     status, seconds = await read(shop, customer())
-    assert (status, seconds < 0.5) == (200, True)
+    assert (status, seconds < AT_ONCE) == (200, True)
     status, seconds = await waiting
     assert (status, seconds < PATIENCE) == (503, True)
     shop.services.login.fail(None)

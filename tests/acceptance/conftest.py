@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-import demo
-from tests.running import ROOT, Running, running
+from tests.running import ROOT
 
 SHARED = ROOT.parent / "shared"
 
@@ -21,29 +19,10 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def shop() -> Iterator[demo.Demo]:
-    with demo.processes(demo.FREE) as processes:
-        yield processes
-
-
-@pytest.fixture(scope="session")
-def development(shop) -> Iterator[Running]:
-    """A gateway as `make run` starts it, but for its limits: a runner is one caller with thousands of requests."""
-    with running(ROOT / "bff.yaml", shop, "--profile", "development", BFF__LIMITS__MODE="off") as gateway:
-        yield gateway
-
-
-@pytest.fixture(scope="session")
-def production(shop) -> Iterator[Running]:
-    with running(ROOT / "bff.yaml", shop, "--profile", "production", BFF__LIMITS__MODE="off") as gateway:
-        yield gateway
-
-
-@pytest.fixture(scope="session")
-def signing_keys(shop, tmp_path_factory) -> dict[str, tuple[Path, str]]:
+def signing_keys(real_services, tmp_path_factory) -> dict[str, tuple[Path, str]]:
     """File and kid of the identity provider's private keys, by algorithm: good tokens are made beside the forged."""
     folder = tmp_path_factory.mktemp("keys")
-    with sqlite3.connect(f"file:{shop.data / 'identity.db'}?mode=ro", uri=True) as database:
+    with sqlite3.connect(f"file:{real_services.data / 'identity.db'}?mode=ro", uri=True) as database:
         rows = database.execute("SELECT alg, kid, pem FROM keys ORDER BY generation").fetchall()
     for alg, _, pem in rows:
         (folder / alg).write_bytes(pem)

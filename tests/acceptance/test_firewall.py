@@ -55,13 +55,13 @@ def answer(address: tuple[str, int], request: bytes) -> bytes:
 
 
 @pytest.mark.timeout(300)
-def test_more_is_refused_than_by_modsecurity_and_hardly_anything_by_mistake(shared, shop, tmp_path):
+def test_more_is_refused_than_by_modsecurity_and_hardly_anything_by_mistake(shared, real_services, tmp_path):
     sys.path.insert(0, str(shared / "acceptance"))
     corpus = import_module("crs_corpus").load(shared / "data" / "crs-requests.jsonl.gz")
     cases = [case for case in corpus if not 950 <= case["rule"] // 1000 <= 980]
     config = tmp_path / "bff.yaml"
     config.write_text(EVERYTHING)
-    with running(config, shop, BFF__LIMITS__MODE="off") as gateway:
+    with running(config, real_services, BFF__LIMITS__MODE="off") as gateway:
         url = urlsplit(gateway.url)
         address = (url.hostname, url.port)
         with ThreadPoolExecutor(6) as pool:

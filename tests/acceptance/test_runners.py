@@ -30,14 +30,14 @@ def all_passed(run: subprocess.CompletedProcess[str], at_least: int, but: frozen
 
 
 @pytest.mark.timeout(300)
-def test_no_forged_token_is_taken(shared, development, shop, signing_keys):
+def test_no_forged_token_is_taken(shared, development, real_services, signing_keys):
     (rsa, rsa_kid), (ec, ec_kid) = signing_keys["RS256"], signing_keys["ES256"]
     run = ran(
         sys.executable,
         shared / "acceptance" / "run_jwt_attacks.py",
         f"{development.url}/api/users/usr_1",
         *("--rsa", rsa, "--rsa-kid", rsa_kid, "--ec", ec, "--ec-kid", ec_kid),
-        *("--iss", shop.urls["identity"], "--aud", "shop"),
+        *("--iss", real_services.urls["identity"], "--aud", "shop"),
     )
     all_passed(run, at_least=26)
 
@@ -53,25 +53,25 @@ def test_the_reference_suite_of_graphql_over_http_passes_whole(shared, developme
 
 
 @pytest.mark.timeout(300)
-def test_no_attack_on_graphql_succeeds_in_production(shared, production, shop):
-    bearer = token(shop, scope="users:read users:admin orders:read orders:admin")
+def test_no_attack_on_graphql_succeeds_in_production(shared, production, real_services):
+    bearer = token(real_services, scope="users:read users:admin orders:read orders:admin")
     runner = shared / "acceptance" / "run_graphql_attacks.py"
     run = ran(sys.executable, runner, f"{production.url}/graphql", "--bearer", bearer)
     all_passed(run, at_least=33)
 
 
 @pytest.mark.timeout(300)
-def test_no_raw_bytes_get_around_the_rules_of_http(shared, shop):
+def test_no_raw_bytes_get_around_the_rules_of_http(shared, real_services):
     """The runner is the users service, and sees what arrives there."""
     port = free_port()
     users = {"BFF__SERVICES__USERS__URL": f"http://127.0.0.1:{port}", "BFF__LIMITS__MODE": "off"}
     users["BFF__ROUTES__0__METHODS"] = '["GET", "POST"]'  # bodies are sent to it
-    with running(ROOT / "bff.yaml", shop, "--profile", "production", **users) as gateway:
+    with running(ROOT / "bff.yaml", real_services, "--profile", "production", **users) as gateway:
         run = ran(
             sys.executable,
             shared / "acceptance" / "run_http_raw_attacks.py",
             *("127.0.0.1", gateway.url.rpartition(":")[2], "--upstream-port", port, "--pid", gateway.process.pid),
-            *("--auth", f"Authorization: Bearer {token(shop, scope='users:read users:write')}"),
+            *("--auth", f"Authorization: Bearer {token(real_services, scope='users:read users:write')}"),
         )
     all_passed(run, at_least=26)
 

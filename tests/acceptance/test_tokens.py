@@ -27,9 +27,11 @@ CONTRADICTIONS = {
 
 
 @pytest.mark.timeout(300)
-def test_no_token_that_is_forged_for_a_shared_secret_is_taken(shared, shop):
+def test_no_token_that_is_forged_for_a_shared_secret_is_taken(shared, real_services):
     issuer = {"issuer": "https://partner.example.com", "audience": "shop", "algorithms": ["HS256"], "secret": SECRET}
-    with running(ROOT / "bff.yaml", shop, BFF__AUTH__JWT=json.dumps([issuer]), BFF__LIMITS__MODE="off") as gateway:
+    with running(
+        ROOT / "bff.yaml", real_services, BFF__AUTH__JWT=json.dumps([issuer]), BFF__LIMITS__MODE="off"
+    ) as gateway:
         run = ran(
             sys.executable,
             shared / "acceptance" / "run_jwt_attacks.py",

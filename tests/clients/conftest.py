@@ -5,28 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.running import ROOT, Running, running
-
 HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent
-
-
-@pytest.fixture(scope="session")
-def development(real_services) -> Iterator[Running]:
-    """As `make run` starts it, but for its limits: a suite is one caller with hundreds of requests."""
-    with running(ROOT / "bff.yaml", real_services, "--profile", "development", BFF__LIMITS__MODE="off") as gateway:
-        yield gateway
-
-
-@pytest.fixture(scope="session")
-def production(real_services) -> Iterator[Running]:
-    with running(ROOT / "bff.yaml", real_services, "--profile", "production", BFF__LIMITS__MODE="off") as gateway:
-        yield gateway
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,10 @@ from tests.upstream.raw import OK, eventually, get, idle
 HEAD = b"HTTP/1.1 200 OK\r\n"
 
 
+IN_TIME = 0.9
+"""Seconds; longer than a busy machine makes of what these tests set, and less than any bound that they do not set."""
+
+
 async def read(transport, request):
     response = await transport.handle_async_request(request)
     try:
@@ -94,20 +98,20 @@ async def test_a_resolver_that_hangs(connect, names):
     names["users.internal"] = asyncio.Event()
     transport = connect(connect_timeout=0.05)
     _, took = await fails(transport, get("http://users.internal/"), httpx.ConnectTimeout, Phase.DNS)
-    assert took < 0.5
+    assert took < IN_TIME
 
 
 async def test_connecting_takes_too_long(transport, full):
     request = get(f"http://127.0.0.1:{full}", timeout={"connect": 0.05})
     _, took = await fails(transport, request, httpx.ConnectTimeout, Phase.CONNECT)
-    assert took < 0.5
+    assert took < IN_TIME
     assert not any(occupancy.open for occupancy in transport.occupancy().values())
 
 
 async def test_the_deadline_ends_connecting(transport, full):
     request = get(f"http://127.0.0.1:{full}", deadline=asyncio.get_running_loop().time() + 0.05)
     _, took = await fails(transport, request, httpx.ConnectTimeout, Phase.CONNECT)
-    assert took < 0.5
+    assert took < IN_TIME
 
 
 async def test_after_its_deadline_nothing_is_sent(serve, transport):
@@ -200,7 +204,7 @@ async def test_no_answer(serve, transport):
     server = await serve(silent)
     request = post(server.url, timeout={"read": 0.05})
     _, took = await fails(transport, request, httpx.ReadTimeout, Phase.FIRST_BYTE)
-    assert 0.04 < took < 0.5
+    assert 0.04 < took < IN_TIME
     await eventually(lambda: server.ended == 1)
     assert len(server.requests) == 1
 
@@ -230,7 +234,7 @@ async def test_a_head_that_drips_is_cut_by_the_read_timeout(serve, transport):
 
     server = await serve(dripping)
     _, took = await fails(transport, get(server.url, timeout={"read": 0.1}), httpx.ReadTimeout, Phase.FIRST_BYTE)
-    assert took < 0.5
+    assert took < IN_TIME
 
 
 async def test_a_body_that_stops_is_cut_by_the_read_timeout(serve, transport):
@@ -240,7 +244,7 @@ async def test_a_body_that_stops_is_cut_by_the_read_timeout(serve, transport):
 
     server = await serve(stopping)
     _, took = await fails(transport, get(server.url, timeout={"read": 0.05}), httpx.ReadTimeout, Phase.BODY)
-    assert took < 0.5
+    assert took < IN_TIME
     await eventually(lambda: server.ended == 1)
 
 
@@ -254,7 +258,7 @@ async def test_a_body_that_drips_is_cut_by_the_deadline(serve, transport, framin
     server = await serve(dripping)
     deadline = asyncio.get_running_loop().time() + 0.15
     _, took = await fails(transport, get(server.url, deadline=deadline, whole=whole), httpx.ReadTimeout, Phase.BODY)
-    assert 0.1 < took < 0.5
+    assert 0.1 < took < IN_TIME
     await eventually(lambda: server.ended == 1)
 
 
@@ -265,7 +269,7 @@ async def test_a_chunk_header_that_never_ends_is_cut_by_the_read_timeout(serve, 
 
     server = await serve(endless)
     _, took = await fails(transport, get(server.url, timeout={"read": 0.1}), httpx.ReadTimeout, Phase.BODY)
-    assert took < 0.5
+    assert took < IN_TIME
 
 
 async def test_the_deadline_holds_for_an_answer_that_nobody_reads(serve, transport):
@@ -327,7 +331,7 @@ async def test_a_service_that_does_not_take_the_body(serve, transport):
     for content in (pieces(), b"x" * 30_000_000):
         request = post(server.url, content, timeout={"write": 0.05})
         _, took = await fails(transport, request, httpx.WriteTimeout, Phase.SEND)
-        assert took < 1
+        assert took < 5
 
 
 async def test_the_read_timeout_begins_when_the_request_is_sent(serve, transport):
@@ -348,7 +352,7 @@ async def test_the_deadline_ends_an_upload_that_stalls(serve, transport):
     server = await serve()
     request = post(server.url, stalling(), deadline=asyncio.get_running_loop().time() + 0.05)
     _, took = await fails(transport, request, httpx.WriteTimeout, Phase.SEND)
-    assert took < 0.5
+    assert took < IN_TIME
 
 
 async def test_a_shorter_deadline_after_a_longer_one_is_kept(serve, transport):
@@ -362,7 +366,7 @@ async def test_a_shorter_deadline_after_a_longer_one_is_kept(serve, transport):
     now = asyncio.get_running_loop().time()
     assert await read(transport, get(server.url, deadline=now + 30)) == b"ok"
     _, took = await fails(transport, post(server.url, deadline=now + 0.1), httpx.ReadTimeout, Phase.FIRST_BYTE)
-    assert took < 0.5
+    assert took < IN_TIME
     assert server.connections == 1
 
 
@@ -390,7 +394,7 @@ async def test_a_longer_deadline_after_a_shorter_one_is_kept(serve, transport):
     assert await read(transport, get(server.url, deadline=loop.time() + 0.1)) == b"ok"
     request = post(server.url, deadline=loop.time() + 0.3)
     _, took = await fails(transport, request, httpx.ReadTimeout, Phase.FIRST_BYTE)
-    assert 0.25 < took < 0.5
+    assert 0.25 < took < IN_TIME
     assert server.connections == 1
 
 
