@@ -29,6 +29,7 @@ from bff.core.policies import Policies
 from bff.core.route import Front
 from bff.core.telemetry import JsonLog, Telemetry, otlp, tracer_provider
 from bff.edge.credentials import Credentials
+from bff.edge.limits import Accounts
 from bff.graphql import defer
 from bff.graphql.compose import compose
 from bff.graphql.documents import Documents
@@ -109,6 +110,7 @@ def build(
         Front.OWN: WellKnown(_documents(config, schema, signer)),
     }
 
+    accounts = Accounts(config.limits, config.tiers)
     layers = edge.layers(
         cors=config.server.cors,
         max_headers=config.server.max_headers,
@@ -119,7 +121,7 @@ def build(
         policies=policies,
         tables=config.tables(),
         limits=config.limits,
-        tiers=config.tiers,
+        accounts=accounts,
         firewall=config.firewall,
         observability=config.observability,
         telemetry=telemetry,
@@ -138,7 +140,9 @@ def build(
     app.state.execution = execution
     app.state.credentials = credentials
     app.state.drain = graphql.drain
-    app.state.admin = admin(telemetry, readiness, metrics=config.observability.metrics.prometheus)
+    app.state.admin = admin(
+        telemetry, readiness, accounts, token=config.admin.token, metrics=config.observability.metrics.prometheus
+    )
     return app
 
 

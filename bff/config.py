@@ -14,7 +14,7 @@ from bff.core.entitlements import Entitlements, Entry, Tables
 from bff.core.expressions import Expression, Over
 from bff.core.loading import ConfigError, DefaultsFrom, Loaded, did_you_mean
 from bff.core.route import Front, Route
-from bff.core.settings import Complaint, Duration, Key, Settings, Size
+from bff.core.settings import Complaint, Duration, Key, Secret, Settings, Size
 from bff.edge.cors import CorsSettings
 from bff.edge.credentials import AuthSettings
 from bff.edge.firewall import FirewallSettings
@@ -57,6 +57,8 @@ class ServerSettings(ConnectionSettings):
 class AdminSettings(Settings):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 9000
+    token: Secret | None = None
+    """What `/-/...` asks for, as `Authorization: Bearer`; without one, whoever reaches the port may read it."""
 
 
 class Config(Settings):

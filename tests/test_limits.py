@@ -325,6 +325,34 @@ async def test_a_request_that_dies_gives_its_slot_back():
     assert (await shop.client.get("/priced")).status_code == 200
 
 
+# What operators see.
+
+
+async def test_operators_see_what_the_limits_are_and_what_a_caller_has_left():
+    shop = gateway(tiers={"partner": {"rate": ["3/minute"], "concurrency": 4}}, limits={"modes": {"rate": "measure"}})
+    await rest(shop, partner())
+    limits = (await shop.admin.get("/-/limits")).json()
+    assert limits["accounts"] == 1
+    assert limits["tiers"]["partner"] == {
+        "partner-60": {"limit": 3, "mode": "measure", "seconds": 60},
+        "partner-concurrency": {"limit": 4, "mode": "enforce"},
+    }
+    account = (await shop.admin.get("/-/limits/consumer:partner")).json()["tiers"]["partner"]
+    assert account["under_way"] == {}
+    assert account["windows"]["partner-60"].items() >= {"limit": 3, "left": 2}.items()
+    assert (await shop.admin.get("/-/limits/consumer:nobody")).json() == {"caller": "consumer:nobody", "tiers": {}}
+
+
+async def test_where_there_is_an_admin_token_it_is_needed():
+    shop = gateway(admin={"token": "only operators know"})
+    asked = [
+        await shop.admin.get("/-/limits", headers=each)
+        for each in ({}, bearer("guessed"), bearer("only operators know"))
+    ]
+    assert [each.status_code for each in asked] == [401, 401, 200]
+    assert (await shop.admin.get("/healthz")).status_code == 200
+
+
 def left(answer):
     return int(re.search(r"r=(\d+)", answer.headers["ratelimit"])[1])
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from hmac import compare_digest
+from typing import Annotated
 
-from fastapi import FastAPI, Response
+from fastapi import Depends, FastAPI, Header, HTTPException, Response
 from fastapi.telemetry import TelemetryConfig
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from bff.core.errors import GatewayError
 from bff.core.identity import ANONYMOUS
+from bff.core.settings import Secret
 from bff.core.telemetry import Telemetry
 from bff.core.trace import Trace
+from bff.edge.limits import Accounts
 from bff.upstream.client import Origin, Service
 
 _PROBE = Trace("0" * 31 + "1", "0" * 15 + "1", sampled=False)
@@ -49,7 +53,9 @@ class Readiness:
         return None if response.status_code == 200 else f"/healthz answers {response.status_code}"
 
 
-def admin(telemetry: Telemetry, readiness: Readiness, *, metrics: bool) -> FastAPI:
+def admin(
+    telemetry: Telemetry, readiness: Readiness, accounts: Accounts, *, token: Secret | None, metrics: bool
+) -> FastAPI:
     """The app of the admin port."""
     quiet: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
     app = FastAPI(title="Gateway administration", docs_url=None, redoc_url=None, openapi_url=None, telemetry=quiet)
@@ -63,6 +69,18 @@ def admin(telemetry: Telemetry, readiness: Readiness, *, metrics: bool) -> FastA
         problems = await readiness.problems()
         response.status_code = 503 if problems else 200
         return {"status": "unavailable", "problems": problems} if problems else {"status": "ok"}
+
+    def operator(authorization: Annotated[str, Header()] = "") -> None:
+        if token and not compare_digest(authorization.encode(), f"Bearer {token.reveal()}".encode()):
+            raise HTTPException(401, "The admin token is needed", {"WWW-Authenticate": "Bearer"})
+
+    @app.get("/-/limits", dependencies=[Depends(operator)])
+    async def limits() -> dict[str, object]:
+        return accounts.shown()
+
+    @app.get("/-/limits/{caller:path}", dependencies=[Depends(operator)])
+    async def limits_of(caller: str) -> dict[str, object]:
+        return accounts.of(caller)
 
     if metrics:
 

@@ -161,6 +161,9 @@ class MemoryStore(Storage, MovingWindowSupport):
     def __len__(self) -> int:
         return len(self._accounts)
 
+    def __contains__(self, key: str) -> bool:
+        return key in self._accounts
+
     def reserve(self, key: str, windows: Sequence[Window], cost: int, slots: Sequence[Slot] = ()) -> Decision:
         """Take `cost` units from every window and one of each slot, or nothing from any."""
         account, now = self._account(key, windows), int(self.clock() * 1000)

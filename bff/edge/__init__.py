@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from random import Random
 
 from starlette.middleware import Middleware
@@ -19,7 +19,7 @@ from bff.edge.firewall import Firewall, FirewallSettings, is_on
 from bff.edge.firewall.modsecurity import ModSecurity
 from bff.edge.guard import Guard
 from bff.edge.hardening import Hardening
-from bff.edge.limits import AddressLimit, Decisions, Limits, LimitSettings, TierSettings
+from bff.edge.limits import Accounts, AddressLimit, Decisions, Limits, LimitSettings
 from bff.edge.observe import ObservabilitySettings, Observe
 from bff.edge.routing import Matcher, Routing
 
@@ -35,7 +35,7 @@ def layers(
     policies: Policies,
     tables: Tables,
     limits: LimitSettings,
-    tiers: Mapping[str, TierSettings],
+    accounts: Accounts,
     firewall: FirewallSettings,
     observability: ObservabilitySettings,
     telemetry: Telemetry,
@@ -66,7 +66,7 @@ def layers(
         # Before limits: what may be spent belongs to a caller, not to an address.
         Middleware(Auth, credentials=credentials, challenge=auth.challenge, policies=policies, tables=tables),
         # Before the request costs upstream calls.
-        Middleware(Limits, settings=limits, tiers=tiers, decisions=decisions),
+        Middleware(Limits, accounts=accounts, decisions=decisions),
         # Innermost: after limits, so that the work of looking is on somebody's account.
         *([Middleware(Firewall, settings=firewall, telemetry=telemetry, modsecurity=engine)] if looks else []),
     ]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from limits import (
     RateLimitItem,
@@ -14,21 +14,19 @@ from limits import (
     RateLimitItemPerMinute,
     RateLimitItemPerSecond,
 )
-from limits.strategies import RateLimiter
-from slowapi import Limiter
-from slowapi.util import get_remote_address
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bff.core.answer import Answer, answer_of
 from bff.core.errors import GatewayError, RateLimited
 from bff.core.identity import Caller
 from bff.core.route import MAX_COST, Front, Route
-from bff.core.store import Decision, MemoryStore, Slot
+from bff.core.store import Decision, Slot
+from bff.edge.limits.accounts import Accounts, limiter_of, store_of
 from bff.edge.limits.policy import Decisions, Policy
 from bff.edge.limits.settings import LimitSettings, TierSettings
 from bff.edge.limits.tab import FLOOR, Tab
 
-__all__ = ["FLOOR", "AddressLimit", "Decisions", "LimitSettings", "Limits", "Tab", "TierSettings"]
+__all__ = ["FLOOR", "Accounts", "AddressLimit", "Decisions", "LimitSettings", "Limits", "Tab", "TierSettings"]
 
 
 class _Item(RateLimitItem):
@@ -53,16 +51,11 @@ class Limits:
     knows what the operation costs. For a websocket that is a function from its caller to a tab.
     """
 
-    def __init__(
-        self, app: ASGIApp, settings: LimitSettings, tiers: Mapping[str, TierSettings], decisions: Decisions
-    ) -> None:
+    def __init__(self, app: ASGIApp, accounts: Accounts, decisions: Decisions) -> None:
         self.app = app
-        self.queue = settings.queue
+        self.queue = accounts.settings.queue
         self.decisions = decisions
-        self.limiter = _limiter(settings)
-        self.store = _store(self.limiter)
-        tiers = {"default": TierSettings(), **tiers}
-        self.policies = {tier: Policy(tier, policy, settings) for tier, policy in tiers.items()}
+        self.accounts = accounts
         self._lines: dict[str, _Line] = {}
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
@@ -70,7 +63,7 @@ class Limits:
             route: Route = scope["bff.route"]
             if route.cost:
                 caller: Caller = scope["bff.caller"]
-                policy = self._policy(caller)
+                policy = self.accounts.policy(caller.tier)
                 slots = policy.slots_for(route)
                 if policy.windows or slots:
                     tab = self._tab(policy, caller, scope, answer_of(scope))
@@ -82,11 +75,8 @@ class Limits:
 
     def tab(self, scope: Scope, caller: Caller) -> Tab | None:
         """What the caller's next operation over a socket is put on; None where nothing limits it."""
-        policy = self._policy(caller)
+        policy = self.accounts.policy(caller.tier)
         return self._tab(policy, caller, scope, None) if policy.windows else None
-
-    def _policy(self, caller: Caller) -> Policy:
-        return self.policies.get(caller.tier) or self.policies["default"]
 
     def _tab(self, policy: Policy, caller: Caller, scope: Scope, answer: Answer | None) -> Tab:
         return Tab(self, policy, f"{policy.tier}/{caller.account_at(_address(scope))}", scope, answer)
@@ -121,7 +111,7 @@ class Limits:
             raise
 
     def reserve(self, key: str, policy: Policy, cost: int, slots: Sequence[Slot] = ()) -> Decision:
-        return self.store.reserve(key, policy.windows, cost, slots)
+        return self.accounts.store.reserve(key, policy.windows, cost, slots)
 
     # Waiting for slots.
 
@@ -171,7 +161,7 @@ class AddressLimit:
         self.mode = settings.mode_of("address")
         self.decisions = decisions
         self.rate = settings.per_address
-        self.limiter = _limiter(settings)
+        self.limiter = limiter_of(settings)
         self.item = _ITEMS[self.rate.per](self.rate.amount)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
@@ -186,23 +176,8 @@ class AddressLimit:
             return
         self.decisions.refused(scope, ["address"], "", FLOOR)
         stats = self.limiter.get_window_stats(self.item, address)
-        wait = stats.reset_time - _store(self.limiter).clock()
+        wait = stats.reset_time - store_of(self.limiter).clock()
         raise RateLimited(f"More than {self.rate} requests from this address", retry_after=wait)
-
-
-def _limiter(settings: LimitSettings) -> RateLimiter:
-    """The limiter of slowapi, whose storage is ours; its own middlewares would pass by mounted apps."""
-    limiter: RateLimiter = Limiter(
-        get_remote_address,
-        strategy="moving-window",
-        storage_uri=f"{MemoryStore.STORAGE_SCHEME[0]}://",
-        storage_options={"size": str(settings.max_accounts)},
-    ).limiter
-    return limiter
-
-
-def _store(limiter: RateLimiter) -> MemoryStore:
-    return cast("MemoryStore", limiter.storage)
 
 
 def _read_cost(tab: Tab, header: bytes | None, send: Send) -> Send:

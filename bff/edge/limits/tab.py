@@ -35,20 +35,17 @@ class Ledger(Protocol):
 
 
 class Tab:
-    """What one request, or one operation over a socket, has on its caller's account.
+    """What one request, or one operation over a socket, has on its caller's account."""
 
-    Attributes:
-        left: units in the most binding window, as it was last decided, and what was given back since.
-    """
-
-    __slots__ = ("_answer", "_headers", "_ledger", "_reservations", "_scope", "key", "left", "policy")
+    __slots__ = ("_answer", "_given_back", "_headers", "_ledger", "_reservations", "_scope", "_states", "key", "policy")
 
     def __init__(self, ledger: Ledger, policy: Policy, key: str, scope: Scope, answer: Answer | None) -> None:
         self._ledger, self.policy, self._scope, self._answer = ledger, policy, scope, answer
         self._headers: list[Header] = []
         self._reservations: list[Reservation] = []
         self.key = key
-        self.left = 0
+        self._states: list[tuple[int, int]] = []
+        self._given_back = 0
 
     async def spend(self, cost: int) -> None:
         """Take `cost` units for good.
@@ -91,13 +88,18 @@ class Tab:
             self._reservations.append(decision.reservation)
 
     def _show(self, decision: Decision) -> None:
-        self.left = min((left for left, _ in decision.states), default=0)
+        self._states, self._given_back = decision.states, 0
         if self._answer is not None:
             headers = self.policy.headers(decision.states)
             if self._headers:
                 self._answer.headers = [each for each in self._answer.headers if each not in self._headers]
             self._answer.headers += headers
             self._headers = headers
+
+    @property
+    def left(self) -> int:
+        """Units in the most binding window, as it was last decided, and what was given back since."""
+        return max(0, min((left for left, _ in self._states), default=0) + self._given_back)
 
     @property
     def taken(self) -> int:
@@ -113,7 +115,7 @@ class Tab:
             rest -= each.cost
         if rest != last.cost:
             last.settle(max(0, rest))
-        self.left = max(0, self.left + before - self.taken)
+        self._given_back += before - self.taken
 
     def close(self) -> None:
         """Give slots back."""
