@@ -217,6 +217,15 @@ async def test_a_tier_that_is_not_named_has_no_limit():
         assert "ratelimit" not in response.headers
 
 
+async def test_windows_with_as_much_left_are_told_in_an_order():
+    shop = gateway(tiers={"partner": {"rate": ["3/minute", "3/minute", "3/hour"], "quota": "3/day"}})
+    for left in ("r=2", "r=1", "r=0", "r=0"):
+        told = (await rest(shop, partner())).headers["ratelimit"].split(", ")
+        names, lefts = [each.split(";")[0] for each in told], {each.split(";")[1] for each in told}
+        assert names == ['"partner-quota"', '"partner-3600"', '"partner-60"', '"partner-60"']
+        assert lefts == {left}
+
+
 # Quotas, concurrency, costs.
 
 

@@ -6,6 +6,9 @@ import re
 
 import pytest
 
+from bff.core.identity import ANONYMOUS
+from bff.graphql.charges import Charges
+from bff.graphql.request import from_parameters
 from tests.harness import FOUR_SERVICES, gateway, operator, partner
 from tests.live.conftest import live
 from tests.live.socket import Socket
@@ -101,6 +104,35 @@ async def test_actual_cost_is_never_more_than_the_estimate_and_is_that_of_what_i
     items = [item for order in orders for item in order["items"]]
     assert len(users) + len(orders) + 2 * len(items) <= told["actual"] <= told["estimated"]
     assert "extensions" not in (await ask(shop, FOUR_SERVICES)).json()
+
+
+async def test_what_an_answer_came_to_is_never_more_than_the_estimate_whatever_types_it_is_of():
+    shop = gateway()
+    document = """{ nodes(ids: ["prd_1", "prd_2"]) {
+      ... on Product { id } ... on User { orders(first: 100) { nodes { id } } } } }"""
+    told = (await ask(shop, document, {"x-cost": "1"})).json()["extensions"]["cost"]
+    assert told["actual"] <= told["estimated"]
+
+
+class Paid:
+    """A tab."""
+
+    def __init__(self, taken):
+        self.taken = taken
+
+    def settle(self, cost):
+        self.taken = cost
+
+
+async def test_of_an_operation_that_was_executed_and_came_to_nothing_nothing_is_given_back():
+    shop = gateway()
+    graphql = next(layer for layer in shop.layers if hasattr(layer, "fronts")).fronts["graphql"]
+    execution = getattr(graphql, "app", graphql).execution
+    prepared = execution.prepare(from_parameters({"query": DEEP}), ANONYMOUS)
+    for result, units in (({"data": None}, 5), ({"data": {"users": {"nodes": []}}}, 1), ({"errors": []}, 1)):
+        tab = Paid(5)
+        Charges(20_000).settle(tab, [prepared], [result])
+        assert tab.taken == units, result
 
 
 async def test_the_page_and_assets_of_graphiql_and_refused_requests_cost_no_more_than_the_floor():

@@ -167,18 +167,36 @@ class MemoryStore(Storage, MovingWindowSupport):
     def reserve(self, key: str, windows: Sequence[Window], cost: int, slots: Sequence[Slot] = ()) -> Decision:
         """Take `cost` units from every window and one of each slot, or nothing from any."""
         account, now = self._account(key, windows), int(self.clock() * 1000)
+        entries, states = [], []
+        for window, log in zip(windows, account.logs, strict=True):
+            number = now // window.slice
+            slices = log.slices
+            oldest = slices[0][0] if slices else number
+            if oldest < number - window.span:
+                log.counted(number - window.span)
+                oldest = slices[0][0] if slices else number
+            left = window.amount - log.total - cost
+            if left < 0:
+                return self._without_room(account, windows, cost, slots, now)
+            entries.append((log, number))
+            states.append((left, (oldest + window.span + 1) * window.slice - now))
+        for slot in slots:
+            if account.held.get(slot.name, 0) >= slot.most:
+                return self._without_room(account, windows, cost, slots, now)
+        return Decision((), (), states, 0, _taken(account, entries, cost, slots))
+
+    def _without_room(
+        self, account: _Account, windows: Sequence[Window], cost: int, slots: Sequence[Slot], now: int
+    ) -> Decision:
         short, over = self._short(account, windows, cost, slots, now)
         if short:
             wait = self._wait(account, windows, cost, now, short)
             return Decision(tuple(short), tuple(over), _states(account, windows, now), wait)
-        entries = []
-        for window, log in zip(windows, account.logs, strict=True):
-            # Of what is only measured, nothing is taken that would have been refused.
-            if not over or window.enforced:
-                entries.append((log, log.add(now // window.slice, cost)))
-        for slot in slots:
-            account.held[slot.name] = account.held.get(slot.name, 0) + 1
-        reservation = Reservation(account, entries, cost, slots)
+        # Of what is only measured, nothing is taken that would have been refused.
+        entries = [
+            (log, now // window.slice) for window, log in zip(windows, account.logs, strict=True) if window.enforced
+        ]
+        reservation = _taken(account, entries, cost, slots)
         return Decision((), tuple(over), _states(account, windows, now), 0, reservation)
 
     def look(self, key: str, windows: Sequence[Window]) -> tuple[list[tuple[int, int]], dict[str, int]]:
@@ -255,6 +273,12 @@ class MemoryStore(Storage, MovingWindowSupport):
 
     def get_expiry(self, key: str) -> float:
         raise NotImplementedError
+
+
+def _taken(account: _Account, places: Sequence[tuple[_Log, int]], cost: int, slots: Sequence[Slot]) -> Reservation:
+    for slot in slots:
+        account.held[slot.name] = account.held.get(slot.name, 0) + 1
+    return Reservation(account, [(log, log.add(number, cost)) for log, number in places], cost, slots)
 
 
 def _states(account: _Account, windows: Sequence[Window], now: int) -> list[tuple[int, int]]:

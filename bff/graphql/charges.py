@@ -41,8 +41,10 @@ class Charges:
     def settle(
         self, tab: Tab | None, operations: Sequence[Prepared], results: Sequence[Result], others: int = 0
     ) -> None:
-        """Give back what was not used. What fails costs what it has found until then."""
-        if tab is None or tab.taken <= max(1, len(operations) + others):
+        """Give back what was not used; nothing of what was executed and came to nothing, since its calls were made."""
+        if tab is None or tab.taken <= max(FLOOR, len(operations) + others):
+            return
+        if any(result.get("data", operations) is None for result in results):
             return
         actual = sum(self._units(self.actual(each, result)) for each, result in zip(operations, results, strict=True))
         if actual + others < tab.taken:
@@ -66,7 +68,8 @@ class Charges:
 
     def actual(self, prepared: Prepared, result: Result) -> int:
         """Never more than was estimated."""
-        return prepared.operation.cost.actual(prepared.request.variables, result.get("data"))
+        actual = prepared.operation.cost.actual(prepared.request.variables, result.get("data"))
+        return actual if prepared.estimate.cost is None else min(actual, prepared.estimate.cost)
 
     def _estimated(self, prepared: Prepared) -> int:
         cost = prepared.estimate.cost

@@ -58,24 +58,23 @@ class Policy:
         """As draft-ietf-httpapi-ratelimit-headers-10 has them, the most binding window first; and the older form."""
         if not states:
             return []
-        order = (
-            sorted(
-                (left, -(-more // 1000) or window.seconds, window)
-                for (left, more), window in zip(states, self.windows, strict=True)
-            )
-            if len(states) > 1
-            else [(states[0][0], -(-states[0][1] // 1000) or self.windows[0].seconds, self.windows[0])]
-        )
+        told = [
+            (left, -(-(-more // 1000) or window.seconds), index)
+            for index, ((left, more), window) in enumerate(zip(states, self.windows, strict=True))
+        ]
+        if len(told) > 1:
+            told.sort()  # of two with as much left, the one that takes longer to have more
         headers: list[Header] = []
         if self._draft:
-            limit = ", ".join([f'"{window.name}";r={left};t={seconds}' for left, seconds, window in order])
-            headers += [(b"ratelimit", limit.encode()), self._said]
+            windows = self.windows
+            limit = ", ".join([f'"{windows[index].name}";r={left};t={-seconds}' for left, seconds, index in told])
+            headers = [(b"ratelimit", limit.encode()), self._said]
         if self._legacy:
-            left, seconds, window = order[0]
+            left, seconds, index = told[0]
             headers += [
-                (b"x-ratelimit-limit", b"%d" % window.amount),
+                (b"x-ratelimit-limit", b"%d" % self.windows[index].amount),
                 (b"x-ratelimit-remaining", b"%d" % left),
-                (b"x-ratelimit-reset", b"%d" % seconds),
+                (b"x-ratelimit-reset", b"%d" % -seconds),
             ]
         return headers
 
