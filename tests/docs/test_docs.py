@@ -490,3 +490,15 @@ def test_the_request_to_look_for_is_in_the_log_with_its_trace(running):
         time.sleep(0.05)
     (line, *_) = [each for each in running.log.read_text().splitlines() if '"look-for-me"' in each]
     assert '"trace_id":"4bf92f3577b34da6a3ce929d0e0e4736"' in line
+
+
+def test_every_page_is_linked_from_the_readme():
+    linked = set(re.findall(r"\(docs/([a-z]+\.md)\)", (ROOT / "README.md").read_text()))
+    assert {page.name for page in ROOT.glob("docs/*.md")} == linked
+
+
+def test_decisions_are_numbered_each_by_its_own():
+    pages = sorted(ROOT.glob("docs/adr/*.md"))
+    assert [int(page.name[:4]) for page in pages] == list(range(1, len(pages) + 1))
+    for page in pages:
+        assert page.read_text().startswith(f"# {int(page.name[:4])}. "), page.name
