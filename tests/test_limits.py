@@ -50,7 +50,10 @@ async def test_both_refusals_say_the_same():
     assert by_rest.headers["content-type"] == "application/problem+json"
     assert by_graphql.headers["content-type"].startswith("application/json")
     assert by_graphql.json()["errors"][0]["message"] == by_rest.json()["detail"]
-    assert by_rest.json()["violated-policies"] == ["partner-60"]
+    problem = by_rest.json()
+    assert problem["violated-policies"] == ["partner-60"]
+    assert problem["type"] == "https://iana.org/assignments/http-problem-types#quota-exceeded"
+    assert problem["title"] == "Request cannot be satisfied as assigned quota has been exceeded"
 
 
 async def test_what_is_left_is_told_on_every_answer_and_retry_after_on_refusals_alone():

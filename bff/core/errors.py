@@ -17,6 +17,7 @@
     │   ├── UnsupportedMediaType       415     UNSUPPORTED_MEDIA_TYPE
     │   ├── Unprocessable              422     UNPROCESSABLE
     │   ├── RateLimited                429     RATE_LIMITED
+    │   │   └── QuotaExceeded          429     RATE_LIMITED: by limits that it names
     │   └── HeadersTooLarge            431     HEADERS_TOO_LARGE
     ├── Overloaded                     503     OVERLOADED
     ├── ShuttingDown                   503     SHUTTING_DOWN
@@ -96,6 +97,8 @@ class GatewayError(Exception):
     status: ClassVar[int] = 500
     code: Code = Code.INTERNAL_SERVER_ERROR
     title: ClassVar[str] = "Internal server error"
+    type: str = "about:blank"
+    """Of the problem (RFC 9457 §3.1.1); by default its title says no more than the status."""
 
     def __init__(
         self,
@@ -196,6 +199,13 @@ class Unprocessable(ClientError):
 
 class RateLimited(ClientError):
     status, code, title = 429, Code.RATE_LIMITED, "Too many requests"
+
+
+class QuotaExceeded(RateLimited):
+    """A limit with a name, that the members of the problem say (draft-ietf-httpapi-ratelimit-headers-10 §6.1)."""
+
+    title = "Request cannot be satisfied as assigned quota has been exceeded"
+    type = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 
 
 class HeadersTooLarge(ClientError):

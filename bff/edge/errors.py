@@ -16,6 +16,7 @@ from bff.core.receive import ClientGone
 from bff.core.route import Front, Route
 from bff.core.telemetry import JsonLog, Telemetry
 
+BLANK = "about:blank"
 GRAPHQL_JSON = "application/graphql-response+json"
 
 
@@ -137,8 +138,8 @@ def headers_of(error: GatewayError) -> Mapping[str, str]:
 def problem(error: GatewayError, request_id: str) -> bytes:
     return orjson.dumps(
         {
-            "type": "about:blank",
-            "title": HTTPStatus(error.status).phrase,
+            "type": error.type,
+            "title": HTTPStatus(error.status).phrase if error.type == BLANK else error.title,
             "status": error.status,
             "detail": error.detail,
             "code": error.code,

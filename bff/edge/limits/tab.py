@@ -10,7 +10,7 @@ from typing import Protocol
 from starlette.types import Scope
 
 from bff.core.answer import Answer, Header
-from bff.core.errors import RateLimited
+from bff.core.errors import QuotaExceeded
 from bff.core.store import Decision, Reservation, Slot
 from bff.edge.limits.policy import Decisions, Policy
 
@@ -124,12 +124,12 @@ class Tab:
         self._ledger.freed(self.key)
 
 
-def _refusal(decision: Decision, policy: Policy, cost: int) -> RateLimited:
+def _refusal(decision: Decision, policy: Policy, cost: int) -> QuotaExceeded:
     named = {each.name: f"{each.amount} in {each.seconds} s" for each in policy.windows}
     limits = " and ".join([named.get(each, each) for each in decision.refusing])
     members = {"violated-policies": list(decision.refusing)}
     if decision.wait is None:
-        return RateLimited(
+        return QuotaExceeded(
             f"This costs {cost} units, more than is ever allowed: {limits}. Ask for less", members=members
         )
     seconds = max(1, math.ceil(decision.wait / 1000))
@@ -137,4 +137,4 @@ def _refusal(decision: Decision, policy: Policy, cost: int) -> RateLimited:
         detail = f"This caller has as many requests under way as it may ({limits}): wait for one to end"
     else:
         detail = f"This costs {cost} of this caller's units, and less is left of {limits}: try again in {seconds} s"
-    return RateLimited(detail, retry_after=seconds, members=members)
+    return QuotaExceeded(detail, retry_after=seconds, members=members)
