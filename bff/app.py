@@ -41,7 +41,7 @@ from bff.graphql.views import UnknownCoordinate
 from bff.graphql.weights import scopes_in
 from bff.rest.proxy import Passthrough
 from bff.rest.wellknown import Document, WellKnown
-from bff.upstream import Attempts, Counts, Origin, connect
+from bff.upstream import Attempts, Counts, Origin, Service, connect
 from bff.upstream.identity import Signer
 from bff.upstream.observe import Observe
 from bff.upstream.transport import ConnectionSettings, Transport
@@ -89,25 +89,14 @@ def build(
     wire = Observe(network or Transport(ConnectionSettings()), "identity", attempts, telemetry)
     credentials = Credentials(config.auth, wire, tiers=frozenset(config.tiers), telemetry=telemetry)
     readiness = Readiness({name: services[name] for name, each in config.services.items() if each.required})
-    schema = schema_of(config)._schema  # noqa: SLF001
-    if config.graphql.defer:
-        defer.allow(schema)
-    path = config.graphql.documents.path
-    trusted = read_trusted(path) if path else ()
-    max_batch = {name: each.max_batch for name, each in config.services.items()}
     policies = Policies(config.policies)
-    documents = Documents(schema, config.graphql, telemetry, trusted, max_batch=max_batch, policies=policies)
-    execution = Execution(schema, documents, services, config.graphql, telemetry, random)
-    try:
-        execution.add_views(config.tables())
-    except UnknownCoordinate as error:
-        raise ConfigError.of("entitlements", str(error)) from error
+    execution = _execution(config, services, policies, telemetry, random)
     pages = config.server.cors.origins if config.server.cors else ()
     graphql = GraphQL(execution, config.graphql, pages, credentials, telemetry, random)
     fronts: Mapping[Front, ASGIApp] = {
         Front.GRAPHQL: Ide(graphql, config.graphql.path, example) if config.graphql.ide else graphql,
         Front.REST: Passthrough(services),
-        Front.OWN: WellKnown(_documents(config, schema, signer)),
+        Front.OWN: WellKnown(_documents(config, execution.schema, signer)),
     }
 
     accounts = Accounts(config.limits, config.tiers)
@@ -144,6 +133,25 @@ def build(
         telemetry, readiness, accounts, token=config.admin.token, metrics=config.observability.metrics.prometheus
     )
     return app
+
+
+def _execution(
+    config: Config, services: Mapping[str, Service], policies: Policies, telemetry: Telemetry, random: Random
+) -> Execution:
+    """Of GraphQL: the schema, what is known of documents, and the views of callers with entitlements."""
+    schema = schema_of(config)._schema  # noqa: SLF001
+    if config.graphql.defer:
+        defer.allow(schema)
+    path = config.graphql.documents.path
+    trusted = read_trusted(path) if path else ()
+    max_batch = {name: each.max_batch for name, each in config.services.items()}
+    documents = Documents(schema, config.graphql, telemetry, trusted, max_batch=max_batch, policies=policies)
+    execution = Execution(schema, documents, services, config.graphql, telemetry, random)
+    try:
+        execution.add_views(config.tables())
+    except UnknownCoordinate as error:
+        raise ConfigError.of("entitlements", str(error)) from error
+    return execution
 
 
 def _forwards(config: Config) -> bool:
