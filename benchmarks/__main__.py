@@ -197,7 +197,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--rate", type=float, help="requests a second; left out: as many as the contender manages")
     parser.add_argument("--samples", type=int, default=2000, help="of each contender at a fixed rate, over all rounds")
-    parser.add_argument("--documents", type=int, default=10_000, help="distinct ones, for `memory`")
+    parser.add_argument("--documents", type=int, default=20_000, help="distinct ones, for `memory`")
     parser.add_argument("--requests", type=int, default=200_000, help="mixed ones, for `memory`")
     parser.add_argument("--out", type=Path, default=lineup.BUILD / "runs.jsonl", help="where each run is added")
     options = parser.parse_args()

@@ -1,13 +1,12 @@
 """Whether the gateway's memory stays where it should, under documents that are never the same and requests without end.
 
-First come documents that no cache can hold, in three equal parts: the second and third may add nothing to what the
-first has filled. Then mixed requests, good ones, bad ones and clients that hang up: the second half may add nothing.
+First come documents that are never the same: the second half may add nothing to what the first has filled, which are
+memories of different sizes. Then mixed requests, good ones, bad ones and clients that hang up: again the second half.
 """
 
 from __future__ import annotations
 
 import itertools
-import math
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -63,16 +62,15 @@ def memory(documents: int, requests: int) -> Iterator[Growth]:
         yield _mixed_requests(target, process, requests)
 
 
-def judged(about: str, requests: int, megabytes: Sequence[float], settled: float) -> Growth:
-    """What memory was once it should have settled, against the end; by medians, since one look may meet a collection.
+def judged(about: str, requests: int, megabytes: Sequence[float]) -> Growth:
+    """What memory was in the third quarter, against the fourth; by medians, since one look may meet a collection.
 
     Args:
         about: for the reader.
         requests: how many there were.
         megabytes: after each part.
-        settled: the share of the parts after which it should grow no more.
     """
-    since = math.ceil(len(megabytes) * settled)
+    since = len(megabytes) // 2
     width = max(1, (len(megabytes) - since) // 2)
     before, end = median(megabytes[since : since + width]), median(megabytes[-width:])
     return Growth(about, requests, [round(each, 1) for each in megabytes], round(end / before - 1, 4))
@@ -84,7 +82,7 @@ def _distinct_documents(target: Target, process: Process, count: int) -> Growth:
         size = count // PARTS
         _ask(target, [Request(_document(target, part * size + n)) for n in range(size)])
         seen.append(process.memory / 1e6)
-    return judged("distinct documents", count, seen, 1 / 3)
+    return judged("distinct documents", count, seen)
 
 
 def _document(target: Target, n: int) -> bytes:
@@ -102,7 +100,7 @@ def _mixed_requests(target: Target, process: Process, count: int) -> Growth:
         for _ in range(HANGING_UP):
             _hang_up(target, WORKLOADS["G2"].request(target, 0))
         seen.append(process.memory / 1e6)
-    return judged("mixed requests", count, seen, 1 / 2)
+    return judged("mixed requests", count, seen)
 
 
 def _mixed(target: Target) -> Iterator[Request]:

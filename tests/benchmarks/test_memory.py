@@ -1,8 +1,8 @@
 from benchmarks.memory import judged
 
 
-def grown(megabytes, settled=0.5):
-    return judged("requests", 1000, megabytes, settled).grown
+def grown(megabytes):
+    return judged("requests", 1000, megabytes).grown
 
 
 def test_what_is_filled_before_it_settles_is_no_growth():
@@ -10,7 +10,7 @@ def test_what_is_filled_before_it_settles_is_no_growth():
 
 
 def test_a_leak_is_growth():
-    leaking = judged("requests", 1000, [100 + part for part in range(20)], 0.5)
+    leaking = judged("requests", 1000, [100 + part for part in range(20)])
     assert leaking.grown > 0.04
     assert not leaking.holds
     assert "GROWS" in str(leaking)
