@@ -28,8 +28,8 @@ Stack = tuple[str, ...]
 SAMPLES = "samples.jsonl"
 LEAST = 0.005  # the share below which a line is not worth its place
 INSTALLED = re.compile(r"/site-packages/([^/:]+?)(?:\.py)?[/:]")
-LOOP = "uvloop, kernel"
-RUNNERS = ("__main__.py", "cli.py", "serve.py")  # what they wait for is the loop
+LOOP = "event loop"
+RUNNERS = re.compile(r"bff/(__main__|cli|serve)(/|$)")  # what they wait for is the loop
 
 
 @dataclass(frozen=True)
@@ -133,11 +133,12 @@ def package(frame: str) -> str:
 
 
 def owner(stack: Stack) -> str:
-    """The innermost module of the project on a stack; without one, whoever runs the loop and the server."""
+    """The innermost module of the project on a stack; without one the library at its top, or the loop."""
     for frame in reversed(stack):
-        if (inside := _inside(frame.rpartition(":")[0])) is not None and inside.name not in RUNNERS:
-            return str(inside.with_suffix(""))
-    return package(stack[-1])
+        inside = _inside(frame.rpartition(":")[0])
+        if inside is not None and not RUNNERS.match(module := str(inside.with_suffix(""))):
+            return module
+    return LOOP if _inside(stack[-1].rpartition(":")[0]) else package(stack[-1])
 
 
 def stage(owned: str) -> str:
@@ -146,7 +147,7 @@ def stage(owned: str) -> str:
     if parts[0] in ("schema", "services"):
         return "schema and services"
     if parts[0] != "bff":
-        return "event loop"
+        return LOOP
     return "/".join(parts[1:3] if parts[1] in ("core", "edge") else parts[1:2])
 
 

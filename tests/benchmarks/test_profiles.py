@@ -11,6 +11,7 @@ AUTH = f"{ROOT}/bff/edge/auth.py:Auth.__call__"
 JWT = f"{ROOT}/.venv/lib/python3.11/site-packages/jwt/api_jwt.py:PyJWT.decode"
 JSON = "/usr/lib/python3.11/json/decoder.py:JSONDecoder.decode"
 SERVE = f"{ROOT}/bff/serve.py:serve"
+COMMAND = f"{ROOT}/bff/cli/run.py:run"
 RUN = "/usr/lib/python3.11/asyncio/runners.py:Runner.run"
 
 
@@ -20,9 +21,14 @@ def test_a_package_is_a_stage_of_the_project_a_library_or_pythons_own():
         "schema",
         "jwt",
         "Python's library",
-        "uvloop, kernel",
+        "event loop",
         "generated code",
     ]
+
+
+def test_the_server_is_an_owner_and_what_runs_it_is_not():
+    server = f"{ROOT}/bff/server/connection.py:Connection.write"
+    assert owner((COMMAND, RUN, SERVE, server)) == "bff/server/connection"
 
 
 def test_a_librarys_time_belongs_to_the_module_that_called_it():
@@ -30,7 +36,7 @@ def test_a_librarys_time_belongs_to_the_module_that_called_it():
 
 
 def test_what_no_policy_has_called_belongs_to_whoever_runs_it():
-    assert owner((SERVE, RUN)) == "uvloop, kernel"
+    assert owner((COMMAND, RUN, SERVE)) == owner((COMMAND, RUN)) == "event loop"
 
 
 def test_shares_add_up_to_one_with_what_is_too_small_for_a_line():
