@@ -84,14 +84,14 @@ def signing_key() -> rsa.RSAPrivateKey:
 def token(subject: str | None = "usr_1", scope: str = CUSTOMER, **claims: Any) -> str:
     """A token with a shared secret; a claim that is None is left out."""
     now = int(time.time())
-    given = {"iss": "https://id.internal", "aud": "shop", "exp": now + 600, "iat": now, "sub": subject, "scope": scope}
+    given = {"iss": "https://id.internal", "aud": "shop", "exp": now + 7200, "iat": now, "sub": subject, "scope": scope}
     return jwt.encode({k: v for k, v in (given | claims).items() if v is not None}, SECRET, "HS256")
 
 
 def signed_token(subject: str = "usr_1", scope: str = CUSTOMER) -> str:
     """A token of `login.internal`, whose keys the gateway has to fetch."""
     now = int(time.time())
-    claims = {"iss": "https://login.internal", "aud": "shop", "exp": now + 600, "iat": now, "sub": subject}
+    claims = {"iss": "https://login.internal", "aud": "shop", "exp": now + 7200, "iat": now, "sub": subject}
     return jwt.encode({**claims, "scope": scope}, signing_key(), "RS256", headers={"kid": "one"})
 
 

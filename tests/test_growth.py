@@ -25,6 +25,7 @@ async def grown(shop: Gateway, ask: Callable[[int], Awaitable[object]], *, befor
             await asyncio.sleep(0)  # over a network in memory the loop would have no turn, and what was cancelled stay
         shop.forget()
         gc.collect()
+        gc.collect()  # an operation that the first one ends lets go of its plan, which is for the next
         return sys.getallocatedblocks()
 
     await blocks(range(before))

@@ -62,7 +62,7 @@ GRANTED = {
 
 
 def claims(scopes: tuple[str, ...], issuer: str, **changed: object) -> dict[str, object]:
-    said = {"iss": issuer, "aud": "shop", "sub": "usr_1", "scope": " ".join(scopes), "iat": NOW, "exp": NOW + 900}
+    said = {"iss": issuer, "aud": "shop", "sub": "usr_1", "scope": " ".join(scopes), "iat": NOW, "exp": NOW + 7200}
     return said | changed
 
 
@@ -97,7 +97,7 @@ BAD: dict[str, dict[str, str]] = {
     "garbage": bearer("garbage"),
     "unknown opaque token": bearer("opaque.unknown"),
     "expired": bearer(shared(GRANTS_ALL, exp=NOW - 600)),
-    "not yet valid": bearer(shared(GRANTS_ALL, nbf=NOW + 600)),
+    "not yet valid": bearer(shared(GRANTS_ALL, nbf=NOW + 7000)),
     "another audience": bearer(published(GRANTS_ALL, aud="elsewhere")),
     "another issuer": bearer(shared(GRANTS_ALL, iss="https://evil.example")),
     "forged": bearer(shared(GRANTS_ALL)[:-6] + "AAAAAA"),

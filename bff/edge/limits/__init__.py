@@ -22,7 +22,7 @@ from bff.core.identity import Caller
 from bff.core.route import MAX_COST, Front, Route
 from bff.core.store import Decision, Slot
 from bff.edge.limits.accounts import Accounts, limiter_of, store_of
-from bff.edge.limits.policy import Decisions, Policy
+from bff.edge.limits.policy import Asked, Decisions, Policy
 from bff.edge.limits.settings import LimitSettings, TierSettings
 from bff.edge.limits.tab import FLOOR, Tab
 
@@ -79,7 +79,7 @@ class Limits:
         return self._tab(policy, caller, scope, None) if policy.windows else None
 
     def _tab(self, policy: Policy, caller: Caller, scope: Scope, answer: Answer | None) -> Tab:
-        return Tab(self, policy, f"{policy.tier}/{caller.account_at(_address(scope))}", scope, answer)
+        return Tab(self, policy, f"{policy.tier}/{caller.account_at(_address(scope))}", Asked.by(scope), answer)
 
     def _spend(
         self, tab: Tab, route: Route, slots: Sequence[Slot], scope: Scope, receive: Receive, send: Send
@@ -174,7 +174,7 @@ class AddressLimit:
         if self.mode == "measure":
             self.decisions.count("address", "", scope["bff.route"].front, "measured")
             return
-        self.decisions.refused(scope, ["address"], "", FLOOR)
+        self.decisions.refused(Asked.by(scope), ["address"], "", FLOOR)
         stats = self.limiter.get_window_stats(self.item, address)
         wait = stats.reset_time - store_of(self.limiter).clock()
         raise RateLimited(f"More than {self.rate} requests from this address", retry_after=wait)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from prometheus_client import Counter
 from starlette.types import Scope
@@ -79,6 +79,18 @@ class Policy:
         return headers
 
 
+class Asked(NamedTuple):
+    """What a line of the log says of the request. Not its scope, which holds the tab: they would hold each other."""
+
+    route: Route
+    caller: Caller | None
+    request_id: str | None
+
+    @classmethod
+    def by(cls, scope: Scope) -> Asked:
+        return cls(scope["bff.route"], scope.get("bff.caller"), scope.get("bff.request_id"))
+
+
 class Decisions:
     """What the limits decided, counted; and each refusal in the log."""
 
@@ -99,15 +111,14 @@ class Decisions:
             child = self._children[key] = self._counter.labels(*key)
         child.inc()
 
-    def refused(self, scope: Scope, policies: Sequence[str], tier: str, cost: int) -> None:
-        route: Route = scope["bff.route"]
+    def refused(self, asked: Asked, policies: Sequence[str], tier: str, cost: int) -> None:
+        route, caller = asked.route, asked.caller
         for policy in policies:
             self.count(policy, tier, route.front, "refused")
-        caller: Caller | None = scope.get("bff.caller")
         facts = {"consumer": caller.consumer, "credential": caller.credential} if caller else {}
         self._log.info(
             "limited",
-            request_id=scope.get("bff.request_id"),
+            request_id=asked.request_id,
             policies=list(policies),
             tier=tier,
             route=route.name,

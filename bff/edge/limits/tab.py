@@ -7,12 +7,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
 
-from starlette.types import Scope
-
 from bff.core.answer import Answer, Header
 from bff.core.errors import QuotaExceeded
 from bff.core.store import Decision, Reservation, Slot
-from bff.edge.limits.policy import Decisions, Policy
+from bff.edge.limits.policy import Asked, Decisions, Policy
 
 FLOOR = 1
 """Units that a request costs at least, however it ends: failures are not free."""
@@ -37,10 +35,10 @@ class Ledger(Protocol):
 class Tab:
     """What one request, or one operation over a socket, has on its caller's account."""
 
-    __slots__ = ("_answer", "_given_back", "_headers", "_ledger", "_reservations", "_scope", "_states", "key", "policy")
+    __slots__ = ("_answer", "_asked", "_given_back", "_headers", "_ledger", "_reservations", "_states", "key", "policy")
 
-    def __init__(self, ledger: Ledger, policy: Policy, key: str, scope: Scope, answer: Answer | None) -> None:
-        self._ledger, self.policy, self._scope, self._answer = ledger, policy, scope, answer
+    def __init__(self, ledger: Ledger, policy: Policy, key: str, asked: Asked, answer: Answer | None) -> None:
+        self._ledger, self.policy, self._asked, self._answer = ledger, policy, asked, answer
         self._headers: list[Header] = []
         self._reservations: list[Reservation] = []
         self.key = key
@@ -77,9 +75,9 @@ class Tab:
         policy, decisions = self.policy, self._ledger.decisions
         self._show(decision)
         if decision.refusing:
-            decisions.refused(self._scope, decision.refusing, policy.tier, cost)
+            decisions.refused(self._asked, decision.refusing, policy.tier, cost)
             raise _refusal(decision, policy, cost)
-        front = self._scope["bff.route"].front
+        front = self._asked.route.front
         for name in decision.over:
             decisions.count(name, policy.tier, front, "measured")
         if not decision.over:
