@@ -88,15 +88,15 @@ def test_what_scanners_send_is_answered_at_once_and_never_with_500(shared, produ
 
 
 @pytest.mark.timeout(300)
-def test_a_service_with_faults_costs_only_its_own_part_of_an_answer(shared, shop):
+def test_a_service_with_faults_costs_only_its_own_part_of_an_answer(shared, real_services):
     port = free_port()
     products = {"BFF__SERVICES__PRODUCTS__URL": f"http://127.0.0.1:{port}", "BFF__LIMITS__MODE": "off"}
     products["BFF__ROUTES__1__METHODS"] = '["GET", "POST"]'  # one is sent to it, to see it arrive once
-    with running(ROOT / "bff.yaml", shop, "--profile", "production", **products) as gateway:
+    with running(ROOT / "bff.yaml", real_services, "--profile", "production", **products) as gateway:
         run = ran(
             *(sys.executable, shared / "acceptance" / "run_fault_matrix.py", gateway.url),
-            *("--proxy", f"{port}:{shop.urls['products'].rpartition(':')[2]}"),
-            *("--auth", f"Authorization: Bearer {token(shop, scope='users:read')}"),
+            *("--proxy", f"{port}:{real_services.urls['products'].rpartition(':')[2]}"),
+            *("--auth", f"Authorization: Bearer {token(real_services, scope='users:read')}"),
             *("--deadline", "8"),  # a service has 2 s, but the runner takes seconds to open 200 connections
         )
     all_passed(run, at_least=36, but=frozenset({"F21", "F60", "F61"}))
