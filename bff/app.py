@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from bff import edge
 from bff.config import JWKS_PATH, Config, ConfigError
-from bff.console import Readiness, admin
+from bff.console import Readiness, admin, limits
 from bff.core.policies import Policies
 from bff.core.route import Front
 from bff.core.telemetry import JsonLog, Telemetry, otlp, tracer_provider
@@ -130,7 +130,11 @@ def build(
     app.state.credentials = credentials
     app.state.drain = graphql.drain
     app.state.admin = admin(
-        telemetry, readiness, accounts, token=config.admin.token, metrics=config.observability.metrics.prometheus
+        telemetry,
+        readiness,
+        [limits(accounts)],
+        token=config.admin.token,
+        metrics=config.observability.metrics.prometheus,
     )
     return app
 
