@@ -99,7 +99,9 @@ class Passthrough:
             target = _target(route, scope)
             response = await service.send(method, target, headers, content, origin)
             if response.status_code in _POINTING:
-                response.headers = httpx.Headers(outward(_lower(response.headers.raw), service.base, target, scope))
+                response.headers = httpx.Headers(
+                    outward(_lower(response.headers.raw), service.addresses, target, scope)
+                )
             await _relay(service.name, route, response, send, client)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import cache
 
 import httpx
@@ -15,7 +16,7 @@ _NAMES = frozenset({b"location", b"content-location"})
 _REST = re.compile(r"\{(\w+)\*\}$")
 
 
-def outward(headers: Headers, base: httpx.URL, target: bytes, scope: Scope) -> Headers:
+def outward(headers: Headers, addresses: Sequence[httpx.URL], target: bytes, scope: Scope) -> Headers:
     """The headers, with each `Location` within the service as a path of the route.
 
     A service makes it of the `Host` that it sees, which is its own. One that the route does not lead to is left out;
@@ -23,28 +24,29 @@ def outward(headers: Headers, base: httpx.URL, target: bytes, scope: Scope) -> H
 
     Args:
         headers: of the answer.
-        base: the service's address.
-        target: path and query of what was asked of it, below that address.
+        addresses: of the service's deployments, any of which may point to any.
+        target: path and query of what was asked of it, below its address.
         scope: of the request.
     """
     seen: Headers = []
     for name, value in headers:
-        if name in _NAMES and (url := _within(base, value)):
-            outer = _outer(url, base, target, scope)
-            if outer is not None:
-                seen.append((name, outer))
-        else:
+        bases = _with_host_of(value, addresses) if name in _NAMES else []
+        outer = next((path for url, base in bases if (path := _outer(url, base, target, scope)) is not None), None)
+        if outer is not None:
+            seen.append((name, outer))
+        elif not bases:
             seen.append((name, value))
     return seen
 
 
-def _within(base: httpx.URL, value: bytes) -> httpx.URL | None:
+def _with_host_of(value: bytes, addresses: Sequence[httpx.URL]) -> list[tuple[httpx.URL, httpx.URL]]:
+    """The URL, beside each of the addresses whose host it has."""
     try:
         url = httpx.URL(value.decode("latin-1"))
     except httpx.InvalidURL:
-        return None
+        return []
     # It may have been told of another scheme: of the client's.
-    return url if url.netloc == base.netloc else None
+    return [(url, each) for each in addresses if each.netloc == url.netloc]
 
 
 def _outer(url: httpx.URL, base: httpx.URL, target: bytes, scope: Scope) -> bytes | None:

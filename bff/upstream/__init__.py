@@ -18,6 +18,7 @@ from bff.upstream.events import Counts, EventStreams, StreamSettings
 from bff.upstream.feeds import Feeds
 from bff.upstream.identity import Signer
 from bff.upstream.observe import Attempts, Observe
+from bff.upstream.target import Addressed
 from bff.upstream.transport import ConnectionSettings, Transport
 
 __all__ = ["Attempts", "Counts", "Origin", "Service", "ServiceSettings", "Upstream", "connect"]
@@ -63,11 +64,14 @@ def connect(
     clock: Callable[[], float] = time.monotonic,
 ) -> Service:
     """The service with its chain of policies. Read bottom-up: the last one is the outermost."""
+    url = httpx.URL(settings.url)
     transport = network or Transport(
         ConnectionSettings(connect_timeout=settings.connect_timeout, max_connections=settings.max_connections)
     )
     # Nearest to the wire: a span and a measurement for each attempt, whatever the policies above make of it.
     transport = Observe(transport, name, attempts, telemetry)
+    # Above the span, so that it says which deployment was called.
+    transport = Addressed(transport, url)
     # Outermost: everything below, and so each attempt, has to end by the request's own deadline.
     transport = Deadline(transport, settings.timeout, clock)
     # Beside it: streams live long, so they neither take connections from calls nor have a deadline.
@@ -78,10 +82,10 @@ def connect(
             read_timeout=settings.streams.silence,
         )
     )
-    streams = Observe(streams, name, attempts, telemetry)
+    streams = Addressed(Observe(streams, name, attempts, telemetry), url)
     return Service(
         name,
-        httpx.URL(settings.url),
+        (url,),
         transport,
         told=_told(name, settings, signer),
         max_batch=settings.max_batch,

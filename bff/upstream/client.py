@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache
 from math import inf
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
@@ -27,12 +27,14 @@ from bff.core.trace import Trace
 from bff.upstream.events import EventStream, EventStreams
 from bff.upstream.feeds import Feeds
 from bff.upstream.phases import Phase, phase_of
-from bff.upstream.wire import NOTHING, headers_of
+from bff.upstream.wire import NOTHING, headers_of, request_of
 
 T = TypeVar("T")
 Headers = list[tuple[bytes, bytes]]
 Param = str | int | Sequence[str] | None
 
+# Which deployment of the service it becomes, the transport decides.
+_SOMEWHERE = httpx.URL("http://service")
 _SAFE = "-._~:@$!*()"  # what a query value may hold as it is (RFC 3986 §3.4), less what separates parameters
 
 
@@ -57,13 +59,14 @@ class Service:
     """A service for as long as the gateway runs.
 
     Attributes:
+        addresses: of its deployments.
         timeout: seconds until the head of an event stream has to be there; calls have their deadline.
         streams: its event streams; None if it has none.
         feeds: those of its streams that are watched.
     """
 
     name: str
-    base: httpx.URL
+    addresses: Sequence[httpx.URL]
     transport: httpx.AsyncBaseTransport
     told: Callable[[Origin], Headers] = lambda origin: origin.caller.headers
     """What the service is told of who asks; where it is the same, so is the caller to that service."""
@@ -72,14 +75,6 @@ class Service:
     timeout: float = 2.0
     streams: EventStreams | None = None
     feeds: Feeds = field(default_factory=Feeds)
-
-    @cached_property
-    def _host(self) -> tuple[bytes, bytes]:
-        return b"host", self.base.netloc
-
-    @cached_property
-    def _path(self) -> bytes:
-        return self.base.raw_path.rstrip(b"/")
 
     async def send(
         self,
@@ -129,13 +124,10 @@ class Service:
         origin: Origin,
         extensions: dict[str, Any],
     ) -> httpx.Request:
-        headers = [self._host, *headers, *origin.headers, *self.told(origin)]
-        extensions["target"] = self._path + target
+        headers = [*headers, *origin.headers, *self.told(origin)]
+        extensions["target"] = target
         extensions["recorded"] = origin.trace.sampled
-        # As a stream, since what httpx does with `content` (it looks for headers to add) takes three times as long.
-        return httpx.Request(
-            method, self.base, headers=headers_of(headers), extensions=extensions, stream=_stream(content)
-        )
+        return request_of(method, _SOMEWHERE, headers_of(headers), extensions, _stream(content))
 
 
 def _stream(content: bytes | AsyncIterable[bytes]) -> httpx.AsyncByteStream:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 
@@ -22,6 +23,26 @@ def headers_of(raw: Iterable[tuple[bytes, bytes]]) -> httpx.Headers:
     """These as httpx has them, which are bytes already: its own look at each is half the cost of a request."""
     made = httpx.Headers.__new__(httpx.Headers)
     made._list, made._encoding = [(name, name.lower(), value) for name, value in raw], None  # noqa: SLF001
+    return made
+
+
+def preceded(name: bytes, value: bytes, headers: httpx.Headers) -> httpx.Headers:
+    """These with another one before them."""
+    made = httpx.Headers.__new__(httpx.Headers)
+    made._list, made._encoding = [(name, name, value), *headers._list], None  # noqa: SLF001
+    return made
+
+
+def request_of(
+    method: str,
+    url: httpx.URL,
+    headers: httpx.Headers,
+    extensions: dict[str, Any],
+    stream: httpx.SyncByteStream | httpx.AsyncByteStream,
+) -> httpx.Request:
+    """The same for a request, whose parts are what httpx would make of them."""
+    made = httpx.Request.__new__(httpx.Request)
+    made.method, made.url, made.headers, made.extensions, made.stream = method, url, headers, extensions, stream
     return made
 
 

@@ -17,6 +17,7 @@ from bff.graphql.compose import compose
 from bff.graphql.context import Context
 from bff.upstream.batch import Batch
 from bff.upstream.client import Origin, Service, Upstream
+from bff.upstream.target import Addressed
 from schema import orders, payments, products, users
 from tests.engine import oracle
 from tests.engine.documents import executions
@@ -73,10 +74,8 @@ def test_the_shipped_schema_is_answered_as_by_graphql_core_at_length(schema: Gra
 
 def fuzz(schema: GraphQLSchema, caller: Caller, number: int, count: int) -> None:
     services = Services([])
-    connected = {
-        name: Service(name, httpx.URL(f"http://{name}.internal"), services)
-        for name in ("users", "products", "orders", "payments")
-    }
+    urls = {name: httpx.URL(f"http://{name}.internal") for name in ("users", "products", "orders", "payments")}
+    connected = {name: Service(name, (url,), Addressed(services, url)) for name, url in urls.items()}
 
     def context() -> Context:
         origin = Origin(

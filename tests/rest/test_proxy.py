@@ -21,8 +21,10 @@ from bff.edge.guard import Guard
 from bff.edge.observe import ObservabilitySettings, Observe
 from bff.edge.routing import Matcher, Routing
 from bff.rest.proxy import Passthrough
+from bff.rest.redirects import outward
 from bff.server import connections
 from bff.upstream.client import Service
+from bff.upstream.target import Addressed
 from bff.upstream.transport import ConnectionSettings, Transport
 from tests.upstream.raw import Server, eventually
 
@@ -44,7 +46,8 @@ async def nothing_else(scope, receive, send):
 
 def gateway(network, base="http://users.internal:8101", *, told=lambda origin: origin.caller.headers, log=None):
     """The edge's layers as they are, with a caller put in by hand where auth would."""
-    passthrough = Passthrough({"users": Service("users", httpx.URL(base), network, told)})
+    url = httpx.URL(base)
+    passthrough = Passthrough({"users": Service("users", (url,), Addressed(network, url), told)})
     fronts = Fronts(nothing_else, {Front.REST: passthrough})
 
     async def authenticated(scope, receive, send):
@@ -351,6 +354,14 @@ async def test_where_a_service_points_to_itself_its_clients_are_pointed_to_the_r
     network = Network(status, [("Location", location), ("X-Other", "1")])
     got = await ask(network, path=path, base="http://users.internal:8101/v2")
     assert (got.status_code, got.headers.get("location"), got.headers["x-other"]) == (status, seen, "1")
+
+
+async def test_a_service_of_several_deployments_may_point_to_any_of_them():
+    addresses = [httpx.URL(f"http://{each}.internal/v2") for each in ("one", "two")]
+    headers = [(b"location", b"http://two.internal/v2/users/9"), (b"content-location", b"http://three.internal/v2")]
+    request = {"bff.route": ROUTES[0], "bff.captured": {"rest": b"/1"}, "raw_path": b"/api/users/1"}
+    seen = outward(headers, addresses, b"/users/1", request)
+    assert seen == [(b"location", b"/api/users/9"), (b"content-location", b"http://three.internal/v2")]
 
 
 async def test_a_services_own_limit_is_relayed_with_when_to_come_back():
