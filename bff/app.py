@@ -25,6 +25,8 @@ from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 from bff import edge
 from bff.config import JWKS_PATH, Config, ConfigError
 from bff.console import Readiness, admin, limits
+from bff.core.deadline import REQUEST_TIMEOUT, seconds_asked
+from bff.core.head import head
 from bff.core.policies import Policies
 from bff.core.route import Front
 from bff.core.telemetry import JsonLog, Telemetry, otlp, tracer_provider
@@ -239,9 +241,13 @@ class Fronts:
         route = scope.get("bff.route")
         if route is None:
             return self.app(scope, receive, send)
-        deadline = asyncio.get_running_loop().time() + route.timeout
+        asked = head(scope).values.get(REQUEST_TIMEOUT)
+        seconds = route.timeout if asked is None else min(route.timeout, seconds_asked(asked))
+        deadline = asyncio.get_running_loop().time() + seconds
         own = tuple(each for each in scope["headers"] if each[0] in CREDENTIALS) if self.forwards else ()
-        scope["bff.origin"] = Origin(scope["bff.caller"], scope["bff.trace"], scope["bff.request_id"], deadline, own)
+        scope["bff.origin"] = Origin(
+            scope["bff.caller"], scope["bff.trace"], scope["bff.request_id"], deadline, own, seconds < route.timeout
+        )
         return self.fronts[route.front](scope, receive, send)
 
 

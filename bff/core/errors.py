@@ -221,7 +221,19 @@ class ShuttingDown(GatewayError):
 
 
 class DeadlineExceeded(GatewayError):
+    """The whole request took too long; `members` name the service that was waited for, if there was one."""
+
     status, code, title = 504, Code.DEADLINE_EXCEEDED, "Deadline exceeded"
+
+
+def called(service: str, phase: str | None, attempts: int | None, *, retryable: bool) -> dict[str, Any]:
+    """What an error says of a call to a service that did not succeed."""
+    members: dict[str, Any] = {"service": service, "retryable": retryable}
+    if phase:
+        members["phase"] = phase
+    if attempts is not None:
+        members["attempts"] = attempts
+    return members
 
 
 class UpstreamError(GatewayError):
@@ -230,7 +242,9 @@ class UpstreamError(GatewayError):
     Args:
         service: its name in the config; that much of the inside a caller may know.
         detail: as for every `GatewayError`.
-        phase: where the call ended: dns, connect, tls, pool, send, first_byte, body.
+        phase: where the call ended: dns, connect, tls, pool, send, first_byte, body; or which policy of the gateway's
+            did not let it go: bulkhead, breaker, deadline.
+        attempts: how often it was sent.
         retryable: whether asking again may help.
     """
 
@@ -238,11 +252,15 @@ class UpstreamError(GatewayError):
     retryable: ClassVar[bool] = True
 
     def __init__(
-        self, service: str, detail: str = "", *, phase: str | None = None, retry_after: float | None = None
+        self,
+        service: str,
+        detail: str = "",
+        *,
+        phase: str | None = None,
+        attempts: int | None = None,
+        retry_after: float | None = None,
     ) -> None:
-        members: dict[str, Any] = {"service": service, "retryable": self.retryable}
-        if phase:
-            members["phase"] = phase
+        members = called(service, phase, attempts, retryable=self.retryable)
         super().__init__(detail or f"{self.title}: {service}", retry_after=retry_after, members=members)
         self.service = service
         self.phase = phase

@@ -10,6 +10,7 @@ from typing import cast
 import httpx
 from starlette.types import Message, Receive, Scope, Send
 
+from bff.core.deadline import REQUEST_TIMEOUT
 from bff.core.errors import NotFound, UpstreamFailed
 from bff.core.receive import Client
 from bff.core.route import Route
@@ -40,6 +41,8 @@ _OURS = frozenset(
         b"traceparent",
         b"tracestate",
         b"via",
+        # How long is left is told anew with each attempt.
+        REQUEST_TIMEOUT,
         # Who calls from where is what the connection says, not the caller.
         b"forwarded",
         b"x-real-ip",
@@ -196,7 +199,7 @@ async def _relay(service: str, route: Route, response: httpx.Response, send: Sen
         async for chunk in cast("httpx.AsyncByteStream", response.stream):
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
     except httpx.TransportError as error:
-        raise failure(service, error) from error
+        raise failure(service, error, response.extensions.get("attempts")) from error
     finally:
         await response.aclose()
     client.served()
@@ -206,7 +209,7 @@ async def _relay(service: str, route: Route, response: httpx.Response, send: Sen
 def _start(service: str, route: Route, response: httpx.Response) -> Message:
     status = response.status_code
     if status >= 500 and not route.relay_errors and not _is_problem(response):
-        raise UpstreamFailed(service)
+        raise UpstreamFailed(service, attempts=response.extensions.get("attempts"))
     headers = _end_to_end(response.headers.raw, _comes_down)
     if status in _BODYLESS:
         # It is the length of what is not sent; a server would wait for it.

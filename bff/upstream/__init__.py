@@ -13,7 +13,7 @@ from pydantic import Field
 from bff.core.settings import Complaint, Duration, Settings, Size, Url
 from bff.core.telemetry import Telemetry
 from bff.upstream.client import Headers, Origin, Service, Upstream
-from bff.upstream.deadline import Deadline
+from bff.upstream.deadline import Attempt, Deadline
 from bff.upstream.events import Counts, EventStreams, StreamSettings
 from bff.upstream.feeds import Feeds
 from bff.upstream.identity import Signer
@@ -72,8 +72,10 @@ def connect(
     transport = Observe(transport, name, attempts, telemetry)
     # Above the span, so that it says which deployment was called.
     transport = Addressed(transport, url)
-    # Outermost: everything below, and so each attempt, has to end by the request's own deadline.
-    transport = Deadline(transport, settings.timeout, clock)
+    # Each attempt has a time of its own, and the service is told of it.
+    transport = Attempt(transport, settings.timeout, clock)
+    # Outermost: everything below, waiting included, has to end by the request's own deadline.
+    transport = Deadline(transport, clock)
     # Beside it: streams live long, so they neither take connections from calls nor have a deadline.
     streams = network or Transport(
         ConnectionSettings(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -15,18 +16,20 @@ import httpx
 import msgspec
 
 from bff.core.errors import (
+    DeadlineExceeded,
     GatewayError,
     UpstreamBadResponse,
     UpstreamFailed,
     UpstreamTimeout,
     UpstreamUnavailable,
+    called,
     refusal,
 )
 from bff.core.identity import Caller
 from bff.core.trace import Trace
 from bff.upstream.events import EventStream, EventStreams
 from bff.upstream.feeds import Feeds
-from bff.upstream.phases import Phase, phase_of
+from bff.upstream.phases import Phase, RefusedError, attempts_of, phase_of
 from bff.upstream.wire import NOTHING, headers_of, request_of
 
 T = TypeVar("T")
@@ -35,6 +38,7 @@ Param = str | int | Sequence[str] | None
 
 # Which deployment of the service it becomes, the transport decides.
 _SOMEWHERE = httpx.URL("http://service")
+_TICK = 0.002  # of loops whose time stands still between two looks at the clock, in whole milliseconds
 _SAFE = "-._~:@$!*()"  # what a query value may hold as it is (RFC 3986 §3.4), less what separates parameters
 
 
@@ -48,6 +52,8 @@ class Origin(NamedTuple):
     """By the loop's clock, in seconds."""
     credentials: tuple[tuple[bytes, bytes], ...] = ()
     """The client's own `Authorization` or `X-API-Key`, for services that ask for it."""
+    hurried: bool = False
+    """Whether the deadline is nearer than the route's: what does not end by then says nothing of its service."""
 
     @property
     def headers(self) -> Headers:
@@ -91,12 +97,12 @@ class Service:
         Raises:
             UpstreamUnavailable, UpstreamTimeout, UpstreamBadResponse, DeadlineExceeded
         """
-        extensions = {"deadline": origin.deadline, "whole": whole}
+        extensions = {"deadline": origin.deadline, "whole": whole, "origin": origin}
         request = self._request(method, target, headers, content, origin, extensions)
         try:
             return await self.transport.handle_async_request(request)
         except httpx.TransportError as error:
-            raise failure(self.name, error) from error
+            raise failure(self.name, error, attempts_of(error)) from error
 
     async def open(self, streams: EventStreams, target: bytes, headers: Headers, origin: Origin) -> httpx.Response:
         """GET what goes on for as long as both sides want, on a connection beside those of calls; raises as `send`."""
@@ -144,14 +150,26 @@ class _Streamed(httpx.AsyncByteStream):
         return aiter(self._content)
 
 
-def failure(service: str, error: httpx.TransportError) -> GatewayError:
-    """The one place where the network's errors become ours."""
+def failure(service: str, error: httpx.TransportError, attempts: int | None = None) -> GatewayError:
+    """The one place where the network's errors, and those of the policies, become ours."""
     phase = phase_of(error)
+    if isinstance(error, RefusedError):
+        return UpstreamUnavailable(service, phase=phase, attempts=attempts, retry_after=error.retry_after)
+    if isinstance(error, httpx.TimeoutException) and (phase is Phase.DEADLINE or _until(error) <= time.monotonic()):
+        return DeadlineExceeded(
+            f"The request ended before {service} had answered", members=called(service, phase, attempts, retryable=True)
+        )
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.UnsupportedProtocol):
-        return UpstreamUnavailable(service, phase=phase)
+        return UpstreamUnavailable(service, phase=phase, attempts=attempts)
     if isinstance(error, httpx.TimeoutException):
-        return UpstreamTimeout(service, phase=phase)
-    return UpstreamBadResponse(service, phase=phase)
+        return UpstreamTimeout(service, phase=phase, attempts=attempts)
+    return UpstreamBadResponse(service, phase=phase, attempts=attempts)
+
+
+def _until(error: httpx.TransportError) -> float:
+    """When the calls of the request had to end, less what timers ring early."""
+    until: float = error.request.extensions.get("until", inf)
+    return until - _TICK
 
 
 class Upstream:
@@ -246,7 +264,8 @@ class Upstream:
         try:
             value: T = _decoder(into).decode(body)  # type: ignore[arg-type]  # a class can be hashed
         except msgspec.MsgspecError as error:
-            raise UpstreamBadResponse(self.service.name, phase="body") from error
+            attempts = response.extensions.get("attempts")
+            raise UpstreamBadResponse(self.service.name, phase=Phase.BODY, attempts=attempts) from error
         return value
 
     async def _body(self, response: httpx.Response) -> bytes:
@@ -259,17 +278,19 @@ class Upstream:
             async for chunk in response.aiter_raw():
                 size += len(chunk)
                 if size > self.service.max_answer:
-                    raise UpstreamBadResponse(self.service.name, "A service's answer is too large", phase="body")
+                    why = "A service's answer is too large"
+                    attempts = response.extensions.get("attempts")
+                    raise UpstreamBadResponse(self.service.name, why, phase=Phase.BODY, attempts=attempts)
                 chunks.append(chunk)
         except httpx.TransportError as error:
-            raise failure(self.service.name, error) from error
+            raise failure(self.service.name, error, response.extensions.get("attempts")) from error
         finally:
             await response.aclose()
         return b"".join(chunks)
 
     def _refused(self, response: httpx.Response, body: bytes) -> GatewayError:
         if response.status_code >= 500:
-            return UpstreamFailed(self.service.name)
+            return UpstreamFailed(self.service.name, attempts=response.extensions.get("attempts"))
         try:
             problem = msgspec.json.decode(body, type=_Problem)
             detail = problem.detail or problem.title

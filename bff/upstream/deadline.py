@@ -1,20 +1,50 @@
-"""One absolute deadline a request: each attempt gets what its service allows, and never more than is left."""
+"""One absolute deadline a request, and what of it each attempt gets: first byte to last, and never more."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Final
 
 import httpx
 
-from bff.core.errors import DeadlineExceeded
+from bff.core.deadline import REQUEST_TIMEOUT
+from bff.upstream.phases import Phase, failed
+from bff.upstream.wire import followed, request_of
+
+# Kept back, so that an answer can be made of whatever came: a tenth of what is left, and never more than this.
+_RESERVE: Final = 0.02
+_SHARE: Final = 0.1
 
 
 class Deadline(httpx.AsyncBaseTransport):
-    """Reads the request's own deadline from `extensions["deadline"]` and puts the attempt's in its place.
+    """Reads the request's own deadline from `extensions["deadline"]`; calls have to end by `extensions["until"]`."""
+
+    def __init__(self, inner: httpx.AsyncBaseTransport, clock: Callable[[], float] = time.monotonic) -> None:
+        self.inner = inner
+        self.clock = clock
+
+    def handle_async_request(self, request: httpx.Request) -> Awaitable[httpx.Response]:  # type: ignore[override]
+        deadline = request.extensions["deadline"]
+        left = deadline - self.clock()
+        if left <= 0:
+            raise failed(httpx.ReadTimeout, "the request's deadline has passed", request, Phase.DEADLINE)
+        request.extensions["until"] = deadline - min(_RESERVE, left * _SHARE)
+        return self.inner.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        await self.inner.aclose()
+
+
+class Attempt(httpx.AsyncBaseTransport):
+    """Gives an attempt what its service allows, or what is left until calls have to end, and says so to the service.
+
+    The header is the one in which clients say it to us, in seconds: `request-timeout: 1.98`.
 
     Args:
+        inner: what makes the attempt.
         timeout: seconds for one attempt, first byte to last.
+        clock: the loop's.
     """
 
     def __init__(
@@ -24,18 +54,20 @@ class Deadline(httpx.AsyncBaseTransport):
         self.timeout = timeout
         self.clock = clock
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        now = self.clock()
-        whole = request.extensions["deadline"]
-        if whole <= now:
-            raise DeadlineExceeded
-        request.extensions = {**request.extensions, "deadline": min(whole, now + self.timeout)}
-        try:
-            return await self.inner.handle_async_request(request)
-        except httpx.TimeoutException as error:
-            if self.clock() >= whole:
-                raise DeadlineExceeded from error
-            raise
+    def handle_async_request(self, request: httpx.Request) -> Awaitable[httpx.Response]:  # type: ignore[override]
+        until, now = request.extensions["until"], self.clock()
+        seconds = min(self.timeout, until - now)
+        if seconds <= 0:
+            raise failed(httpx.ReadTimeout, "the request's deadline has passed", request, Phase.DEADLINE)
+        return self.inner.handle_async_request(
+            request_of(
+                request.method,
+                request.url,
+                followed(request.headers, REQUEST_TIMEOUT, b"%.3f" % seconds),
+                {**request.extensions, "deadline": now + seconds},
+                request.stream,
+            )
+        )
 
     async def aclose(self) -> None:
         await self.inner.aclose()

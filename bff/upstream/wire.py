@@ -33,6 +33,13 @@ def preceded(name: bytes, value: bytes, headers: httpx.Headers) -> httpx.Headers
     return made
 
 
+def followed(headers: httpx.Headers, name: bytes, value: bytes) -> httpx.Headers:
+    """These with another one after them."""
+    made = httpx.Headers.__new__(httpx.Headers)
+    made._list, made._encoding = [*headers._list, (name, name, value)], None  # noqa: SLF001
+    return made
+
+
 def request_of(
     method: str,
     url: httpx.URL,

@@ -1,0 +1,105 @@
+"""A request is over by one deadline, whatever it waits for; services are told of it, and who asks may set it nearer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bff.core.errors import UpstreamTimeout
+from bff.core.telemetry import Telemetry
+from bff.upstream import Attempts, Counts, ServiceSettings, connect
+from bff.upstream.client import Upstream
+from bff.upstream.deadline import Attempt, Deadline
+from bff.upstream.phases import Phase, phase_of
+from tests import shop as fake
+from tests.harness import gateway, operator
+from tests.resilience.chain import ORIGIN, Clock, Target, outcome, request
+from tests.upstream.raw import Server
+
+TWO = '{ user(id: "usr_1") { id } product(id: "prd_1") { id } }'
+
+
+@given(left=st.floats(-5, 60), timeout=st.floats(0.001, 60), waited=st.floats(0, 60))
+def test_an_attempt_has_what_its_service_allows_and_never_more_than_is_left_less_a_reserve(left, timeout, waited):
+    clock, target = Clock(), Target()
+    deadline = clock.now + left
+    asked = request(deadline=deadline)
+    waits = Target(lambda each: Attempt(target, timeout, clock).handle_async_request(each), clock, waited)
+    ended = asyncio.run(outcome(Deadline(waits, clock), asked))
+    if not target.requests:
+        assert phase_of(ended) is Phase.DEADLINE
+        assert clock.now >= deadline - min(0.02, left * 0.1) - 1e-6
+        return
+    (sent,) = target.requests
+    assert sent.extensions["deadline"] < deadline
+    assert sent.extensions["deadline"] <= clock.now + timeout + 1e-6
+    assert float(sent.headers["request-timeout"]) <= min(left, timeout) + 0.0006
+    assert "request-timeout" not in asked.headers
+
+
+async def test_a_client_may_ask_for_less_time_on_both_fronts():
+    shop = gateway()
+    shop.services.products.fail(fake.hangs)
+    started = time.monotonic()
+    rest = await shop.client.get("/api/products/prd_1", headers={"request-timeout": "0.1"})
+    answer = await shop.query(TWO, headers=operator() | {"request-timeout": "0.1"})
+    assert time.monotonic() - started < 1
+    assert rest.status_code == 504
+    problem = rest.json()
+    assert problem["code"] == "DEADLINE_EXCEEDED"
+    assert problem["service"] == "products"
+    assert problem["retryable"] is True
+    assert answer.status == 200
+    assert answer.data == {"user": {"id": "usr_1"}, "product": None}
+    (error,) = answer.errors
+    assert error["path"] == ["product"]
+    assert error["extensions"]["code"] == "DEADLINE_EXCEEDED"
+    assert error["extensions"]["service"] == "products"
+
+
+async def test_services_are_told_how_long_is_left_and_never_what_the_client_said():
+    shop = gateway(services={"products": {"timeout": "300ms"}})
+    await shop.client.get("/api/products/prd_1")
+    await shop.client.get("/api/products/prd_1", headers={"request-timeout": "0.2"})
+    await shop.client.get("/api/products/prd_1", headers={"Request_Timeout": "99"})
+    await shop.client.get("/api/products/prd_1", headers={"request-timeout": "99"})
+    told = [float(call.header("request-timeout")) for call in shop.services.products.calls]
+    assert told[0] == told[2] == told[3] == 0.3
+    assert 0.1 < told[1] < 0.2
+
+
+@pytest.mark.parametrize("value", ["", "0", "0.0", "-1", "2s", "soon", "1e3", "99999999", "1,5", "inf"])
+async def test_what_is_no_time_is_refused(value):
+    shop = gateway()
+    rest = await shop.client.get("/api/products/prd_1", headers={"request-timeout": value})
+    assert rest.status_code == 400
+    assert rest.json()["code"] == "BAD_REQUEST"
+    assert "Request-Timeout" in rest.json()["detail"]
+    assert not shop.services.calls
+
+
+@pytest.mark.parametrize("whole", [True, False])
+async def test_a_body_that_drips_is_cut_at_the_end_of_its_time(whole):
+    async def drips(peer):
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n")
+        await peer.drip(b" " * 1000, 0.02)
+
+    server = await Server(drips).start()
+    telemetry = Telemetry()
+    settings = ServiceSettings(url=server.url, timeout=0.2)
+    service = connect("drips", settings, Attempts(telemetry), Counts(telemetry), telemetry, Random(7))  # noqa: S311
+    origin = ORIGIN._replace(deadline=asyncio.get_running_loop().time() + 5)
+    started = time.monotonic()
+    try:
+        with pytest.raises(UpstreamTimeout):
+            await Upstream(service, origin)._body(await service.send("GET", b"/", [], b"", origin, whole=whole))
+        assert time.monotonic() - started < 1
+    finally:
+        await service.close()
+        await server.stop()
