@@ -6,7 +6,7 @@ import asyncio
 import os
 import secrets
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib import import_module
 from importlib.util import find_spec
@@ -25,6 +25,7 @@ from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 from bff import edge
 from bff.config import JWKS_PATH, Config, ConfigError
 from bff.console import Readiness, admin, limits
+from bff.core.certificates import Observed
 from bff.core.deadline import REQUEST_TIMEOUT, seconds_asked
 from bff.core.head import head
 from bff.core.policies import Policies
@@ -43,6 +44,7 @@ from bff.graphql.views import UnknownCoordinate
 from bff.graphql.weights import scopes_in
 from bff.rest.proxy import Passthrough
 from bff.rest.wellknown import Document, WellKnown
+from bff.server import Tls
 from bff.upstream import Attempts, Counts, Origin, Service, connect
 from bff.upstream.identity import Signer
 from bff.upstream.observe import Observe
@@ -81,6 +83,8 @@ def build(
     """
     telemetry = telemetry or _telemetry(config)
     random = random or Random(secrets.randbits(128))  # noqa: S311 - neither ids nor waits are secrets
+    certificates = Observed(telemetry)
+    tls = Tls(config.server.tls, ("http/1.1",), certificates, telemetry) if config.server.tls else None
     attempts, counts = Attempts(telemetry), Counts(telemetry)
     signer = Signer(config.auth.signing) if config.signs else None
     services = {
@@ -125,12 +129,17 @@ def build(
         redoc_url=None,
         openapi_url=None,
         telemetry=_QUIET,
-        lifespan=_lifespan(telemetry, credentials, [wire.aclose, *(each.close for each in services.values())]),
+        lifespan=_lifespan(
+            telemetry,
+            [credentials.follow, *([tls.follow] if tls else [])],
+            [credentials.close, wire.aclose, *(each.close for each in services.values())],
+        ),
     )
     app.state.readiness = readiness
     app.state.execution = execution
     app.state.credentials = credentials
     app.state.drain = graphql.drain
+    app.state.tls = tls
     app.state.admin = admin(
         telemetry,
         readiness,
@@ -182,17 +191,20 @@ def _documents(config: Config, schema: GraphQLSchema, signer: Signer | None) -> 
 
 
 def _lifespan(
-    telemetry: Telemetry, credentials: Credentials, closes: Iterable[Callable[[], Awaitable[None]]]
+    telemetry: Telemetry,
+    follows: Iterable[Callable[[], Coroutine[Any, Any, None]]],
+    closes: Iterable[Callable[[], Awaitable[None]]],
 ) -> Lifespan[FastAPI]:
-    """Keys are followed meanwhile; at the end, everything that is open is closed and what was recorded is sent."""
+    """Keys and certificates are followed; at the end, all that is open is closed and what was recorded is sent."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        following = asyncio.create_task(credentials.follow())
+        following = [asyncio.create_task(follow()) for follow in follows]
         yield
-        following.cancel()
-        await credentials.close()
-        await asyncio.gather(*(close() for close in closes))
+        for each in following:
+            each.cancel()
+        for close in closes:
+            await close()
         telemetry.spans.shutdown()
         telemetry.log.flush()
 

@@ -22,7 +22,7 @@ from bff.edge.limits import LimitSettings, TierSettings
 from bff.edge.observe import ObservabilitySettings
 from bff.edge.routing import RouteSettings, conflicts, route
 from bff.graphql import GraphQLSettings
-from bff.server import ConnectionSettings
+from bff.server import ConnectionSettings, TlsSettings
 from bff.upstream import ServiceSettings
 
 __all__ = ["PROFILES", "Config", "ConfigError", "Loaded", "json_schema", "load", "read", "traced"]
@@ -46,6 +46,8 @@ class DrainSettings(Settings):
 class ServerSettings(ConnectionSettings):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    tls: TlsSettings | None = None
+    """Without it, plain HTTP: for a load balancer in front."""
     max_body: Size = 2 * 1024 * 1024
     """Of any request; a route may allow less."""
     cors: CorsSettings | None = None

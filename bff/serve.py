@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar, Literal
 
 import uvicorn
@@ -17,55 +16,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from bff.app import build
 from bff.config import Config, ConfigError
 from bff.graphql.ide import Example
-from bff.server import Connection, connections
-
-
-class _Server(uvicorn.Server):
-    """Leaves the signals to `serve`: two servers end here in an order. What lasts ends before requests are awaited."""
-
-    def __init__(self, config: uvicorn.Config, drain: Callable[[], Awaitable[None]] | None) -> None:
-        super().__init__(config)
-        self.up = asyncio.Event()
-        self._drain = drain
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.up.set()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        if self._drain is not None:
-            # Whoever is sent away is not to come back to this port.
-            await self._stop_listening(sockets or [])
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self.config.timeout_graceful_shutdown):
-                    await self._drain()
-        await super().shutdown(sockets)
-
-    async def _stop_listening(self, sockets: list[socket.socket]) -> None:
-        """Whoever has connected by now is let in: to close a port resets all that wait behind it."""
-        loop = asyncio.get_running_loop()
-        waiting = [each.dup() for each in sockets]
-        for server in self.servers:
-            server.close()
-        came = []
-        for each in waiting:
-            with each, contextlib.suppress(OSError):
-                while True:
-                    came.append(each.accept()[0])
-        for client in came:
-            client.setblocking(False)
-            with contextlib.suppress(OSError):  # it has gone
-                await loop.connect_accepted_socket(self._protocol, client)
-        for connection in list(self.server_state.connections):
-            if isinstance(connection, Connection):  # websockets are told by `drain`, in their own way
-                connection.shutdown()
-
-    def _protocol(self) -> asyncio.Protocol:
-        return self.config.http_protocol_class(self.config, self.server_state, self.lifespan.state)  # type: ignore[call-arg]
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
+from bff.server import Server, connections
 
 
 class _Websocket(WebSocketsSansIOProtocol):
@@ -92,16 +43,21 @@ class _Websocket(WebSocketsSansIOProtocol):
             self._cut = None
 
 
-def _public(app: FastAPI, config: Config) -> _Server:
+def _public(app: FastAPI, config: Config) -> Server:
     live = config.graphql.subscriptions
+    http: Callable[..., Any] = connections(config.server)
+    if app.state.tls is not None:
+        plain = http
+        http = app.state.tls.connections(lambda _: plain)
     return _server(
         app,
         config.server.host,
         config.server.port,
-        http=connections(config.server),
+        http=http,
         graceful=config.server.drain.timeout,
         lifespan="on",
         drain=app.state.drain,
+        tls=app.state.tls is not None,
         # Compression would take 60 KB of memory for each websocket.
         ws=type("Websocket", (_Websocket,), {"patience": live.send_timeout}),
         ws_per_message_deflate=False,
@@ -120,9 +76,10 @@ def _server(
     graceful: float,
     lifespan: Literal["on", "off"],
     drain: Callable[[], Awaitable[None]] | None = None,
+    tls: bool = False,
     **websockets: Any,
-) -> _Server:
-    return _Server(
+) -> Server:
+    return Server(
         uvicorn.Config(
             app,
             host=host,
@@ -139,6 +96,7 @@ def _server(
             **websockets,
         ),
         drain,
+        tls=tls,
     )
 
 
@@ -213,7 +171,7 @@ def _spare_what_stays() -> None:
     gc.set_threshold(_NEW_OBJECTS)
 
 
-async def _until_end(server: _Server, listening: socket.socket, other: _Server) -> None:
+async def _until_end(server: Server, listening: socket.socket, other: Server) -> None:
     """Neither port is of use without the other."""
     try:
         await server.serve([listening])

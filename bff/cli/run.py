@@ -124,7 +124,7 @@ def example(identity: str = IDENTITY) -> Example:
 
 
 def _banner(config: Config, profile: str, *, demo: bool) -> None:
-    base = f"http://{config.server.host}:{config.server.port}"
+    base = f"{'https' if config.server.tls else 'http'}://{config.server.host}:{config.server.port}"
     lines = [
         f"The gateway is up ({profile}).",
         "",

@@ -39,6 +39,7 @@ from bff.graphql.compose import compose
 from bff.graphql.documents import Documents
 from tests.harness import BFF_YAML, FOUR_SERVICES, bearer, gateway, operator, token
 from tests.live.socket import Socket
+from tests.pki import Authority
 from tests.shop import answer as answered
 
 ROOT = Path(__file__).parent.parent.parent
@@ -113,6 +114,10 @@ def test_every_block_is_of_a_kind_that_is_looked_at():
         "sh demo",
         "sh keys",
         "sh",
+        "sh tls",
+        "sh tls client",
+        "yaml tls",
+        "yaml alert",
         "json",
         "js clients",
     }
@@ -379,11 +384,14 @@ async def test_the_table_of_the_access_log_has_the_fields_that_are_written():
     assert set().union(*one.access) == described
 
 
-async def test_the_table_of_metrics_has_those_that_are_measured_with_their_labels():
+async def test_the_table_of_metrics_has_those_that_are_measured_with_their_labels(tmp_path):
     described = {
         word(row[0]): set(re.findall(r"`(\w+)`", row[1])) for row in cells("docs/observability.md") if len(row) == 3
     }
-    one = gateway()
+    pair = Authority(tmp_path).issue("server")
+    one = gateway(server={"tls": pair.settings})
+    pair.key.unlink()
+    await one.app.state.tls.context.look()
     await one.query(FOUR_SERVICES, headers=operator())
     measured: dict[str, set[str]] = {}
     for family in one.telemetry.registry.collect():

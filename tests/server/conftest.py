@@ -1,11 +1,12 @@
 import asyncio
 import contextlib
+import socket
 
 import pytest
 import uvicorn
 import uvloop
 
-from bff.server import ConnectionSettings, connections
+from bff.server import ConnectionSettings, Server, connections
 from tests.upstream.raw import eventually
 
 
@@ -49,29 +50,30 @@ class Client:
 
 
 @contextlib.asynccontextmanager
-async def served(app, **settings):
+async def served(app, tls=None, **settings):
+    speaks = connections(ConnectionSettings(**settings))
     config = uvicorn.Config(
         app,
-        port=0,
         lifespan="off",
         log_config=None,
-        http=connections(ConnectionSettings(**settings)),
+        http=tls.connections(lambda _: speaks) if tls else speaks,
         date_header=False,
         timeout_graceful_shutdown=1,
     )
-    server = uvicorn.Server(config)
-    serving = asyncio.create_task(server._serve())
-    await eventually(lambda: server.started)
+    server = Server(config, tls=tls is not None)
+    listening = socket.create_server(("127.0.0.1", 0))
+    serving = asyncio.create_task(server._serve([listening]))
+    await eventually(server.up.is_set)
     writers = []
 
-    async def connect(data=b""):
-        port = server.servers[0].sockets[0].getsockname()[1]
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    async def connect(data=b"", **options):
+        reader, writer = await asyncio.open_connection("127.0.0.1", connect.port, **options)
         writers.append(writer)
         writer.write(data)
         return Client(reader, writer)
 
     connect.server = server
+    connect.port = listening.getsockname()[1]
     connect.serving = serving
     try:
         async with asyncio.timeout(10):

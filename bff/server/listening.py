@@ -1,0 +1,123 @@
+"""Taking connections, and the end of that: uvicorn's server, with TLS for each connection and an order at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, Final, cast
+
+import uvicorn
+
+from bff.server.connection import Connection
+from bff.server.tls import Handshake
+
+_AT_ONCE: Final = 100
+# Without a descriptor to be had, to look again at once is to do nothing else.
+_LATER: Final = 1.0
+
+
+class Server(uvicorn.Server):
+    """Leaves the signals to whoever runs it: two servers end in an order. What lasts ends before requests are awaited.
+
+    Args:
+        config: uvicorn's; with TLS, its `http` is what `Tls.connections` gives.
+        drain: ends what would go on.
+        tls: whether clients shake hands first.
+    """
+
+    def __init__(
+        self, config: uvicorn.Config, drain: Callable[[], Awaitable[None]] | None = None, *, tls: bool = False
+    ) -> None:
+        super().__init__(config)
+        self.up = asyncio.Event()
+        self._drain = drain
+        self._tls = tls
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup([] if self._tls else sockets)
+        if self._tls:
+            self.servers = [_Handshakes(each, self._protocol) for each in sockets or []]  # type: ignore[misc]
+        self.up.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._drain is not None:
+            # Whoever is sent away is not to come back to this port.
+            await self._stop_listening(sockets or [])
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.config.timeout_graceful_shutdown):
+                    await self._drain()
+        await super().shutdown(sockets)
+
+    async def _stop_listening(self, sockets: list[socket.socket]) -> None:
+        """Whoever has connected by now is let in: to close a port resets all that wait behind it."""
+        waiting = [each.dup() for each in sockets]
+        for server in self.servers:
+            server.close()
+        came = []
+        for each in waiting:
+            with each, contextlib.suppress(OSError):
+                while True:
+                    came.append(each.accept()[0])
+        for client in came:
+            client.setblocking(False)
+            await self._let_in(client)
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, Connection | Handshake):  # websockets are told by `drain`, in their own way
+                connection.shutdown()
+
+    async def _let_in(self, client: socket.socket) -> None:
+        protocol = self._protocol()
+        if isinstance(protocol, Handshake):
+            protocol.begin(client)
+            return
+        with contextlib.suppress(OSError):  # it has gone
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, client)
+
+    def _protocol(self) -> asyncio.Protocol:
+        return self.config.http_protocol_class(self.config, self.server_state, self.lifespan.state)  # type: ignore[call-arg]
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class _Handshakes:
+    """What takes connections in the place of asyncio's own server, which would bind a port to one certificate."""
+
+    def __init__(self, listening: socket.socket, protocol: Callable[[], Any]) -> None:
+        listening.setblocking(False)
+        self.sockets = [listening]
+        self._protocol = cast("Callable[[], Handshake]", protocol)
+        self._loop = asyncio.get_running_loop()
+        self._later: asyncio.TimerHandle | None = None
+        self._listen()
+
+    def close(self) -> None:
+        for each in self.sockets:
+            self._loop.remove_reader(each)
+            each.close()
+        self.sockets = []
+        if self._later is not None:
+            self._later.cancel()
+
+    async def wait_closed(self) -> None:
+        """Nothing is left to wait for."""
+
+    def _listen(self) -> None:
+        for each in self.sockets:
+            self._loop.add_reader(each, self._accept, each)
+
+    def _accept(self, listening: socket.socket) -> None:
+        for _ in range(_AT_ONCE):
+            try:
+                client, _ = listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError:
+                self._loop.remove_reader(listening)
+                self._later = self._loop.call_later(_LATER, self._listen)
+                return
+            client.setblocking(False)
+            self._protocol().begin(client)
