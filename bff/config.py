@@ -20,7 +20,7 @@ from bff.edge.credentials import AuthSettings
 from bff.edge.firewall import FirewallSettings
 from bff.edge.limits import LimitSettings, TierSettings
 from bff.edge.observe import ObservabilitySettings
-from bff.edge.routing import RouteSettings, conflicts, route
+from bff.edge.routing import RouteSettings, clashes, route
 from bff.graphql import GraphQLSettings
 from bff.server import ConnectionSettings, TlsSettings
 from bff.upstream import ServiceSettings
@@ -112,8 +112,8 @@ class Config(Settings):
             if names.setdefault(each.name, index) != index:
                 yield ("routes", index, "name"), f"routes[{names[each.name]}] has the same name"
         if not any(each.problems() for each in self.routes if any(each.problems())):
-            for one, other in conflicts(self.all_routes()):
-                yield ("routes",), f"{one.name} and {other.name} could both match {other.path}"
+            for complaint in clashes(self.all_routes()):
+                yield ("routes",), complaint
 
     def _names(self, where: tuple[Key, ...], tier: str | None, table: str | None) -> Iterable[Complaint]:
         """Of tiers and tables that there are not."""

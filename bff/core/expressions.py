@@ -45,13 +45,13 @@ class Expression:
 
     Args:
         source: its text, at most 2000 characters.
-        variables: the names that it may use.
+        variables: the names that it may use; afterwards those that it does use.
 
     Raises:
         ValueError: it is no expression, or not one over these variables; the message completes "must be ...".
     """
 
-    __slots__ = ("_names", "_program", "source")
+    __slots__ = ("_names", "_program", "source", "variables")
 
     def __init__(self, source: str, variables: frozenset[str]) -> None:
         if len(source) > LONGEST:
@@ -68,6 +68,7 @@ class Expression:
             if name[0].isalpha() and name not in _FUNCTIONS:
                 raise ValueError(f"an expression (CEL); there is no function {name}")
         self.source = source
+        self.variables = names
         self._names = tuple(names)
 
     def value(self, of: Mapping[str, Any]) -> Any:

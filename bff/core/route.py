@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, NamedTuple
+
+from bff.core.expressions import Expression
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -23,6 +25,17 @@ class Front(StrEnum):
     __hash__ = str.__hash__
 
 
+class Condition(NamedTuple):
+    """That a header, parameter or cookie has one of these values, in which `*` stands for anything."""
+
+    where: Literal["headers", "query", "cookies"]
+    name: str
+    values: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.where}[{self.name}] = {' | '.join(self.values)}"
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """One entry of `routes`, or the GraphQL endpoint, which is a route like the others.
@@ -31,6 +44,10 @@ class Route:
         name: what logs, metrics and spans call it.
         path: its template, such as `/api/users/{rest*}`.
         methods: those it answers; None: all that the gateway knows.
+        hosts: those it is asked for at, `*.example.com` for all below one; none: any.
+        conditions: what else of a request has to hold, all of it.
+        when: and what else, as an expression over it.
+        priority: which of two goes first that say as much.
         service: where it leads; None: the gateway answers by itself.
         rewrite: the service's path as a template over what `path` captured.
         public: whether a request without a credential is let through.
@@ -49,6 +66,10 @@ class Route:
     path: str
     front: Front = Front.REST
     methods: frozenset[str] | None = None
+    hosts: tuple[str, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+    when: Expression | None = None
+    priority: int = 0
     service: str | None = None
     rewrite: str | None = None
     public: bool = False

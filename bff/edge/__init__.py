@@ -21,7 +21,7 @@ from bff.edge.guard import Guard
 from bff.edge.hardening import Hardening
 from bff.edge.limits import Accounts, AddressLimit, Decisions, Limits, LimitSettings
 from bff.edge.observe import ObservabilitySettings, Observe
-from bff.edge.routing import Matcher, Routing
+from bff.edge.routing import BodyRouting, Matcher, Routing, reads_bodies
 
 
 def layers(
@@ -67,6 +67,8 @@ def layers(
         Middleware(Auth, credentials=credentials, challenge=auth.challenge, policies=policies, tables=tables),
         # Before the request costs upstream calls.
         Middleware(Limits, accounts=accounts, decisions=decisions),
-        # Innermost: after limits, so that the work of looking is on somebody's account.
+        # After limits, so that the work of looking is on somebody's account.
         *([Middleware(Firewall, settings=firewall, telemetry=telemetry, modsecurity=engine)] if looks else []),
+        # Innermost: bodies are read for callers who may pass and have paid, to choose among routes that agree on that.
+        *([Middleware(BodyRouting)] if reads_bodies(routes) else []),
     ]

@@ -35,6 +35,8 @@ class Auth:
             try:
                 caller = await self.credentials.identify(scope["headers"], scope.get("method", "WEBSOCKET"))
                 scope["bff.caller"] = caller
+                if "bff.settle" in scope:  # which route it is depends on who calls: what follows is that one's
+                    scope["bff.settle"](scope)
                 # A websocket begins as a GET (RFC 6455 §4.1), though its scope does not say so.
                 self._admit(caller, scope["bff.route"], scope.get("method", "GET"))
                 self._check_entitlements(caller, scope)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Callable, Mapping
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import cast
 
 import httpx
@@ -15,6 +14,7 @@ from bff.core.errors import NotFound, UpstreamFailed
 from bff.core.receive import Client
 from bff.core.route import Route
 from bff.rest.redirects import outward
+from bff.rest.rewrite import target_of
 from bff.upstream.client import Headers, Origin, Service, failure
 
 # RFC 9110 §7.6.1, and two names that never were standard.
@@ -99,7 +99,7 @@ class Passthrough:
             content = await client.body(origin.deadline)
             method, headers = scope["method"], _request_headers(scope)
             headers += _framing(method, headers, content)
-            target = _target(route, scope)
+            target = target_of(route, scope)
             response = await service.send(method, target, headers, content, origin)
             if response.status_code in _POINTING:
                 response.headers = httpx.Headers(
@@ -109,29 +109,6 @@ class Passthrough:
 
 
 # What goes up.
-
-
-def _target(route: Route, scope: Scope) -> bytes:
-    path = scope["raw_path"] if route.rewrite is None else _rewritten(route.rewrite, scope["bff.captured"])
-    query = scope["query_string"]
-    return b"%b?%b" % (path, query) if query else path
-
-
-def _rewritten(rewrite: str, captured: Mapping[str, bytes]) -> bytes:
-    path = b""
-    for literal, name in _pieces(rewrite):
-        path += literal
-        if name:
-            # Nothing captured: the collection itself, whose path has no slash at its end.
-            path = path + captured[name] if captured[name] else path.removesuffix(b"/")
-    return path or b"/"
-
-
-@cache
-def _pieces(rewrite: str) -> list[tuple[bytes, str]]:
-    """Each literal with the name that follows it."""
-    parts = [*re.split(r"\{(\w+)\}", rewrite), ""]
-    return [(literal.encode(), name) for literal, name in zip(parts[::2], parts[1::2], strict=True)]
 
 
 def _request_headers(scope: Scope) -> Headers:

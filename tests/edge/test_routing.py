@@ -1,12 +1,22 @@
+import sys
+
 import pytest
 
 from bff.core.errors import MethodNotAllowed, NotFound
-from bff.core.route import Route
-from bff.edge.routing import Matcher, RouteSettings, Routing, conflicts, route
+from bff.core.expressions import Expression
+from bff.core.request import RequestView
+from bff.core.route import Condition, Route
+from bff.edge.routing import Matcher, RouteSettings, Routing, route
+from bff.edge.routing.conditions import conflicts
 
 
-def at(path, *methods, name=None):
-    return Route(name=name or path, path=path, methods=frozenset(methods) or None)
+def at(path, *methods, name=None, **more):
+    return Route(name=name or path, path=path, methods=frozenset(methods) or None, **more)
+
+
+def asked(path, *headers, method="GET", query=b"", kind="http"):
+    scope = {"type": kind, "raw_path": path, "path": path.decode(), "headers": headers, "query_string": query}
+    return scope | ({"method": method} if kind == "http" else {})
 
 
 ROUTES = [
@@ -21,8 +31,8 @@ ROUTES = [
 
 
 def found(path, routes=ROUTES):
-    match = next(Matcher(routes).matches(path), None)
-    return (match.route.path, match.captured) if match else None
+    matches = Matcher(routes).matches("GET", path, RequestView(asked(path)))
+    return (matches[0].route.path, matches[0].captured) if matches else None
 
 
 @pytest.mark.parametrize(
@@ -68,26 +78,47 @@ def test_a_literal_that_leads_nowhere_does_not_hide_a_captured_segment():
     assert found(b"/a/b/d", routes) == ("/a/{x}/d", {"x": b"b"})
 
 
-def test_a_look_up_does_not_get_slower_with_the_number_of_routes():
-    class Counted(dict):
-        looked = 0
+TENANTS = {
+    "paths": lambda n: at(f"/api/r{n}/{{id}}"),
+    "hosts": lambda n: at("/api/{kind}/{id}", hosts=(f"t{n}.example.com",)),
+    "wild hosts": lambda n: at("/api/{kind}/{id}", hosts=(f"*.t{n}.example.com",)),
+    "headers": lambda n: at("/api/{kind}/{id}", conditions=(Condition("headers", "x-tenant", (f"t{n}",)),)),
+    "parameters": lambda n: at("/api/{kind}/{id}", conditions=(Condition("query", "tenant", (f"t{n}",)),)),
+}
 
-        def get(self, key, default=None):
-            Counted.looked += 1
-            return super().get(key, default)
+
+@pytest.mark.parametrize("kind", TENANTS)
+def test_a_look_up_does_not_get_slower_with_the_number_of_routes(kind):
+    """Counted in lines of Python that are run, which is the same each time."""
+    host = b"x.t7.example.com" if kind == "wild hosts" else b"t7.example.com"
+    scope = asked(b"/api/r7/x", (b"host", host), (b"x-tenant", b"t7"), query=b"tenant=t7")
 
     def steps(count):
-        matcher = Matcher([at(f"/api/r{number}/{{id}}") for number in range(count)])
-        nodes = [matcher._root]
-        while nodes:
-            node = nodes.pop()
-            nodes += [*node.literals.values(), *filter(None, [node.capture])]
-            node.literals = Counted(node.literals)
-        Counted.looked = 0
-        assert next(matcher.matches(b"/api/r7/x")).route.path == "/api/r7/{id}"
-        return Counted.looked
+        matcher, lines = Matcher([at("/{rest*}"), *map(TENANTS[kind], range(count))]), 0
 
-    assert steps(10) == steps(2000)
+        def trace(frame, event, argument):
+            nonlocal lines
+            lines += 1
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            (match,) = matcher.matches("GET", b"/api/r7/x", RequestView(scope))
+        finally:
+            sys.settrace(before)
+        assert match.route == TENANTS[kind](7)
+        return lines
+
+    assert steps(10) == steps(1000)
+
+
+BETA = Condition("headers", "x-stage", ("beta-1", "beta-2"))
+ANY_BETA = Condition("headers", "x-stage", ("beta-*",))
+ALPHA = Condition("headers", "x-stage", ("alpha-*",))
+STABLE = Condition("headers", "x-stage", ("stable",))
+IOS = Condition("query", "client", ("ios",))
+GOLD = Expression("caller.tier == 'gold'", frozenset({"caller"}))
 
 
 @pytest.mark.parametrize(
@@ -102,6 +133,19 @@ def test_a_look_up_does_not_get_slower_with_the_number_of_routes():
         (at("/a/{x}"), at("/a/{x*}"), False),
         (at("/a/{x*}"), at("/a/{y*}"), True),
         (at("/%61"), at("/a"), True),
+        (at("/a", hosts=("x.example",)), at("/a"), False),
+        (at("/a", hosts=("x.example",)), at("/a", hosts=("*.example",)), False),
+        (at("/a", hosts=("x.example", "y.example")), at("/a", hosts=("z.example", "y.example")), True),
+        (at("/a", hosts=("x.example",)), at("/a", hosts=("y.example",)), False),
+        (at("/a", conditions=(BETA,)), at("/a"), False),
+        (at("/a", conditions=(BETA,)), at("/a", conditions=(STABLE,)), False),
+        (at("/a", conditions=(BETA,)), at("/a", conditions=(ANY_BETA,)), True),
+        (at("/a", conditions=(BETA,)), at("/a", conditions=(ANY_BETA,), priority=1), False),
+        (at("/a", conditions=(BETA,)), at("/a", conditions=(IOS,)), True),
+        (at("/a", conditions=(BETA,)), at("/a", conditions=(BETA, IOS)), False),
+        (at("/a", conditions=(ANY_BETA,)), at("/a", conditions=(ALPHA,)), False),
+        (at("/a", when=GOLD), at("/a", when=GOLD), True),
+        (at("/a", when=GOLD), at("/a"), False),
     ],
 )
 def test_routes_of_which_neither_is_more_specific_are_a_conflict(one, other, alike):
@@ -118,7 +162,7 @@ async def ask(method, path, routes=ROUTES, kind="http"):
     async def send(message):
         sent.append(message)
 
-    scope = {"type": kind, "raw_path": path} | ({"method": method} if kind == "http" else {})
+    scope = asked(path, method=method, kind=kind)
     await Routing(app, Matcher(routes))(scope, None, send)
     return reached[0] if reached else sent
 
@@ -203,7 +247,9 @@ def test_a_route_takes_over_everything_that_was_set():
         ({"path": "/a/../b"}, "path", ".."),
         ({"path": "/a b"}, "path", "a b"),
         ({"rewrite": "b/{x}"}, "rewrite", "must be a path"),
-        ({"rewrite": "/b?c={x}"}, "rewrite", "without a query"),
+        ({"rewrite": "/b/{query.x}"}, "rewrite", "only be in the query"),
+        ({"rewrite": "/b?c={y}"}, "rewrite", "{query.term}"),
+        ({"rewrite": "/b?c=a#b"}, "rewrite", "must be a path"),
         ({"rewrite": "/b/{y}"}, "rewrite", "{y}"),
     ],
 )
