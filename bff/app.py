@@ -45,7 +45,7 @@ from bff.graphql.weights import scopes_in
 from bff.rest.proxy import Passthrough
 from bff.rest.wellknown import Document, WellKnown
 from bff.server import Tls
-from bff.upstream import Attempts, Counts, Origin, Service, connect
+from bff.upstream import Measures, Origin, Service, connect
 from bff.upstream.identity import Signer
 from bff.upstream.observe import Observe
 from bff.upstream.transport import ConnectionSettings, Transport
@@ -85,14 +85,14 @@ def build(
     random = random or Random(secrets.randbits(128))  # noqa: S311 - neither ids nor waits are secrets
     certificates = Observed(telemetry)
     tls = Tls(config.server.tls, ("http/1.1",), certificates, telemetry) if config.server.tls else None
-    attempts, counts = Attempts(telemetry), Counts(telemetry)
+    measures = Measures(telemetry)
     signer = Signer(config.auth.signing) if config.signs else None
     services = {
-        name: connect(name, settings, attempts, counts, telemetry, random, signer, network)
+        name: connect(name, settings, measures, telemetry, random, signer, network)
         for name, settings in config.services.items()
     }
     # Calls to identity providers are counted like those to services.
-    wire = Observe(network or Transport(ConnectionSettings()), "identity", attempts, telemetry)
+    wire = Observe(network or Transport(ConnectionSettings()), "identity", measures.attempts, telemetry)
     credentials = Credentials(config.auth, wire, tiers=frozenset(config.tiers), telemetry=telemetry)
     readiness = Readiness({name: services[name] for name, each in config.services.items() if each.required})
     policies = Policies(config.policies)

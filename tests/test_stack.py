@@ -20,7 +20,7 @@ from opentelemetry.trace import SpanKind
 from bff.core.telemetry import Telemetry
 from bff.edge.limits import AddressLimit, Limits
 from bff.graphql import documents
-from bff.upstream import Attempts, Counts, connect
+from bff.upstream import Measures, connect
 from bff.upstream.batch import Columns
 from bff.upstream.transport import Transport
 from tests import shop as fake
@@ -184,8 +184,7 @@ async def test_every_policy_and_the_default_network_is_an_httpx_transport():
     service = connect(
         "users",
         shop.config.services["users"],
-        Attempts(Telemetry()),
-        Counts(Telemetry()),
+        Measures(Telemetry()),
         Telemetry(),
         Random(7),  # noqa: S311
     )

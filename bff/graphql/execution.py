@@ -38,6 +38,7 @@ from bff.graphql.shadow import Shadow
 from bff.graphql.views import view
 from bff.graphql.weights import sources_in
 from bff.upstream.client import Origin, Service, Upstream
+from bff.upstream.retry import Retries
 
 _AUDITED = 20  # names of fields in one line of the audit log
 
@@ -77,6 +78,7 @@ class Execution:
         self._tables = EVERYTHING
         self._views: dict[str, Documents | None] = {}
         self._services = services
+        self._max_retries = settings.max_retries
         self._telemetry = telemetry
         fallbacks = Counter(
             "graphql_fallbacks",
@@ -198,7 +200,8 @@ class Execution:
             context.cancel()
 
     def context(self, origin: Origin) -> Context:
-        return Context(origin.caller, lambda name: Upstream(self._services[name], origin))
+        shared = origin._replace(retries=Retries(self._max_retries))
+        return Context(origin.caller, lambda name: Upstream(self._services[name], shared))
 
     async def execute(self, prepared: Prepared, context: Context) -> ExecutionResult:
         if self.executor is StandardExecutor:

@@ -18,10 +18,11 @@ from bff.upstream.events import Counts, EventStreams, StreamSettings
 from bff.upstream.feeds import Feeds
 from bff.upstream.identity import Signer
 from bff.upstream.observe import Attempts, Observe
+from bff.upstream.retry import Repeats, Retry, RetrySettings
 from bff.upstream.target import Addressed
 from bff.upstream.transport import ConnectionSettings, Transport
 
-__all__ = ["Attempts", "Counts", "Origin", "Service", "ServiceSettings", "Upstream", "connect"]
+__all__ = ["Measures", "Origin", "Service", "ServiceSettings", "Upstream", "connect"]
 
 
 class ServiceSettings(Settings):
@@ -33,6 +34,8 @@ class ServiceSettings(Settings):
     """To resolve the name and connect."""
     max_connections: Annotated[int, Field(ge=1, le=10_000)] = 100
     """Open at once; a call past it waits for one, at most a second."""
+    retry: RetrySettings = RetrySettings()
+    """Whether calls that failed are made again: `retry: {attempts: 3}`. Idempotent ones, or those with a key."""
     identity: Literal["forward", "signed", "none"] = "forward"
     """How the service is told who asks: `forward` in headers, `signed` by a token of the gateway's. `none`: not at all,
     since answers do not depend on it."""
@@ -52,11 +55,19 @@ class ServiceSettings(Settings):
             yield ("forward_credentials",), f"must be false with `identity: {self.identity}`, which {why} them"
 
 
+class Measures:
+    """What the policies of all services are measured by, made once for a gateway."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        self.attempts = Attempts(telemetry)
+        self.repeats = Repeats(telemetry)
+        self.streams = Counts(telemetry)
+
+
 def connect(
     name: str,
     settings: ServiceSettings,
-    attempts: Attempts,
-    counts: Counts,
+    measures: Measures,
     telemetry: Telemetry,
     random: Random,
     signer: Signer | None = None,
@@ -69,11 +80,13 @@ def connect(
         ConnectionSettings(connect_timeout=settings.connect_timeout, max_connections=settings.max_connections)
     )
     # Nearest to the wire: a span and a measurement for each attempt, whatever the policies above make of it.
-    transport = Observe(transport, name, attempts, telemetry)
+    transport = Observe(transport, name, measures.attempts, telemetry)
     # Above the span, so that it says which deployment was called.
     transport = Addressed(transport, url)
     # Each attempt has a time of its own, and the service is told of it.
     transport = Attempt(transport, settings.timeout, clock)
+    # Around one attempt: those that fail and may be repeated are, as far as the budget goes.
+    transport = Retry(transport, name, settings.retry, measures.repeats, random, clock)
     # Outermost: everything below, waiting included, has to end by the request's own deadline.
     transport = Deadline(transport, clock)
     # Beside it: streams live long, so they neither take connections from calls nor have a deadline.
@@ -84,7 +97,7 @@ def connect(
             read_timeout=settings.streams.silence,
         )
     )
-    streams = Addressed(Observe(streams, name, attempts, telemetry), url)
+    streams = Addressed(Observe(streams, name, measures.attempts, telemetry), url)
     return Service(
         name,
         (url,),
@@ -93,7 +106,7 @@ def connect(
         max_batch=settings.max_batch,
         max_answer=settings.max_answer,
         timeout=settings.timeout,
-        streams=EventStreams(name, streams, settings.streams, counts, random),
+        streams=EventStreams(name, streams, settings.streams, measures.streams, random),
         feeds=Feeds(settings.streams.max_pending),
     )
 

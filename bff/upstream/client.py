@@ -30,6 +30,7 @@ from bff.core.trace import Trace
 from bff.upstream.events import EventStream, EventStreams
 from bff.upstream.feeds import Feeds
 from bff.upstream.phases import Phase, RefusedError, attempts_of, phase_of
+from bff.upstream.retry import Retries, retry_after
 from bff.upstream.wire import NOTHING, headers_of, request_of
 
 T = TypeVar("T")
@@ -54,6 +55,8 @@ class Origin(NamedTuple):
     """The client's own `Authorization` or `X-API-Key`, for services that ask for it."""
     hurried: bool = False
     """Whether the deadline is nearer than the route's: what does not end by then says nothing of its service."""
+    retries: Retries | None = None
+    """How many calls may be repeated on behalf of all of it, where there is a bound to that."""
 
     @property
     def headers(self) -> Headers:
@@ -296,9 +299,7 @@ class Upstream:
             detail = problem.detail or problem.title
         except msgspec.MsgspecError:
             detail = ""
-        wait = response.headers.get("retry-after", "")
-        retry_after = float(wait) if wait.isascii() and wait.isdigit() else None
-        return refusal(self.service.name, response.status_code, detail, retry_after=retry_after)
+        return refusal(self.service.name, response.status_code, detail, retry_after=retry_after(response))
 
 
 class _Problem(msgspec.Struct):

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 
 import httpx
-from opentelemetry.instrumentation.httpx import AsyncOpenTelemetryTransport
+from opentelemetry.instrumentation.httpx import AsyncOpenTelemetryTransport, RequestInfo
+from opentelemetry.trace import Span
 
 from bff.core.durations import Durations
 from bff.core.telemetry import Telemetry
@@ -43,7 +44,7 @@ class Observe(httpx.AsyncBaseTransport):
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.inner = inner
-        self.recorded = AsyncOpenTelemetryTransport(inner, tracer_provider=telemetry.spans)
+        self.recorded = AsyncOpenTelemetryTransport(inner, tracer_provider=telemetry.spans, request_hook=_resent)
         self.service = service
         self.attempts = attempts
         self.clock = clock
@@ -64,3 +65,9 @@ class Observe(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         await self.inner.aclose()
+
+
+async def _resent(span: Span, request: RequestInfo) -> None:
+    """How often the call was sent before, by the name that the semantic conventions of HTTP have for it."""
+    if before := (request.extensions or {}).get("attempt", 1) - 1:
+        span.set_attribute("http.request.resend_count", before)

@@ -326,6 +326,13 @@ async def test_a_gateway_without_tiers_has_no_limit_and_answers():
 # Tables
 
 
+def written(value: Any) -> str:
+    """As it is in YAML."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(str, value))}]"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def leaves(model: type[Settings], path: str = "") -> Iterator[tuple[str, Any]]:
     """Every key with its default as people would write it; `*` and `[]` stand for names and places."""
     for name, field in model.model_fields.items():
@@ -342,7 +349,7 @@ def leaves(model: type[Settings], path: str = "") -> Iterator[tuple[str, Any]]:
         else:
             kind: Any = Annotated[annotation, *field.metadata] if field.metadata else annotation
             default = TypeAdapter(kind).dump_python(field.default, mode="json")
-            yield key, None if default is None else str(default).lower() if isinstance(default, bool) else str(default)
+            yield key, None if default is None else written(default)
 
 
 def test_every_key_of_the_configuration_is_described_with_its_default():

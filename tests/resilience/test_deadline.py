@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bff.core.errors import UpstreamTimeout
 from bff.core.telemetry import Telemetry
-from bff.upstream import Attempts, Counts, ServiceSettings, connect
+from bff.upstream import Measures, ServiceSettings, connect
 from bff.upstream.client import Upstream
 from bff.upstream.deadline import Attempt, Deadline
 from bff.upstream.phases import Phase, phase_of
@@ -93,7 +93,7 @@ async def test_a_body_that_drips_is_cut_at_the_end_of_its_time(whole):
     server = await Server(drips).start()
     telemetry = Telemetry()
     settings = ServiceSettings(url=server.url, timeout=0.2)
-    service = connect("drips", settings, Attempts(telemetry), Counts(telemetry), telemetry, Random(7))  # noqa: S311
+    service = connect("drips", settings, Measures(telemetry), telemetry, Random(7))  # noqa: S311
     origin = ORIGIN._replace(deadline=asyncio.get_running_loop().time() + 5)
     started = time.monotonic()
     try:
