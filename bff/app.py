@@ -67,7 +67,7 @@ def build(
     telemetry: Telemetry | None = None,
     random: Random | None = None,
     example: Example | None = None,
-) -> FastAPI:
+) -> Gateway:
     """The gateway's app. `app.state.admin` is the one for the admin port; `await app.state.drain()` ends what lasts.
 
     Args:
@@ -221,11 +221,11 @@ class Gateway(FastAPI):
 
     def __init__(self, layers: Sequence[Middleware], **options: Any) -> None:
         super().__init__(**options)
-        self._layers = layers
+        self.layers = layers
 
     def build_middleware_stack(self) -> ASGIApp:
         app = super().build_middleware_stack()
-        for layer, arguments, options in reversed(self._layers):
+        for layer, arguments, options in reversed(self.layers):
             app = layer(app, *arguments, **options)
         return app
 

@@ -20,7 +20,7 @@ from graphql import build_schema
 from typer.testing import CliRunner
 
 from bff.cli import main
-from tests.harness import BFF_YAML
+from tests.harness import BFF_YAML, PARTNER
 from tests.running import running
 
 ROOT = Path(__file__).parent.parent
@@ -113,12 +113,89 @@ def test_routes_lists_what_answers_where_and_who_may_pass(config):
     ran = bff("routes", "-c", str(config))
     assert ran.exit_code == 0
     head, *rows = [line.split() for line in ran.stdout.splitlines()]
-    assert head == ["NAME", "METHODS", "PATH", "TO", "NEEDS", "COST"]
+    assert head[:6] == ["NAME", "METHODS", "PATH", "CONDITIONS", "TO", "NEEDS"]
     assert [row[0] for row in rows] == ["graphql", "graphql", "users", "products", "orders", "payments"]
     orders = " ".join(rows[4])
     for part in ("/api/orders/{rest*}", "orders /orders/{rest}", "orders:read", "orders:write", "2"):
         assert part in orders
     assert "nothing" in rows[3]
+
+
+BETA = """
+  - name: beta
+    path: /api/products/{id}
+    methods: [GET, POST]
+    headers: {x-beta: "1"}
+    when: "caller.tier == 'partner' && !('old' in query)"
+    service: products
+    rewrite: /v2/products/{id}?q={query.term}
+    scopes: {read: [users:read]}
+    cost: 3
+    concurrency: 4
+"""
+
+
+def test_routes_shows_conditions_and_bounds(config):
+    config.write_text(BFF_YAML + BETA)
+    (row,) = (line for line in bff("routes", "-c", str(config)).stdout.splitlines() if line.startswith("beta"))
+    for part in (
+        "GET,POST",
+        "headers[x-beta] = 1",
+        "when caller.tier",
+        "users:read to read",
+        "  3 ",
+        "  4 ",
+        "2MB",
+        "30s",
+    ):
+        assert part in row
+
+
+def checked(config, *arguments, key=PARTNER):
+    ran = bff("check", "request", *arguments, "-H", f"X-API-Key: {key}", "-c", str(config))
+    assert ran.exit_code == 0, ran.stderr
+    rows = [(line[:10].strip(), line[10:].strip()) for line in ran.stdout.splitlines()]
+    return lambda label: [text for name, text in rows if name == label]
+
+
+def test_a_request_is_checked_without_any_service(config):
+    config.write_text(BFF_YAML + BETA)
+    found = checked(config, "GET", "/api/products/prd_1?term=a%26b", "-H", "X-Beta: 1")
+    assert found("route") == [
+        "beta  GET,POST  /api/products/{id}  headers[x-beta] = 1  when caller.tier == 'partner' && !('old' in query)"
+    ]
+    assert found("not")[0] == "products: beta goes first: it says more"
+    assert "the caller is api_key partner, tier partner" in " ".join(found("layer"))
+    assert "costs 3; 1000/minute, 4 at a time (enforce)" in " ".join(found("layer"))
+    assert found("service") == ["GET http://products.internal/v2/products/prd_1?q=a%26b"]
+    assert found("answer") == ["the service's"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["GET", "/api/products/prd_1"], "beta: headers[x-beta] = 1 does not hold: there is none"),
+        (["GET", "/api/products/prd_1", "-H", "x-beta: 2"], "beta: headers[x-beta] = 1 does not hold: it is '2'"),
+        (["PUT", "/api/products/prd_1", "-H", "x-beta: 1"], "beta: it answers GET, HEAD, POST"),
+        (
+            ["GET", "/api/products/prd_1?old", "-H", "x-beta: 1"],
+            "beta: when: caller.tier == 'partner' && !('old' in query) does not hold",
+        ),
+    ],
+)
+def test_a_check_says_why_it_is_not_the_other_route(config, arguments, why):
+    config.write_text(BFF_YAML + BETA)
+    found = checked(config, *arguments)
+    assert why in found("not")
+    assert found("route")[0].startswith("products ")
+
+
+def test_a_check_says_what_is_refused_and_why(config):
+    assert checked(config, "GET", "/api/users/usr_1", key="bff_wrong")("answer")[0].startswith("401 UNAUTHENTICATED")
+    assert checked(config, "GET", "/nowhere")("answer")[0].startswith("404 NOT_FOUND")
+    big = checked(config, "POST", "/api/products", "--body", "x" * 3_000_000)
+    assert big("answer")[0].startswith("413 PAYLOAD_TOO_LARGE")
+    assert not big("service")
 
 
 def test_schema_export_prints_the_schema_and_nothing_else(config):

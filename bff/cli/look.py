@@ -13,13 +13,17 @@ from bff.cli.common import DEFAULT_CONFIG, ConfigPath, Profile, fail, group, rea
 commands = typer.Typer()
 config_commands = group("The configuration.")
 schema_commands = group("The GraphQL schema.")
+check_commands = typer.Typer()
 commands.add_typer(config_commands, name="config")
 commands.add_typer(schema_commands, name="schema")
+commands.add_typer(check_commands, name="check")
 
 
-@commands.command()
-def check(config: ConfigPath = DEFAULT_CONFIG, profile: Profile = "production") -> None:
+@check_commands.callback(invoke_without_command=True)
+def check(context: typer.Context, config: ConfigPath = DEFAULT_CONFIG, profile: Profile = "production") -> None:
     """Say whether the gateway would start with this configuration, and everything that keeps it from it."""
+    if context.invoked_subcommand:
+        return
     from bff.app import build
     from bff.config import ConfigError
     from bff.graphql.trusted import DocumentsError
@@ -34,15 +38,53 @@ def check(config: ConfigPath = DEFAULT_CONFIG, profile: Profile = "production") 
     typer.echo(f"{config}: fine, {len(settings.services)} services and {len(settings.all_routes())} routes")
 
 
+@check_commands.command("request")
+def check_request(
+    method: Annotated[str, typer.Argument(help="Such as GET.")],
+    target: Annotated[str, typer.Argument(help="Path and query, percent-encoded: /api/products?limit=2")],
+    headers: Annotated[list[str] | None, typer.Option("--header", "-H", help="As often as there are headers.")] = None,
+    body: Annotated[str | None, typer.Option(help="Text, @file, or @- for what is typed in.")] = None,
+    config: ConfigPath = DEFAULT_CONFIG,
+    profile: Profile = "production",
+) -> None:
+    """Say what would become of a request: which route, through which layers, to which service; why not the others.
+
+    It is sent through a gateway whose services are not there; what they would be asked is shown.
+    """
+    from bff.cli.request import body_of, explained
+    from bff.config import ConfigError
+
+    settings = read_config(config, profile)
+    try:
+        typer.echo(explained(settings, method.upper(), target, headers or [], body_of(body)))
+    except (ConfigError, OSError) as error:
+        fail(str(error))
+
+
 @commands.command()
 def routes(config: ConfigPath = DEFAULT_CONFIG, profile: Profile = "production") -> None:
-    """List the routes: what answers where, and who may pass."""
-    rows = [("NAME", "METHODS", "PATH", "TO", "NEEDS", "COST")]
-    for route in read_config(config, profile).all_routes():
-        needed = [*sorted(route.read_scopes | route.write_scopes), *(f"policy {name}" for name in route.policies)]
-        needs = ", ".join(needed) or ("nothing" if route.public else "a credential")
-        to = f"{route.service} {route.rewrite or ''}".strip() if route.service else "the gateway"
-        rows.append((route.name, ",".join(sorted(route.methods or ["*"])), route.path, to, needs, str(route.cost)))
+    """List the routes: what answers where and when, who may pass, what it costs and how large and long it may be."""
+    from bff.cli.request import conditions, needs
+
+    settings = read_config(config, profile)
+    written = {each.name: each.model_dump(mode="json") for each in settings.routes}
+    rows = [("NAME", "METHODS", "PATH", "CONDITIONS", "TO", "NEEDS", "COST", "AT A TIME", "BODY", "TIME")]
+    for route in settings.all_routes():
+        bounds = written.get(route.name, {})
+        rows.append(
+            (
+                route.name,
+                ",".join(sorted(route.methods or ["*"])),
+                route.path,
+                ", ".join(conditions(route)) or "-",
+                f"{route.service} {route.rewrite or ''}".strip() if route.service else "the gateway",
+                needs(route),
+                f"{route.cost}{' or as told' if route.cost_header else ''}",
+                str(route.concurrency or "-"),
+                bounds.get("max_body", "-"),
+                bounds.get("timeout", "-"),
+            )
+        )
     table(rows)
 
 
