@@ -48,6 +48,7 @@ from bff.server import Tls
 from bff.upstream import Measures, Origin, Service, connect
 from bff.upstream.identity import Signer
 from bff.upstream.observe import Observe
+from bff.upstream.tls import ServiceTls
 from bff.upstream.transport import ConnectionSettings, Transport
 
 CREDENTIALS = frozenset({b"authorization", b"x-api-key"})
@@ -87,8 +88,9 @@ def build(
     tls = Tls(config.server.tls, ("http/1.1",), certificates, telemetry) if config.server.tls else None
     measures = Measures(telemetry)
     signer = Signer(config.auth.signing) if config.signs else None
+    secured = {name: ServiceTls(name, each.tls, certificates) for name, each in config.services.items() if each.tls}
     services = {
-        name: connect(name, settings, measures, telemetry, random, signer, network)
+        name: connect(name, settings, measures, telemetry, random, signer, network, secured.get(name))
         for name, settings in config.services.items()
     }
     # Calls to identity providers are counted like those to services.
@@ -131,7 +133,7 @@ def build(
         telemetry=_QUIET,
         lifespan=_lifespan(
             telemetry,
-            [credentials.follow, *([tls.follow] if tls else [])],
+            [credentials.follow, *([tls.follow] if tls else []), *(each.files.follow for each in secured.values())],
             [credentials.close, wire.aclose, *(each.close for each in services.values())],
         ),
     )

@@ -20,6 +20,7 @@ from bff.upstream.identity import Signer
 from bff.upstream.observe import Attempts, Observe
 from bff.upstream.retry import Repeats, Retry, RetrySettings
 from bff.upstream.target import Addressed
+from bff.upstream.tls import ServiceTlsSettings, Tls
 from bff.upstream.transport import ConnectionSettings, Transport
 
 __all__ = ["Measures", "Origin", "Service", "ServiceSettings", "Upstream", "connect"]
@@ -46,10 +47,14 @@ class ServiceSettings(Settings):
     max_answer: Size = 16 * 1024 * 1024
     """Bytes of one answer that is read whole (GraphQL's); REST streams without a bound."""
     streams: StreamSettings = StreamSettings()
+    tls: ServiceTlsSettings | None = None
+    """For an https:// address: whom to believe, and what to show. By default the system's authorities, and nothing."""
     required: bool = False
     """Whether the gateway is not ready while the service's `/healthz` does not answer."""
 
     def problems(self) -> Iterable[Complaint]:
+        if self.tls is not None and not self.url.lower().startswith("https:"):
+            yield ("tls",), "needs an https:// address in `url`"
         if self.forward_credentials and self.identity != "forward":
             why = "takes the place of" if self.identity == "signed" else "does without"
             yield ("forward_credentials",), f"must be false with `identity: {self.identity}`, which {why} them"
@@ -72,12 +77,14 @@ def connect(
     random: Random,
     signer: Signer | None = None,
     network: httpx.AsyncBaseTransport | None = None,
+    tls: Tls | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Service:
     """The service with its chain of policies. Read bottom-up: the last one is the outermost."""
     url = httpx.URL(settings.url)
     transport = network or Transport(
-        ConnectionSettings(connect_timeout=settings.connect_timeout, max_connections=settings.max_connections)
+        ConnectionSettings(connect_timeout=settings.connect_timeout, max_connections=settings.max_connections),
+        tls=tls,
     )
     # Nearest to the wire: a span and a measurement for each attempt, whatever the policies above make of it.
     transport = Observe(transport, name, measures.attempts, telemetry)
@@ -95,7 +102,8 @@ def connect(
             connect_timeout=settings.connect_timeout,
             max_connections=settings.streams.max_open,
             read_timeout=settings.streams.silence,
-        )
+        ),
+        tls=tls,
     )
     streams = Addressed(Observe(streams, name, measures.attempts, telemetry), url)
     return Service(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
@@ -334,6 +335,10 @@ class Connection(asyncio.Protocol):
             self._wake()
         elif exc is None and self.heard:
             self._fail(httpx.RemoteProtocolError, "the answer ended in the middle")
+        elif isinstance(exc, ssl.SSLError) and not self.heard:
+            # Of TLS 1.3, a client's handshake is done before its service has judged what it has shown (RFC 8446 §2).
+            self._phase = Phase.TLS
+            self._fail(httpx.ConnectError, f"the service ended the handshake: {exc.reason}")
         elif self._phase is Phase.SEND:
             self._fail(httpx.WriteError, f"the connection died while the request was sent: {exc or 'closed'}")
         else:

@@ -15,6 +15,7 @@ from aiohappyeyeballs import start_connection
 
 from bff.upstream.connection import Bounds, Connection, Limits
 from bff.upstream.phases import Phase, failed
+from bff.upstream.tls import Tls
 
 # RFC 8305 recommends a quarter of a second before the next address is tried beside the first.
 _NEXT_ADDRESS_AFTER: Final = 0.25
@@ -48,7 +49,7 @@ class Occupancy(NamedTuple):
 class Pool:
     """A place is taken from the attempt to connect until the socket is closed, so `room` is about sockets."""
 
-    def __init__(self, origin: Origin, room: Room, bounds: Bounds, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, origin: Origin, room: Room, bounds: Bounds, tls: Tls | None) -> None:
         self._loop = asyncio.get_running_loop()
         self._origin, self._room, self._bounds, self._tls = origin, room, bounds, tls
         self._open: set[Connection] = set()
@@ -170,16 +171,22 @@ class Pool:
                 addresses = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
                 phase = Phase.CONNECT
                 sock = await start_connection(addresses, happy_eyeballs_delay=_NEXT_ADDRESS_AFTER)
-                if self._tls is not None:
+                tls = self._tls
+                if tls is not None:
                     phase = Phase.TLS
                 _, connection = await self._loop.create_connection(
-                    self._connection, sock=sock, ssl=self._tls, server_hostname=host if self._tls else None
+                    self._connection,
+                    sock=sock,
+                    ssl=tls.context() if tls else None,
+                    server_hostname=(tls.server_name or host) if tls else None,
                 )
             if not connection.keep_alive:
                 raise failed(httpx.ConnectError, "closed before anything was sent", request, phase)
         except TimeoutError as error:
             raise failed(httpx.ConnectTimeout, "could not connect in time", request, phase) from error
         except (OSError, UnicodeError, RuntimeError) as error:
+            if phase is Phase.TLS and self._tls:
+                self._tls.failed(error)
             raise failed(httpx.ConnectError, f"could not connect: {_reason(error)}", request, phase) from error
         else:
             self._open.add(connection)

@@ -7,7 +7,6 @@ that found nobody (a connection that its service had closed while it was idle).
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator
 from math import inf
 from typing import Annotated, Any
@@ -19,6 +18,7 @@ from bff.core.settings import Duration, Settings, Size
 from bff.upstream.connection import Bounds, Connection, Limits
 from bff.upstream.phases import Phase, failed
 from bff.upstream.pool import Occupancy, Origin, Pool, Room
+from bff.upstream.tls import Tls
 from bff.upstream.wire import Outgoing, encode, headers_of
 
 Count = Annotated[int, Field(ge=1, le=100_000)]
@@ -97,7 +97,7 @@ class Transport(httpx.AsyncBaseTransport):
     that the request cannot be sent; all others that the service may have seen it. `phase_of(error)` says where it was.
     """
 
-    def __init__(self, settings: ConnectionSettings, *, ssl_context: ssl.SSLContext | None = None) -> None:
+    def __init__(self, settings: ConnectionSettings, *, tls: Tls | None = None) -> None:
         self._room = Room(
             settings.max_connections, settings.max_idle, settings.max_waiting, settings.idle_timeout, settings.max_age
         )
@@ -105,7 +105,7 @@ class Transport(httpx.AsyncBaseTransport):
         self._limits = Limits(
             settings.connect_timeout, settings.pool_timeout, settings.write_timeout, settings.read_timeout, inf
         )
-        self._ssl_context = ssl_context
+        self._secured = tls or Tls()
         self._pools: dict[Origin, Pool] = {}  # as many as the configuration has origins
         self._closed = False
 
@@ -152,14 +152,12 @@ class Transport(httpx.AsyncBaseTransport):
             pool = self._pools[origin] = Pool(origin, self._room, self._bounds, self._tls(request))
         return pool
 
-    def _tls(self, request: httpx.Request) -> ssl.SSLContext | None:
+    def _tls(self, request: httpx.Request) -> Tls | None:
         match request.url.scheme:
             case "http":
                 return None
             case "https":
-                if self._ssl_context is None:
-                    self._ssl_context = ssl.create_default_context()
-                return self._ssl_context
+                return self._secured
         raise failed(httpx.UnsupportedProtocol, "only http and https are spoken here", request, Phase.POOL)
 
     def _limits_of(self, extensions: dict[str, Any]) -> Limits:

@@ -4,6 +4,7 @@ import socket
 import pytest
 import uvloop
 
+from bff.upstream.tls import Tls
 from bff.upstream.transport import ConnectionSettings, Transport
 from tests.upstream.raw import Server, answering
 
@@ -35,7 +36,9 @@ async def connect():
     transports = []
 
     def make(ssl_context=None, **settings):
-        transports.append(Transport(ConnectionSettings(**settings), ssl_context=ssl_context))
+        transports.append(
+            Transport(ConnectionSettings(**settings), tls=Tls(lambda: ssl_context) if ssl_context else None)
+        )
         return transports[-1]
 
     yield make
