@@ -25,6 +25,7 @@ from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 from bff import edge
 from bff.config import JWKS_PATH, Config, ConfigError
 from bff.console import Readiness, admin, limits
+from bff.core.asked import Asked
 from bff.core.certificates import Observed
 from bff.core.deadline import REQUEST_TIMEOUT, seconds_asked
 from bff.core.head import head
@@ -46,6 +47,7 @@ from bff.rest.proxy import Passthrough
 from bff.rest.wellknown import Document, WellKnown
 from bff.server import Tls
 from bff.upstream import Measures, Origin, Service, connect
+from bff.upstream.deployments import DeploymentMetrics
 from bff.upstream.identity import Signer
 from bff.upstream.observe import Observe
 from bff.upstream.tls import ServiceTls
@@ -93,6 +95,7 @@ def build(
         name: connect(name, settings, measures, telemetry, random, signer, network, secured.get(name))
         for name, settings in config.services.items()
     }
+    DeploymentMetrics([each.deployments for each in services.values() if each.deployments], telemetry.registry)
     # Calls to identity providers are counted like those to services.
     wire = Observe(network or Transport(ConnectionSettings()), "identity", measures.attempts, telemetry)
     credentials = Credentials(config.auth, wire, tiers=frozenset(config.tiers), telemetry=telemetry)
@@ -125,7 +128,7 @@ def build(
         random=random,
     )
     app = Gateway(
-        [*layers, Middleware(Fronts, fronts=fronts, forwards=_forwards(config))],
+        [*layers, Middleware(Fronts, fronts=fronts, forwards=_forwards(config), balances=_balances(config))],
         title="Gateway",
         docs_url=None,
         redoc_url=None,
@@ -137,6 +140,7 @@ def build(
             [credentials.close, wire.aclose, *(each.close for each in services.values())],
         ),
     )
+    app.state.services = services
     app.state.readiness = readiness
     app.state.execution = execution
     app.state.credentials = credentials
@@ -173,6 +177,10 @@ def _execution(
 
 def _forwards(config: Config) -> bool:
     return any(each.forward_credentials for each in config.services.values())
+
+
+def _balances(config: Config) -> bool:
+    return any(each.targets for each in config.services.values())
 
 
 def _documents(config: Config, schema: GraphQLSchema, signer: Signer | None) -> dict[str, Document]:
@@ -246,10 +254,13 @@ class Fronts:
     Straight, since the framework's own router would look the route up again.
     """
 
-    def __init__(self, app: ASGIApp, fronts: Mapping[Front, ASGIApp], *, forwards: bool = False) -> None:
+    def __init__(
+        self, app: ASGIApp, fronts: Mapping[Front, ASGIApp], *, forwards: bool = False, balances: bool = False
+    ) -> None:
         self.app = app
         self.fronts = fronts
         self.forwards = forwards
+        self.balances = balances
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         route = scope.get("bff.route")
@@ -260,7 +271,13 @@ class Fronts:
         deadline = asyncio.get_running_loop().time() + seconds
         own = tuple(each for each in scope["headers"] if each[0] in CREDENTIALS) if self.forwards else ()
         scope["bff.origin"] = Origin(
-            scope["bff.caller"], scope["bff.trace"], scope["bff.request_id"], deadline, own, seconds < route.timeout
+            scope["bff.caller"],
+            scope["bff.trace"],
+            scope["bff.request_id"],
+            deadline,
+            own,
+            hurried=seconds < route.timeout,
+            asked=Asked(scope) if self.balances else None,
         )
         return self.fronts[route.front](scope, receive, send)
 

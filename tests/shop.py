@@ -85,6 +85,8 @@ class Call:
     query: dict[str, str]
     headers: list[tuple[str, str]]
     body: bytes
+    host: str
+    """Which of the service's targets it came to: `orders-next` of `http://orders-next.internal`."""
 
     @property
     def ids(self) -> list[str]:
@@ -284,7 +286,7 @@ def payments(call: Call) -> tuple[int, Any]:
 
 
 class Services(httpx.AsyncBaseTransport):
-    """The network: hosts `users.internal` and so on, and `login.internal` with its key set.
+    """The network: hosts `users.internal` and so on, `users-NAME.internal` for further targets, and `login.internal`.
 
     Attributes:
         jwks: the public keys that `login.internal` publishes.
@@ -316,7 +318,8 @@ class Services(httpx.AsyncBaseTransport):
             each.calls.clear()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        service: FakeService = getattr(self, request.url.host.removesuffix(".internal"))
+        host = request.url.host.removesuffix(".internal")
+        service: FakeService = getattr(self, host.partition("-")[0])
         # Path and query come as they were sent, beside a URL that only says where the service is.
         target: bytes = request.extensions.get("target", request.url.raw_path)
         path, _, query = target.decode("ascii").partition("?")
@@ -328,6 +331,7 @@ class Services(httpx.AsyncBaseTransport):
             {name: values[0] for name, values in parse_qs(query, keep_blank_values=True).items()},
             [(name.decode(), value.decode("latin-1")) for name, value in request.headers.raw],
             await request.aread(),
+            host,
         )
         return await service.handle(request, call)
 

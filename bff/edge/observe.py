@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from email.utils import formatdate
 from functools import lru_cache
 from random import Random
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 from opentelemetry import context as otel
@@ -23,7 +23,8 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 from prometheus_client import Gauge
-from starlette.types import ASGIApp, Receive, Scope, Send
+from pydantic import Field
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bff.core.answer import SWITCHED, Answer
 from bff.core.durations import Durations
@@ -32,6 +33,8 @@ from bff.core.identity import ANONYMOUS
 from bff.core.settings import Settings
 from bff.core.telemetry import Bounded, Telemetry
 from bff.core.trace import Sampler, Trace
+
+HeaderName = Annotated[str, Field(pattern=r"^[xX]-[A-Za-z0-9-]{1,60}$")]
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -59,6 +62,8 @@ class ObservabilitySettings(Settings):
     logs: LogSettings = LogSettings()
     traces: TraceSettings = TraceSettings()
     metrics: MetricsSettings = MetricsSettings()
+    arm_header: HeaderName | None = None
+    """A header of answers that says which arm of each service they are from, `orders=canary`; by default none does."""
 
 
 class AccessLine(msgspec.Struct, tag_field="event", tag="request", omit_defaults=True, gc=False):
@@ -79,6 +84,7 @@ class AccessLine(msgspec.Struct, tag_field="event", tag="request", omit_defaults
     operation: str = ""
     code: str = ""
     close: int = 0
+    arms: dict[str, str] | None = None
 
 
 class Observe:
@@ -97,6 +103,7 @@ class Observe:
         self.clock = clock
         self.sampler = Sampler(settings.traces.sample, random)
         self.random = random
+        self.arm_header = (settings.arm_header or "").lower().encode()
         self.operations = Bounded()
         self.durations = Durations(
             "http_server_request_duration_seconds",
@@ -122,12 +129,23 @@ class Observe:
         waits = scope["type"] == "http"
         self.active += waits
         try:
-            await self.app(scope, receive, answer.send)
+            await self.app(scope, receive, self._naming(scope, answer) if self.arm_header else answer.send)
         finally:
             self.active -= waits
             if token:
                 otel.detach(token)
             self._end(scope, trace, span, answer, self.clock() - started)
+
+    def _naming(self, scope: Scope, answer: Answer) -> Send:
+        """As `answer.send`, with the arms in a header: by the time that an answer begins, they are chosen."""
+
+        async def send(message: Message) -> None:
+            if not answer.begun and (arms := scope.get("bff.arms")):
+                named = ", ".join(f"{service.lower()}={arm}" for service, arm in arms.items())
+                answer.headers.append((self.arm_header, named.encode()))
+            await answer.send(message)
+
+        return send
 
     def _begin(self, scope: Scope) -> tuple[Trace, Span | None]:
         values = head(scope).values
@@ -170,7 +188,10 @@ class Observe:
         status = answer.status if answer.complete else CLIENT_CLOSED
         if status != SWITCHED:  # a websocket lasts as long as its client likes
             self.durations.observe(seconds, self._labels(_method(scope), name, status, operation))
+        arms: dict[str, str] = scope.get("bff.arms", {})
         if span:
+            for service, arm in arms.items():
+                span.set_attribute(f"bff.arm.{service}", arm)
             _finish(span, _method(scope), route.path if route else None, status)
         caller = scope.get("bff.caller", ANONYMOUS)
         self.telemetry.log.line(
@@ -190,6 +211,7 @@ class Observe:
                 operation,
                 scope.get("bff.code", ""),
                 scope.get("bff.close", 0),
+                arms or None,
             )
         )
 

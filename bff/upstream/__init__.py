@@ -10,25 +10,24 @@ from typing import Annotated, Literal
 import httpx
 from pydantic import Field
 
-from bff.core.settings import Complaint, Duration, Settings, Size, Url
+from bff.core.settings import Complaint, Duration, Size
 from bff.core.telemetry import Telemetry
 from bff.upstream.client import Headers, Origin, Service, Upstream
 from bff.upstream.deadline import Attempt, Deadline
+from bff.upstream.deployments import Deployments, DeploymentSettings
 from bff.upstream.events import Counts, EventStreams, StreamSettings
 from bff.upstream.feeds import Feeds
 from bff.upstream.identity import Signer
 from bff.upstream.observe import Attempts, Observe
 from bff.upstream.retry import Repeats, Retry, RetrySettings
-from bff.upstream.target import Addressed
+from bff.upstream.target import Addressed, Target
 from bff.upstream.tls import ServiceTlsSettings, Tls
 from bff.upstream.transport import ConnectionSettings, Transport
 
 __all__ = ["Measures", "Origin", "Service", "ServiceSettings", "Upstream", "connect"]
 
 
-class ServiceSettings(Settings):
-    url: Url
-    """Where the service is; its name is resolved again as it changes."""
+class ServiceSettings(DeploymentSettings):
     timeout: Duration = 2.0
     """For one attempt, first byte to last."""
     connect_timeout: Duration = 1.0
@@ -53,8 +52,9 @@ class ServiceSettings(Settings):
     """Whether the gateway is not ready while the service's `/healthz` does not answer."""
 
     def problems(self) -> Iterable[Complaint]:
-        if self.tls is not None and not self.url.lower().startswith("https:"):
-            yield ("tls",), "needs an https:// address in `url`"
+        yield from super().problems()
+        if self.tls is not None and not all(each.lower().startswith("https:") for each in self.urls):
+            yield ("tls",), "needs an https:// address in `url`, and in all `targets`"
         if self.forward_credentials and self.identity != "forward":
             why = "takes the place of" if self.identity == "signed" else "does without"
             yield ("forward_credentials",), f"must be false with `identity: {self.identity}`, which {why} them"
@@ -81,15 +81,20 @@ def connect(
     clock: Callable[[], float] = time.monotonic,
 ) -> Service:
     """The service with its chain of policies. Read bottom-up: the last one is the outermost."""
-    url = httpx.URL(settings.url)
-    transport = network or Transport(
+    deployments = Deployments(name, settings, telemetry, random, clock)
+    wire = network or Transport(
         ConnectionSettings(connect_timeout=settings.connect_timeout, max_connections=settings.max_connections),
         tls=tls,
     )
-    # Nearest to the wire: a span and a measurement for each attempt, whatever the policies above make of it.
-    transport = Observe(transport, name, measures.attempts, telemetry)
-    # Above the span, so that it says which deployment was called.
-    transport = Addressed(transport, url)
+
+    def to(target: Target, wire: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
+        # Nearest to the wire: a span and a measurement for each attempt, whatever the policies above make of it.
+        transport: httpx.AsyncBaseTransport = Observe(wire, name, measures.attempts, telemetry, target.arm)
+        # Above the span, so that it says which deployment was called.
+        return Addressed(transport, target.url)
+
+    # Which deployment an attempt goes to.
+    transport = deployments.balanced(lambda target: to(target, wire))
     # Each attempt has a time of its own, and the service is told of it.
     transport = Attempt(transport, settings.timeout, clock)
     # Around one attempt: those that fail and may be repeated are, as far as the budget goes.
@@ -97,7 +102,7 @@ def connect(
     # Outermost: everything below, waiting included, has to end by the request's own deadline.
     transport = Deadline(transport, clock)
     # Beside it: streams live long, so they neither take connections from calls nor have a deadline.
-    streams = network or Transport(
+    lasting = network or Transport(
         ConnectionSettings(
             connect_timeout=settings.connect_timeout,
             max_connections=settings.streams.max_open,
@@ -105,17 +110,19 @@ def connect(
         ),
         tls=tls,
     )
-    streams = Addressed(Observe(streams, name, measures.attempts, telemetry), url)
     return Service(
         name,
-        (url,),
+        deployments.addresses,
         transport,
         told=_told(name, settings, signer),
         max_batch=settings.max_batch,
         max_answer=settings.max_answer,
         timeout=settings.timeout,
-        streams=EventStreams(name, streams, settings.streams, measures.streams, random),
+        streams=EventStreams(
+            name, deployments.balanced(lambda target: to(target, lasting)), settings.streams, measures.streams, random
+        ),
         feeds=Feeds(settings.streams.max_pending),
+        deployments=deployments,
     )
 
 

@@ -9,12 +9,13 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import cache
 from math import inf
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
 import httpx
 import msgspec
 
+from bff.core.asked import Asked
 from bff.core.errors import (
     DeadlineExceeded,
     GatewayError,
@@ -32,6 +33,9 @@ from bff.upstream.feeds import Feeds
 from bff.upstream.phases import Phase, RefusedError, attempts_of, phase_of
 from bff.upstream.retry import Retries, retry_after
 from bff.upstream.wire import NOTHING, headers_of, request_of
+
+if TYPE_CHECKING:
+    from bff.upstream.deployments import Deployments
 
 T = TypeVar("T")
 Headers = list[tuple[bytes, bytes]]
@@ -57,6 +61,8 @@ class Origin(NamedTuple):
     """Whether the deadline is nearer than the route's: what does not end by then says nothing of its service."""
     retries: Retries | None = None
     """How many calls may be repeated on behalf of all of it, where there is a bound to that."""
+    asked: Asked | None = None
+    """What it says, for balancing; None where it is no client's request, or where nothing is balanced."""
 
     @property
     def headers(self) -> Headers:
@@ -72,6 +78,7 @@ class Service:
         timeout: seconds until the head of an event stream has to be there; calls have their deadline.
         streams: its event streams; None if it has none.
         feeds: those of its streams that are watched.
+        deployments: which they are and how they do; None where the transport knows.
     """
 
     name: str
@@ -84,6 +91,7 @@ class Service:
     timeout: float = 2.0
     streams: EventStreams | None = None
     feeds: Feeds = field(default_factory=Feeds)
+    deployments: Deployments | None = None
 
     async def send(
         self,
@@ -100,7 +108,7 @@ class Service:
         Raises:
             UpstreamUnavailable, UpstreamTimeout, UpstreamBadResponse, DeadlineExceeded
         """
-        extensions = {"deadline": origin.deadline, "whole": whole, "origin": origin}
+        extensions = {"deadline": origin.deadline, "whole": whole, "origin": origin, "tried": []}
         request = self._request(method, target, headers, content, origin, extensions)
         try:
             return await self.transport.handle_async_request(request)
@@ -109,7 +117,7 @@ class Service:
 
     async def open(self, streams: EventStreams, target: bytes, headers: Headers, origin: Origin) -> httpx.Response:
         """GET what goes on for as long as both sides want, on a connection beside those of calls; raises as `send`."""
-        request = self._request("GET", target, headers, b"", origin, {})
+        request = self._request("GET", target, headers, b"", origin, {"origin": origin})
         try:
             async with asyncio.timeout(self.timeout):
                 return await streams.transport.handle_async_request(request)

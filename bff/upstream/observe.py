@@ -15,18 +15,18 @@ from bff.upstream.phases import phase_of
 
 
 class Attempts:
-    """Counted by service and outcome: a status class, the phase that failed, or `cancelled`."""
+    """Counted by service, arm and outcome: a status class, the phase that failed, or `cancelled`."""
 
     def __init__(self, telemetry: Telemetry) -> None:
         self.durations = Durations(
             "http_client_request_duration_seconds",
             "Time of one attempt at a service, to the head of its answer.",
-            ["service", "outcome"],
+            ["service", "arm", "outcome"],
             telemetry.registry,
         )
 
-    def record(self, service: str, outcome: str, seconds: float) -> None:
-        self.durations.observe(seconds, (service, outcome))
+    def record(self, service: str, arm: str, outcome: str, seconds: float) -> None:
+        self.durations.observe(seconds, (service, arm, outcome))
 
 
 class Observe(httpx.AsyncBaseTransport):
@@ -41,11 +41,13 @@ class Observe(httpx.AsyncBaseTransport):
         service: str,
         attempts: Attempts,
         telemetry: Telemetry,
+        arm: str = "",
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.inner = inner
-        self.recorded = AsyncOpenTelemetryTransport(inner, tracer_provider=telemetry.spans, request_hook=_resent)
+        self.recorded = AsyncOpenTelemetryTransport(inner, tracer_provider=telemetry.spans, request_hook=self._describe)
         self.service = service
+        self.arm = arm
         self.attempts = attempts
         self.clock = clock
 
@@ -60,14 +62,16 @@ class Observe(httpx.AsyncBaseTransport):
             outcome = phase_of(error) or "failed"
             raise
         finally:
-            self.attempts.record(self.service, outcome, self.clock() - started)
+            self.attempts.record(self.service, self.arm, outcome, self.clock() - started)
         return response
+
+    async def _describe(self, span: Span, request: RequestInfo) -> None:
+        span.set_attribute("bff.service", self.service)
+        if self.arm:
+            span.set_attribute("bff.arm", self.arm)
+        # How often the call was sent before, by the name that the semantic conventions of HTTP have for it.
+        if before := (request.extensions or {}).get("attempt", 1) - 1:
+            span.set_attribute("http.request.resend_count", before)
 
     async def aclose(self) -> None:
         await self.inner.aclose()
-
-
-async def _resent(span: Span, request: RequestInfo) -> None:
-    """How often the call was sent before, by the name that the semantic conventions of HTTP have for it."""
-    if before := (request.extensions or {}).get("attempt", 1) - 1:
-        span.set_attribute("http.request.resend_count", before)

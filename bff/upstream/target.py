@@ -1,4 +1,4 @@
-"""Where one deployment of a service is, and the step that addresses a call to it."""
+"""One deployment of a service: where it is, how it does, and the step that addresses a call to it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,46 @@ from typing import Any
 import httpx
 
 from bff.upstream.wire import preceded, request_of
+
+
+class Target:
+    """One deployment, and what is known of it at the moment. Times are by the loop's clock, in seconds.
+
+    Attributes:
+        url: where it is.
+        arm: which arm of the service it belongs to; empty where there are none.
+        in_flight: calls that have not ended yet.
+        errors: failures in a row.
+        ejections: how often it was ejected without having been good in between.
+        ejected_until: until when calls go elsewhere.
+        ejected_for: why that was, the last time.
+        times_ejected: since the start.
+        healthy: what its health checks say; None where there are none, or not yet.
+    """
+
+    __slots__ = (
+        "arm",
+        "ejected_for",
+        "ejected_until",
+        "ejections",
+        "errors",
+        "healthy",
+        "in_flight",
+        "times_ejected",
+        "url",
+    )
+
+    def __init__(self, url: httpx.URL, arm: str = "") -> None:
+        self.url = url
+        self.arm = arm
+        self.in_flight = self.errors = self.ejections = self.times_ejected = 0
+        self.ejected_until = 0.0
+        self.ejected_for = ""
+        self.healthy: bool | None = None
+
+    def is_up(self, now: float) -> bool:
+        """Whether it is to get calls."""
+        return self.ejected_until <= now and self.healthy is not False
 
 
 class Addressed(httpx.AsyncBaseTransport):

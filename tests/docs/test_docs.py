@@ -383,7 +383,7 @@ def test_the_table_of_codes_is_the_closed_list_with_the_statuses_of_the_errors()
 async def test_the_table_of_the_access_log_has_the_fields_that_are_written():
     rows = [word(row[0]) for row in cells("docs/observability.md") if len(row) == 2]
     described = {name for name in rows if name}
-    one = gateway()
+    one = gateway(services={"orders": {"url": None, "targets": {"a": [f"http://orders-{n}.internal" for n in "12"]}}})
     await one.query(FOUR_SERVICES, headers=operator())
     await one.client.get("/nothing/here")
     async with Socket(one.app):

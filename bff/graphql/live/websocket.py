@@ -108,15 +108,15 @@ class Socket:
     """
 
     __slots__ = (
-        "_app", "_caller", "_count", "_credentials", "_init", "_over", "_ready", "_receive", "_running", "_scope",
-        "_seat", "_send", "_time", "_watch", "code",
+        "_app", "_asked", "_caller", "_count", "_credentials", "_init", "_over", "_ready", "_receive", "_running",
+        "_scope", "_seat", "_send", "_time", "_watch", "code",
     )  # fmt: skip
 
     def __init__(self, app: Websockets, scope: Scope, receive: Receive, send: Send) -> None:
         self._app = app
         self._scope, self._receive, self._send = scope, receive, send
         self._caller: Caller = scope["bff.caller"]
-        self._credentials = scope["bff.origin"].credentials
+        self._credentials, self._asked = scope["bff.origin"].credentials, scope["bff.origin"].asked
         self._init = self._ready = False
         self._running: dict[str, _Running] = {}
         self._count = 0
@@ -298,7 +298,10 @@ class Socket:
 
     def _origin(self, running: _Running) -> Origin:
         deadline = asyncio.get_running_loop().time() + self._app.timeout
-        return Origin(self._caller, self._scope["bff.trace"], running.request_id, deadline, self._credentials)
+        asked = self._asked and self._asked.again()
+        return Origin(
+            self._caller, self._scope["bff.trace"], running.request_id, deadline, self._credentials, asked=asked
+        )
 
     def _forget(self, running: _Running) -> None:
         """From here on its id is free."""
