@@ -97,6 +97,10 @@ class Config(Settings):
             yield from self._names(("tiers", tier), None, spending.entitlements)
         for index, key in enumerate(self.auth.api_keys):
             yield from self._names(("auth", "api_keys", index), key.tier, key.entitlements)
+        for index, each in enumerate(self.auth.client_certificates):
+            yield from self._names(("auth", "client_certificates", index), each.tier, each.entitlements)
+        if self.auth.client_certificates and (self.server.tls is None or self.server.tls.client_ca is None):
+            yield ("auth", "client_certificates"), "needs `server.tls.client_ca`: whose certificates are believed"
 
     def _clashes(self) -> Iterable[Complaint]:
         """Routes that lead nowhere, or that could take each other's requests."""

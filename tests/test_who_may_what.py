@@ -11,9 +11,13 @@ from urllib.parse import parse_qs
 import httpx
 import jwt
 import pytest
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from bff.core.certificates import Certificate
+from bff.edge.credentials.client_certificates import thumbprint
 from tests.harness import BFF_YAML, SECRET, Gateway, bearer, gateway, signing_key
 from tests.live.socket import Refused, Socket
+from tests.pki import Authority
 from tests.shop import Call, answer
 
 NOW = int(time.time())
@@ -83,12 +87,46 @@ def key(scopes: tuple[str, ...]) -> str:
     return "bff_acme_" + sha256(repr(scopes).encode()).hexdigest()
 
 
+class Showing:
+    """Stands for the handshake: whose certificate a connection has shown, by a header that goes no further."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        shown = [value.decode() for name, value in scope.get("headers", ()) if name == b"shown"]
+        if shown:
+            headers = [header for header in scope["headers"] if header[0] != b"shown"]
+            scope = scope | {"headers": headers, "state": {"bff.certificate": CERTIFICATES[shown[0]]}}
+        await self.app(scope, receive, send)
+
+
+def certificate(name: str, ends: float = NOW + 7200) -> Certificate:
+    return Certificate(sha256(name.encode()).hexdigest(), f"CN={name}", "CN=partners", (f"URI:acme/{name}",), 1, ends)
+
+
+CERTIFICATES = {name: certificate(name) for name in ("none", "reading", "everything", "all-but-users", "nobody")}
+CERTIFICATES["ended"] = certificate("everything", NOW - 1)
+CERTIFICATES["entry ended"] = certificate("entry-ended")
+SCOPES_SHOWN = {GRANTED[name]: name.replace(" ", "-") for name in GRANTED}
+
+
+def bound(to: str) -> dict[str, str]:
+    """A token that is good only over a connection of the certificate."""
+    return bearer(shared(GRANTED["everything"], cnf={"x5t#S256": thumbprint(CERTIFICATES[to])}))
+
+
 GOOD: dict[str, Callable[[tuple[str, ...]], dict[str, str]]] = {
     "API key": lambda scopes: {"x-api-key": key(scopes)},
     "JWT, shared secret": lambda scopes: bearer(shared(scopes)),
     "JWT, published key": lambda scopes: bearer(published(scopes)),
     "opaque token": lambda scopes: bearer(opaque(scopes)),
     "cookie": lambda scopes: {"cookie": f"t={shared(scopes)}", "sec-fetch-site": "same-origin"},
+    "client certificate": lambda scopes: {"shown": SCOPES_SHOWN[scopes]},
+    "API key over a connection with a certificate": lambda scopes: {"x-api-key": key(scopes), "shown": "reading"},
+    "token bound to a certificate": lambda scopes: (
+        bearer(shared(scopes, cnf={"x5t#S256": thumbprint(CERTIFICATES["reading"])})) | {"shown": "reading"}
+    ),
 }
 GRANTS_ALL = GRANTED["everything"]
 BAD: dict[str, dict[str, str]] = {
@@ -102,6 +140,12 @@ BAD: dict[str, dict[str, str]] = {
     "another issuer": bearer(shared(GRANTS_ALL, iss="https://evil.example")),
     "forged": bearer(shared(GRANTS_ALL)[:-6] + "AAAAAA"),
     "bound to a key": bearer(shared(GRANTS_ALL, cnf={"jkt": "x"})),
+    "bound to a certificate that is not shown": bound("everything"),
+    "bound to another certificate": bound("everything") | {"shown": "reading"},
+    "nobody's certificate": {"shown": "nobody"},
+    "ended certificate": {"shown": "ended"},
+    "certificate of an entry that has ended": {"shown": "entry ended"},
+    "garbage over a connection with a good certificate": bearer("garbage") | {"shown": "everything"},
     "another scheme": {"authorization": "Basic dXNlcjpwYXNz"},
     "bad cookie": {"cookie": "t=garbage", "sec-fetch-site": "same-origin"},
     "bad token beside a good cookie": bearer("garbage") | GOOD["cookie"](GRANTS_ALL),
@@ -119,11 +163,28 @@ def keys() -> list[dict[str, object]]:
     return [*(entry(scopes, scopes) for scopes in GRANTED.values()), expired]
 
 
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
 @pytest.fixture(params=["filter", "reject"])
-def shop(keys, request) -> Gateway:
+def shop(keys, authority, request) -> Gateway:
     introspection = {"url": "https://login.internal/introspect", "client_id": "bff", "client_secret": "s"}
-    auth = {"api_keys": keys, "introspection": introspection, "cookie": {"name": "t"}}
-    made = gateway(BFF_YAML, auth=auth, graphql={"authorization": request.param})
+    partners = [
+        {"consumer": "acme", "subject": f"CN={name}", "scopes": list(scopes)} for scopes, name in SCOPES_SHOWN.items()
+    ]
+    partners += [{"consumer": "acme", "subject": "CN=entry-ended", "scopes": list(GRANTS_ALL), "expires": "2024-01-01"}]
+    auth = {
+        "api_keys": keys,
+        "introspection": introspection,
+        "cookie": {"name": "t"},
+        "client_certificates": partners,
+    }
+    tls = authority.issue("server").settings | {"client_ca": str(authority.path)}
+    made = gateway(BFF_YAML, auth=auth, graphql={"authorization": request.param}, server={"tls": tls})
+    made.app = Showing(made.app)
+    made.client = made.client_at("192.0.2.1")
     known = {opaque(scopes): claims(scopes, "https://login.internal", active=True) for scopes in GRANTED.values()}
 
     async def explains(_: httpx.Request, call: Call) -> httpx.Response | None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -24,6 +25,9 @@ T = TypeVar("T")
 
 CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """Of TLS 1.2: forward secrecy and authenticated encryption alone, which is also all that TLS 1.3 has."""
+CERTIFICATE: Final = "bff.certificate"
+"""In a request's `state`: the client's certificate, where it has shown one."""
+_LISTS: Final = re.compile(rb"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----", re.DOTALL)
 _LARGEST: Final = 4 * 1024 * 1024
 _SOON: Final = 14 * 86400.0
 
@@ -118,6 +122,22 @@ def trust(context: ssl.SSLContext, key: str, path: Path) -> None:
         raise CertificateError(key, f"cannot be used: {_words(error)}") from None
 
 
+def revoked(key: str, path: Path) -> frozenset[tuple[str, int]]:
+    """Issuer and number of each certificate in a file's lists (RFC 5280 §5).
+
+    Raises:
+        CertificateError: there is no list.
+    """
+    found = _LISTS.findall(read(key, path))
+    if not found:
+        raise CertificateError(key, "has no list of revoked certificates in PEM form (-----BEGIN X509 CRL-----)")
+    try:
+        lists = [x509.load_pem_x509_crl(each) for each in found]
+    except ValueError:
+        raise CertificateError(key, "has a list that is malformed") from None
+    return frozenset((each.issuer.rfc4514_string(), one.serial_number) for each in lists for one in each)
+
+
 def complaint_of(made: Callable[[], object]) -> Iterator[Complaint]:
     """What is wrong with the files that something is made of, as `Settings.problems` says it."""
     try:
@@ -137,19 +157,21 @@ class Certificate:
 
     Attributes:
         fingerprint: SHA-256 of all of it, 64 hexadecimal digits.
-        subject: its distinguished name (RFC 4514), such as `CN=orders,O=Acme`.
+        subject: its distinguished name (RFC 4514), such as `CN=till,O=Acme`.
         issuer: the distinguished name of who signed it.
         names: its subject's alternative names, by kind: `DNS:`, `URI:`, `email:`, `IP:`.
+        serial: its number, by which its issuer revokes it.
         expires: when it ends, in seconds since 1970.
-        superseded: the files by which it was judged are others by now.
+        withdrawn: it would not be let in any more, or the authorities by which it was let in are others now.
     """
 
     fingerprint: str
     subject: str
     issuer: str
     names: tuple[str, ...]
+    serial: int
     expires: float
-    superseded: bool = False
+    withdrawn: bool = False
 
     @classmethod
     def parse(cls, der: bytes) -> Certificate:
@@ -160,8 +182,15 @@ class Certificate:
             found.subject.rfc4514_string(),
             found.issuer.rfc4514_string(),
             tuple(_names_in(found)),
+            found.serial_number,
             found.not_valid_after_utc.timestamp(),
         )
+
+
+def certificate_of(scope: Mapping[str, Any]) -> Certificate | None:
+    """What the client of this request has shown, if it has shown a certificate."""
+    found: Certificate | None = scope.get("state", {}).get(CERTIFICATE)
+    return found
 
 
 _KINDS: Final[dict[type, str]] = {
@@ -244,7 +273,7 @@ class Followed(Generic[T]):
     ) -> None:
         self._name, self._make, self._observed, self._every = name, make, observed, every
         self._files = [each for each in files if each is not None]
-        self._seen = _content(self._files)
+        self._seen = content(self._files)
         self.current, ends = make()
         observed.taken(name, ends, again=False)
 
@@ -257,7 +286,7 @@ class Followed(Generic[T]):
 
     async def look(self) -> bool:
         """Whether there is another `current` now."""
-        seen = await asyncio.to_thread(_content, self._files)
+        seen = await asyncio.to_thread(content, self._files)
         if seen == self._seen:
             return False
         # What is read now may be newer than what was seen, or half of it: then the next look finds it changed again.
@@ -271,7 +300,8 @@ class Followed(Generic[T]):
         return True
 
 
-def _content(files: Sequence[Path]) -> list[bytes | str]:
+def content(files: Iterable[Path]) -> list[bytes | str]:
+    """What differs whenever what is in one of the files does."""
     return [_digest(each) for each in files]
 
 

@@ -15,9 +15,10 @@ class Caller:
         consumer: the holder of the API key, or the OAuth client.
         scopes: what it may do.
         tier: which entry of `tiers` says how much it may spend.
-        credential: what decided: `anonymous`, `api_key`, `jwt` or `introspection`.
+        credential: what decided: `anonymous`, `api_key`, `jwt`, `introspection` or `client_certificate`.
         issuer: who says so, for a token: the same subject of another issuer is somebody else.
         entitlements: the table that its key names; its tier may name one as well.
+        bound_to: the hash of the certificate that has to come with its token (`x5t#S256`, RFC 8705).
         expires: when the credential ends, in seconds since 1970; not a part of who it is.
     """
 
@@ -28,6 +29,7 @@ class Caller:
     credential: str = "anonymous"
     issuer: str | None = None
     entitlements: str | None = None
+    bound_to: str | None = None
     expires: float | None = field(default=None, compare=False)
 
     @property

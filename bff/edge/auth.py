@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from bff.core.certificates import certificate_of
 from bff.core.entitlements import EVERYTHING, Tables
 from bff.core.errors import Forbidden, GatewayError
 from bff.core.identity import Caller
@@ -33,7 +34,8 @@ class Auth:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in {"http", "websocket"}:
             try:
-                caller = await self.credentials.identify(scope["headers"], scope.get("method", "WEBSOCKET"))
+                method = scope.get("method", "WEBSOCKET")
+                caller = await self.credentials.identify(scope["headers"], method, certificate_of(scope))
                 scope["bff.caller"] = caller
                 if "bff.settle" in scope:  # which route it is depends on who calls: what follows is that one's
                     scope["bff.settle"](scope)

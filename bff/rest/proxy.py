@@ -69,6 +69,11 @@ _OURS_BY_PREFIX = (
     b"x-authenticated-",
     b"x-consumer-",
     b"x-credential-",
+    # What others who end TLS say of a client's certificate (RFC 9440).
+    b"client-cert",
+    b"ssl-client-",
+    b"x-client-cert",
+    b"x-ssl-client-",
 )
 # Two that tell about the inside, and the id that the gateway itself puts on every answer.
 _KEPT_INSIDE = frozenset({b"server", b"x-powered-by", b"x-request-id"})

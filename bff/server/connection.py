@@ -309,6 +309,7 @@ class Connection(asyncio.Protocol):
         self._server.connections.discard(self)
         if self._alarm is not None:
             self._alarm.cancel()
+        self.closed = self._ending = True
         del self._parser
         protocol.connection_made(self._transport)
         self._transport.set_protocol(protocol)

@@ -13,7 +13,7 @@ import ssl
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal, cast
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, ref
 
 from prometheus_client import Counter, Gauge
 from pydantic import Field
@@ -21,21 +21,19 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 
 from bff.core.certificates import (
+    CERTIFICATE,
     CIPHERS,
     Certificate,
-    CertificateError,
     Followed,
     Observed,
     complaint_of,
+    content,
     load_pair,
-    read,
+    revoked,
     trust,
 )
 from bff.core.settings import Complaint, Duration, File, Settings
 from bff.core.telemetry import Telemetry
-
-CERTIFICATE: Final = "bff.certificate"
-"""In a request's `state`: the client's certificate, where it has shown one."""
 
 # For a client to say goodbye as well, before its connection is cut.
 _GOODBYE: Final = 5.0
@@ -96,12 +94,8 @@ def context_of(settings: TlsSettings, protocols: Iterable[str]) -> tuple[ssl.SSL
         trust(context, "client_ca", settings.client_ca)
         context.verify_mode = ssl.CERT_REQUIRED if settings.client_certificates == "required" else ssl.CERT_OPTIONAL
         if settings.crl is not None:
-            if b"-----BEGIN X509 CRL-----" not in read("crl", settings.crl):
-                raise CertificateError("crl", "has no list of revoked certificates (-----BEGIN X509 CRL-----)")
-            try:
-                context.load_verify_locations(settings.crl)
-            except (ssl.SSLError, OSError):
-                raise CertificateError("crl", "cannot be used: a list in it is malformed") from None
+            revoked("crl", settings.crl)
+            context.load_verify_locations(settings.crl)
             context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
     return context, first.not_valid_after_utc
 
@@ -127,8 +121,8 @@ class Tls:
         files = (settings.cert, settings.key, settings.client_ca, settings.crl)
         self.context = Followed("server", files, lambda: context_of(settings, names), observed, settings.refresh)
         self.under_way = 0
-        self._judged: WeakSet[Any] = WeakSet()  # connections of clients with certificates
-        self._certificates: WeakSet[Certificate] = WeakSet()
+        self._authorities = self._content_of_authorities()
+        self._let_in: WeakKeyDictionary[Certificate, ref[Any]] = WeakKeyDictionary()  # with its connection
         handshakes = Counter(
             "bff_tls_handshakes_total",
             "TLS handshakes of clients, by how they ended.",
@@ -157,17 +151,24 @@ class Tls:
         return accept
 
     def came(self, connection: Any, certificate: Certificate) -> None:
-        self._judged.add(connection)
-        self._certificates.add(certificate)
+        self._let_in[certificate] = ref(connection)
 
     def _judge_again(self) -> None:
-        """Who was let in by other files comes again: connections end once what is under way on them is answered."""
-        for certificate in self._certificates:
-            certificate.superseded = True
-        for connection in list(self._judged):
-            connection.shutdown()
-        self._judged.clear()
-        self._certificates.clear()
+        """Who would not be let in any more has to go, once what is under way is answered; with others, all come again.
+
+        Both hold for what was said in a handshake, which nobody repeats on a connection that is open.
+        """
+        before, self._authorities = self._authorities, self._content_of_authorities()
+        crl = self.settings.crl
+        gone = revoked("crl", crl) if crl else frozenset()
+        for certificate, connection in list(self._let_in.items()):
+            if self._authorities != before or (certificate.issuer, certificate.serial) in gone:
+                certificate.withdrawn = True  # what was a websocket or event stream goes by this
+                if (there := connection()) is not None:
+                    there.shutdown()
+
+    def _content_of_authorities(self) -> object:
+        return content([self.settings.client_ca] if self.settings.client_ca else [])
 
 
 class Handshake(asyncio.Protocol):

@@ -419,7 +419,7 @@ async def test_a_certificate_may_be_required(serve, echo, authority, pair):
     assert (await good.answer())[0] == 200
 
 
-async def test_who_was_let_in_before_the_files_changed_has_to_come_again(serve, echo, authority, pair):
+async def test_who_would_not_be_let_in_any_more_has_to_go(serve, echo, authority, pair):
     """So that a certificate that was revoked is of no use any more, whatever its connection does."""
     partner = authority.issue("partner")
     crl = authority.revoked("crl.pem")
@@ -427,13 +427,32 @@ async def test_who_was_let_in_before_the_files_changed_has_to_come_again(serve, 
     connect = await serve(echo, tls=there.tls)
     with_certificate = await connect(GET, ssl=authority.client(partner), server_hostname="localhost")
     await with_certificate.answer()
-    without = await connect(GET, ssl=authority.client(), server_hostname="localhost")
-    await without.answer()
+    another = authority.client(authority.issue("another"))
+    others = [await connect(GET, ssl=context, server_hostname="localhost") for context in (authority.client(), another)]
+    for each in others:
+        await each.answer()
     authority.revoked("crl.pem", partner)
     await there.look()
-    assert echo.scopes[0]["state"]["bff.certificate"].superseded
+    assert echo.scopes[0]["state"]["bff.certificate"].withdrawn
     assert await with_certificate.ended() == b""
-    without.send(GET)
-    assert (await without.answer())[0] == 200
+    for each in others:
+        each.send(GET)
+        assert (await each.answer())[0] == 200
     with pytest.raises((OSError, asyncio.IncompleteReadError)):
         await (await connect(GET, ssl=authority.client(partner), server_hostname="localhost")).answer()
+
+
+async def test_with_other_authorities_all_who_have_shown_certificates_come_again(serve, echo, authority, pair):
+    there = Terminated(**pair.settings, client_ca=str(authority.path))
+    connect = await serve(echo, tls=there.tls)
+    partner = authority.client(authority.issue("partner"))
+    with_certificate = await connect(GET, ssl=partner, server_hostname="localhost")
+    await with_certificate.answer()
+    authority.issue("server", names=("DNS:localhost",))  # a new certificate of the gateway's own is no reason to go
+    await there.look()
+    with_certificate.send(GET)
+    assert (await with_certificate.answer())[0] == 200
+    authority.path.write_bytes(authority.path.read_bytes() * 2)
+    await there.look()
+    assert await with_certificate.ended() == b""
+    assert (await (await connect(GET, ssl=partner, server_hostname="localhost")).answer())[0] == 200

@@ -16,12 +16,14 @@ import httpx
 from pydantic import Field
 from starlette.types import Scope
 
+from bff.core.certificates import Certificate, certificate_of
 from bff.core.errors import GatewayError, Unauthenticated
 from bff.core.identity import ANONYMOUS, Caller
 from bff.core.recent import Recent
 from bff.core.settings import Complaint, Duration, File, Settings, Size, Url
 from bff.core.telemetry import Telemetry
 from bff.edge.credentials.api_keys import ApiKeys, ApiKeySettings
+from bff.edge.credentials.client_certificates import ClientCertificates, ClientCertificateSettings, is_bound_to
 from bff.edge.credentials.cookies import Cookie, CookieSettings
 from bff.edge.credentials.introspection import Introspection, IntrospectionSettings
 from bff.edge.credentials.jwk import Kid
@@ -50,6 +52,8 @@ class AuthSettings(Settings):
     key_sets: KeySetSettings = KeySetSettings()
     """How issuers' public keys are fetched and kept."""
     api_keys: tuple[ApiKeySettings, ...] = ()
+    client_certificates: tuple[ClientCertificateSettings, ...] = ()
+    """Whose the certificates of clients are (mutual TLS); one counts where there is no other credential."""
     api_keys_file: File | None = None
     """More of the same entries: `bff keys` writes them, and they are followed without a restart."""
     api_keys_refresh: Duration = 2.0
@@ -88,6 +92,14 @@ class AuthSettings(Settings):
     def problems(self) -> Iterable[Complaint]:
         yield from _repeated("jwt", "issuer", [each.issuer for each in self.jwt])
         yield from _repeated("api_keys", "hash", [each.hash for each in self.api_keys])
+        known: dict[object, int] = {}
+        for index, each in enumerate(self.client_certificates):
+            first = known.setdefault((each.key, each.issuer), index)
+            if first != index and each.key[0]:
+                yield (
+                    ("client_certificates", index, each.key[0]),
+                    f"must differ from that of client_certificates.{first}",
+                )
 
 
 def _repeated(section: str, key: str, values: list[str]) -> Iterable[Complaint]:
@@ -134,6 +146,7 @@ class Credentials:
             if settings.api_keys_file
             else None
         )
+        self._certificates = ClientCertificates(settings.client_certificates, tiers, clock)
         provider = Provider(network)
         self._issuers = {
             each.issuer: Jwt(each, settings.key_sets, provider, timer, tiers, self._keys_changed)
@@ -147,41 +160,43 @@ class Credentials:
         self._introspection_cache = settings.introspection.cache if settings.introspection else 0.0
         self._verified = Verified(settings.cache_size)
 
-    async def identify(self, headers: Headers, method: str = "WEBSOCKET") -> Caller:
+    async def identify(
+        self, headers: Headers, method: str = "WEBSOCKET", certificate: Certificate | None = None
+    ) -> Caller:
         """The caller that the request's credential stands for; without any, `ANONYMOUS`.
 
         Args:
             headers: the request's.
             method: a cookie counts for less where it could change something.
+            certificate: what the client has shown in its handshake.
 
         Raises:
             Unauthenticated: the credential is not good; it never counts as none.
             BadRequest: there is more than one.
-            CsrfPrevented: it is a cookie, and another site's page may have had it sent.
+            CsrfPrevented: it is a cookie or certificate, and another site's page may have had the request sent.
             UpstreamUnavailable: its issuer cannot be asked for what is needed to check it.
         """
-        authorization = key = None
-        for name, value in headers:
-            if name == b"authorization":
-                if authorization is not None:
-                    raise ambiguous()
-                authorization = value
-            elif name == b"x-api-key":
-                if key is not None:
-                    raise ambiguous()
-                key = value
+        authorization, key = _presented(headers)
+        if key is not None:
+            return self._api_keys.holder(key)
         if authorization is None:
-            if key is not None:
-                return self._api_keys.holder(key)
             token = self.cookie.token(headers, method) if self.cookie else None
             if token is None:
-                return ANONYMOUS
+                return self._by_connection(certificate, headers)
             authorization = b"Bearer " + token
-        elif key is not None:
-            raise ambiguous()
-        return self._verified.find(authorization, self._clock()) or await self._bearer(authorization)
+        caller = self._verified.find(authorization, self._clock()) or await self._bearer(authorization)
+        if not is_bound_to(caller, certificate):
+            raise invalid("The token is bound to a client certificate, which this connection has not shown")
+        return caller
 
-    async def identify_connection(self, handshake: Caller, payload: Mapping[str, Any] | None) -> Caller:
+    def _by_connection(self, certificate: Certificate | None, headers: Headers) -> Caller:
+        if certificate is None or not self._certificates:
+            return ANONYMOUS
+        return self._certificates.holder(certificate, headers)
+
+    async def identify_connection(
+        self, handshake: Caller, payload: Mapping[str, Any] | None, certificate: Certificate | None = None
+    ) -> Caller:
         """The caller of a websocket, by the payload of its `connection_init`; without a credential there, `handshake`.
 
         `Authorization` and `X-API-Key` are taken in any case, at the top of the payload or under `headers`:
@@ -191,7 +206,7 @@ class Credentials:
         The connection is to end at the caller's `expires`. Raises what `identify` raises.
         """
         headers = _sent_in(payload)
-        return await self.identify(headers) if headers else handshake
+        return await self.identify(headers, certificate=certificate) if headers else handshake
 
     async def until_revoked(self, scope: Scope, payload: Mapping[str, Any] | None = None) -> None:
         """Wait until a connection that goes on is no longer of `scope["bff.caller"]`, by what was sent when it began.
@@ -200,16 +215,20 @@ class Credentials:
         """
         caller: Caller = scope["bff.caller"]
         sent = _sent_in(payload) or scope.get("bff.sent", scope["headers"])
+        certificate = certificate_of(scope)
         while True:
             await asyncio.sleep(self._recheck)
             try:
-                again = await self.identify(sent, "GET")
+                again = await self.identify(sent, "GET", certificate)
             except GatewayError as error:
                 if error.status < 500:
                     return
             else:
                 if again != caller:
                     return
+            by_certificate = caller.credential == "client_certificate" or caller.bound_to is not None
+            if by_certificate and certificate is not None and certificate.withdrawn:
+                return
 
     async def follow(self) -> None:
         """Fetch keys before they are needed, and follow the file of API keys, until cancelled."""
@@ -275,6 +294,27 @@ class Verified:
     def forget(self, issuer: str) -> None:
         for sent in [sent for sent, (caller, _) in self._callers.items() if caller.issuer == issuer]:
             del self._callers[sent]
+
+
+def _presented(headers: Headers) -> tuple[bytes | None, bytes | None]:
+    """What is in `Authorization` or else in `X-API-Key`.
+
+    Raises:
+        BadRequest: there is more than one.
+    """
+    authorization = key = None
+    for name, value in headers:
+        if name == b"authorization":
+            if authorization is not None:
+                raise ambiguous()
+            authorization = value
+        elif name == b"x-api-key":
+            if key is not None:
+                raise ambiguous()
+            key = value
+    if authorization is not None and key is not None:
+        raise ambiguous()
+    return authorization, key
 
 
 def _sent_in(payload: Mapping[str, Any] | None) -> list[tuple[bytes, bytes]]:

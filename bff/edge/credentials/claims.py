@@ -43,9 +43,6 @@ def caller_of(
     Raises:
         Unauthenticated: they name nobody, or by what is no name.
     """
-    if "cnf" in claims:
-        # RFC 7800: whoever presents it has to prove a key as well, which nobody does who sends it as a bearer token.
-        raise invalid("The token is bound to a key, and bearer tokens alone are taken here")
     subject = name_in(claims.get(named.subject))
     consumer = name_in(claims.get("client_id", claims.get("azp")))
     if subject is None and consumer is None:
@@ -57,8 +54,20 @@ def caller_of(
         tier=tier_in(claims.get(named.tier), tiers),
         credential=credential,
         issuer=issuer,
+        bound_to=_bound_to(claims),
         expires=expires,
     )
+
+
+def _bound_to(claims: Mapping[str, Any]) -> str | None:
+    """The certificate that whoever presents the token has to prove as well (RFC 7800, RFC 8705 §3.1)."""
+    if "cnf" not in claims:
+        return None
+    match claims["cnf"]:
+        case {"x5t#S256": str(thumbprint), **others} if not others:
+            return thumbprint
+    # Any other key: nobody proves one who sends a bearer token.
+    raise invalid("The token is bound to a key, and only those bound to a client certificate are taken here")
 
 
 def expiry_in(claims: Mapping[str, Any], now: float, leeway: float) -> float | None:

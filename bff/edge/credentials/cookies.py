@@ -11,6 +11,7 @@ from pydantic import Field
 from bff.core.errors import CsrfPrevented
 from bff.core.route import READS
 from bff.core.settings import Settings, WebOrigin
+from bff.edge.credentials.pages import is_from_own_page
 from bff.edge.credentials.refusals import ambiguous
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -44,7 +45,8 @@ class Cookie:
             return None
         if len(found) > 1:
             raise ambiguous()
-        if not self._is_trusted(dict(headers), method):
+        # Browsers say where all that could change something comes from.
+        if not is_from_own_page(dict(headers), unsaid=method in READS, origins=self._origins):
             raise CsrfPrevented(
                 "A cookie counts only in requests from the gateway's own pages and the origins that it knows: "
                 "send the token in `Authorization`"
@@ -62,17 +64,6 @@ class Cookie:
             else:
                 kept.append((name, value))
         return kept
-
-    def _is_trusted(self, values: dict[bytes, bytes], method: str) -> bool:
-        """Stricter than `SameSite=Strict`, which whoever set the cookie may have left out."""
-        origin, site = values.get(b"origin"), values.get(b"sec-fetch-site")
-        if origin in self._origins:
-            return True
-        if site is not None:
-            return site in {b"same-origin", b"none"}
-        if origin is not None:
-            return origin.partition(b"://")[2] == values.get(b"host")
-        return method in READS  # browsers say where anything else comes from
 
 
 def _pairs(headers: Headers) -> Iterable[tuple[bytes, bytes]]:

@@ -8,13 +8,16 @@ from typing import Any, Protocol
 
 from starlette.types import Scope
 
+from bff.core.certificates import Certificate
 from bff.core.identity import Caller
 
 
 class Judge(Protocol):
     """Who judges the credentials of connections that stay."""
 
-    async def identify_connection(self, handshake: Caller, payload: Mapping[str, Any] | None, /) -> Caller:
+    async def identify_connection(
+        self, handshake: Caller, payload: Mapping[str, Any] | None, certificate: Certificate | None, /
+    ) -> Caller:
         """The caller, by the handshake and what the client says of itself; raises GatewayError for a bad one."""
         ...
 

@@ -17,6 +17,7 @@ import orjson
 from prometheus_client import Counter, Gauge
 from starlette.types import Receive, Scope, Send
 
+from bff.core.certificates import certificate_of
 from bff.core.errors import BadRequest, Forbidden, GatewayError, Overloaded, RateLimited, ShuttingDown, Unauthenticated
 from bff.core.identity import Caller
 from bff.core.telemetry import OTHER, Telemetry
@@ -191,7 +192,9 @@ class Socket:
             raise Closed(4429, "Too many initialisation requests")
         self._init = True
         try:
-            self._caller = self._scope["bff.caller"] = await self._app.judge.identify_connection(self._caller, payload)
+            self._caller = self._scope["bff.caller"] = await self._app.judge.identify_connection(
+                self._caller, payload, certificate_of(self._scope)
+            )
             # What services are sent that ask for the caller's own credential.
             self._credentials = tuple(dict.fromkeys(headers_in(payload))) or self._credentials
             self._seat.enter_context(self._app.seats.taken(self._account))
