@@ -5,11 +5,11 @@ Depends on graphql-core, strawberry and msgspec, and on nothing of the gateway.
 
 from bff.engine.authoring import Parents, batched, batched_resolver
 from bff.engine.checks import CHECK, Check
-from bff.engine.executor import BreadthExecutor, StandardExecutor
+from bff.engine.executor import BreadthExecutor, StandardExecutor, Weighed
 from bff.engine.objects import RECORD
 from bff.engine.operation import Operation
 from bff.engine.pending import Pending, then
-from bff.engine.plan import Field, Wrap
+from bff.engine.plan import Field, Selection, Weigh, Wrap
 from bff.engine.plans import Reason
 from bff.engine.run import GUARD, Guard
 
@@ -25,7 +25,10 @@ __all__ = [
     "Parents",
     "Pending",
     "Reason",
+    "Selection",
     "StandardExecutor",
+    "Weigh",
+    "Weighed",
     "Wrap",
     "batched",
     "batched_resolver",

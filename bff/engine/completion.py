@@ -37,7 +37,7 @@ class Completion(ABC):
     def complete(self, run: Run, values: list[Any], place: Place) -> Column | Pending[Column]:
         """The completed column. Values that are exceptions are errors, and awaitable ones are awaited."""
 
-    def straight(self, values: list[Any]) -> list[Any] | None:  # noqa: ARG002 - what is asked for below is not at hand
+    def straight(self, run: Run, values: list[Any]) -> list[Any] | None:  # noqa: ARG002 - what is asked for below is not at hand
         """The completed values, if no more is to be done than to read attributes; otherwise None, with nothing done."""
         return None
 

@@ -33,7 +33,7 @@ from bff.engine.checks import CHECK, Check
 from bff.engine.columns import Column
 from bff.engine.pending import Pending
 from bff.engine.places import ROOT
-from bff.engine.plan import Selection, Wrap
+from bff.engine.plan import Selection, Weigh, Wrap
 from bff.engine.plans import Plans, Reason, Variants
 from bff.engine.run import GUARD, Guard, Run
 
@@ -45,6 +45,20 @@ _PREDICATES: tuple[Any, ...] = (
     assume_not_awaitable,
     assume_not_async_iterable,
 )
+
+
+class Weighed(ExecutionResult):
+    """What the breadth-first executor comes to.
+
+    Attributes:
+        weight: of all objects in `data`, as `BreadthExecutor.weigh` has it. Where there are errors, of more than these.
+    """
+
+    __slots__ = ("weight",)
+
+    def __init__(self, data: Any, errors: list[GraphQLError] | None, weight: float) -> None:
+        super().__init__(data, errors)
+        self.weight = weight
 
 
 class Guarded(IncrementalExecutor):
@@ -113,14 +127,17 @@ class BreadthFirst(Guarded):
         wrap: called with each field of a plan when it is planned, and how its values are got; what it returns is used
             instead. It is how spans and metrics attach to nodes. The values are those of all parents of the node, or
             `Pending`; `bff.engine.then` does something with them in either case.
+        weigh: called with each selection when it is planned; what it returns is the weight of each object that the
+            selection is of. It is how the cost of an answer is known without going through it: see `Weighed`.
         on_fallback: called with the `Reason` whenever graphql-core executes an operation instead.
     """
 
     wrap: ClassVar[Wrap | None] = None
+    weigh: ClassVar[Weigh | None] = None
     on_fallback: ClassVar[Callable[[Reason], None] | None] = None
 
     def execute_operation(self, serially: bool | None = None) -> Any:
-        run = Run(self, type(self).wrap)
+        run = self._run()
         plan = self._unsupported() or variants(self).plan(run)
         if isinstance(plan, Selection):
             return self.execute_plan(plan, serially)
@@ -132,7 +149,7 @@ class BreadthFirst(Guarded):
     def execute_plan(
         self, plan: Selection, serially: bool | None = None
     ) -> ExecutionResult | Awaitable[ExecutionResult]:
-        run = Run(self, type(self).wrap)
+        run = self._run()
         if serially is None:
             serially = self.operation.operation is OperationType.MUTATION
         try:
@@ -142,6 +159,10 @@ class BreadthFirst(Guarded):
         except RecursionError:
             return _nested_too_deeply(self.operation)
         return self._later(run, column) if isinstance(column, Pending) else _result(run, column)
+
+    def _run(self) -> Run:
+        kind = type(self)
+        return Run(self, kind.wrap, kind.weigh)
 
     def _unsupported(self) -> Reason | None:
         """Why this execution is left to graphql-core, whatever its document says."""
@@ -188,7 +209,7 @@ def variants(executor: BreadthFirst) -> Variants:
 def _result(run: Run, column: Column) -> ExecutionResult:
     # Graphql-core's executor holds on to itself by this: whatever the request has read would wait for the collector.
     vars(run.executor).pop("async_helpers", None)
-    return ExecutionResult(None if column.lost else column.values[0], run.failures.errors())
+    return Weighed(None if column.lost else column.values[0], run.failures.errors(), run.weight)
 
 
 def _nested_too_deeply(operation: OperationDefinitionNode) -> ExecutionResult:

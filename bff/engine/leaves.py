@@ -48,7 +48,7 @@ class Leaves(Completion):
         self._type = leaf
         self._serialize = serializer(leaf) if required else with_nulls(serializer(leaf))
 
-    def straight(self, values: list[Any]) -> list[Any] | None:
+    def straight(self, _run: Run, values: list[Any]) -> list[Any] | None:
         return self._serialize(values)
 
     def complete(self, run: Run, values: list[Any], place: Place) -> Column | Pending[Column]:

@@ -30,10 +30,10 @@ class Lists(Completion):
         super().__init__(field, required=required)
         self._items = items
 
-    def straight(self, values: list[Any]) -> list[Any] | None:
+    def straight(self, run: Run, values: list[Any]) -> list[Any] | None:
         if set(map(type, values)) != {list}:
             return None
-        items = self._items.straight(list(chain.from_iterable(values)))
+        items = self._items.straight(run, list(chain.from_iterable(values)))
         return None if items is None else cut(items, list(map(len, values)))
 
     def complete(self, run: Run, values: list[Any], place: Place) -> Column | Pending[Column]:

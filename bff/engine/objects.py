@@ -36,16 +36,16 @@ class Objects(Completion):
         self._expected: set[type] = set()
         self._is_type_of = None if RECORD in type_.extensions else type_.is_type_of
 
-    def straight(self, values: list[Any]) -> list[Any] | None:
+    def straight(self, run: Run, values: list[Any]) -> list[Any] | None:
         selection = self.field.planned(self._type)
         if selection is None or self._is_type_of is not None:
             return None
         kinds = set(map(type, values))
         if self._expects_all(kinds):
-            return selection.straight(values)
+            return selection.straight(run, values)
         if self.required or not self._expects_all(kinds - {NoneType}):
             return None
-        rows = selection.straight([each for each in values if each is not None])
+        rows = selection.straight(run, [each for each in values if each is not None])
         if rows is None:
             return None
         following = iter(rows)

@@ -34,6 +34,8 @@ from bff.engine.run import Run
 
 Wrap: TypeAlias = Callable[["Field", Resolve], Resolve]
 """Made round the resolving of each field of a plan when it is made: see `BreadthExecutor.wrap`."""
+Weigh: TypeAlias = Callable[["Selection"], float]
+"""What each object of a selection weighs, asked once when it is planned: see `BreadthExecutor.weigh`."""
 
 
 class Field:
@@ -76,7 +78,7 @@ class Field:
         self._resolve = run.wrap(self, resolve) if run.wrap else resolve
         self._read = None if run.wrap else reader_of(run, self)
 
-    def straight(self, objects: list[Any]) -> list[Any] | None:
+    def straight(self, run: Run, objects: list[Any]) -> list[Any] | None:
         """The field of all these objects, where it and all below it are attributes and as their types say.
 
         It is what most fields are, and costs nothing but the reading. None where anything else is found: then nothing
@@ -85,7 +87,7 @@ class Field:
         if self._read is None:
             return None
         try:
-            return self._completion.straight(self._read(objects))
+            return self._completion.straight(run, self._read(objects))
         except Exception:  # noqa: BLE001 - `column` finds out which object it is, and reports it
             return None
 
@@ -119,35 +121,47 @@ class Field:
                 self.details,
                 executor.hide_suggestions,
             )
-            selection = self._selections[type_] = Selection(run, type_, collected.grouped_field_set)
+            selection = self._selections[type_] = Selection(run, type_, collected.grouped_field_set, self)
         return selection
 
 
 class Selection:
-    """The fields asked of objects of one type."""
+    """The fields asked of objects of one type.
 
-    __slots__ = ("_fields", "_rows")
+    Attributes:
+        field: that leads to the objects; None at the root.
+        fields: in the order of the response.
+    """
 
-    def __init__(self, run: Run, type_: GraphQLObjectType, grouped: GroupedFieldSet) -> None:
+    __slots__ = ("_rows", "_weight", "field", "fields")
+
+    def __init__(
+        self, run: Run, type_: GraphQLObjectType, grouped: GroupedFieldSet, field: Field | None = None
+    ) -> None:
         schema = run.executor.schema
-        self._fields: list[Field] = []
+        self.field = field
+        self.fields: list[Field] = []
         for key, details in grouped.items():
             definition = schema.get_field(type_, details[0].node.name.value)
             if definition is not None:  # only validation would refuse one that is not there
-                self._fields.append(Field(run, type_, definition, key, len(self._fields), details))
-        self._rows = kernels.rows(tuple(field.key for field in self._fields))
+                self.fields.append(Field(run, type_, definition, key, len(self.fields), details))
+        self._rows = kernels.rows(tuple(each.key for each in self.fields))
+        self._weight = run.weigh(self) if run.weigh else 0.0
 
     def execute(self, run: Run, objects: list[Any], place: Place) -> Column | Pending[Column]:
         """One row for each object, all fields side by side; not a field more once no object is left to have it."""
         count = len(objects)
         if not count:
             return Column([])
+        run.weight += self._weight * count
         columns: list[Column | Pending[Column]] = []
-        for field in self._fields:
-            values = field.straight(objects)
+        for field in self.fields:
+            weight = run.weight
+            values = field.straight(run, objects)
             if values is not None:
                 columns.append(Column(values))
                 continue
+            run.weight = weight  # without what was weighed below, before it turned out not to be straight
             column = field.column(run, objects, place)
             if isinstance(column, Column) and column.all_lost:
                 close(columns)
@@ -156,14 +170,15 @@ class Selection:
         done = all_of(columns, enough=lambda column: column.all_lost)
         return then(done, lambda columns: self._assembled(columns, count))
 
-    def straight(self, objects: list[Any]) -> list[Any] | None:
+    def straight(self, run: Run, objects: list[Any]) -> list[Any] | None:
         """The rows of these objects, if all of their fields are straight."""
         columns: list[list[Any]] = []
-        for field in self._fields:
-            values = field.straight(objects)
+        for field in self.fields:
+            values = field.straight(run, objects)
             if values is None:
                 return None
             columns.append(values)
+        run.weight += self._weight * len(objects)
         return self._rows(columns, len(objects))
 
     def execute_serially(self, run: Run, source: Any) -> Column | Pending[Column]:
@@ -171,8 +186,9 @@ class Selection:
         return stepwise(self._one_after_the_other(run, source))
 
     def _one_after_the_other(self, run: Run, source: Any) -> Generator[Pending[Column], Column, Column]:
+        run.weight += self._weight
         columns: list[Column] = []
-        for field in self._fields:
+        for field in self.fields:
             column = field.column(run, [source], ROOT)
             if isinstance(column, Pending):
                 column = yield column

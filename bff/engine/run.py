@@ -13,7 +13,7 @@ from bff.engine.failures import Failures
 from bff.engine.places import Place
 
 if TYPE_CHECKING:
-    from bff.engine.plan import Field, Wrap
+    from bff.engine.plan import Field, Weigh, Wrap
 
 Guard: TypeAlias = Callable[[GraphQLResolveInfo[Any]], None]
 """Asked before a field is resolved; what it raises is the error of the field for every parent. See `GUARD`."""
@@ -29,14 +29,19 @@ class Run:
 
     Args:
         executor: graphql-core's, which knows schema, variables and context.
-        wrap: for fields that are planned on the way.
+        wrap, weigh: for what is planned on the way.
+
+    Attributes:
+        weight: of all objects so far, those included that are lost later on.
     """
 
-    __slots__ = ("_verdicts", "executor", "failures", "is_async_iterable", "is_awaitable", "wrap")
+    __slots__ = ("_verdicts", "executor", "failures", "is_async_iterable", "is_awaitable", "weigh", "weight", "wrap")
 
-    def __init__(self, executor: Executor[Any], wrap: Wrap | None) -> None:
+    def __init__(self, executor: Executor[Any], wrap: Wrap | None, weigh: Weigh | None) -> None:
         self.executor = executor
         self.wrap = wrap
+        self.weigh = weigh
+        self.weight = 0.0
         self.failures = Failures()
         self.is_awaitable: Callable[[Any], bool] = executor.is_awaitable
         self.is_async_iterable: Callable[[Any], bool] = executor.is_async_iterable

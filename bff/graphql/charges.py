@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import nan
 from typing import Any
 
 from bff.edge.limits import FLOOR, Tab
-from bff.graphql.execution import Prepared, Result
+from bff.graphql.execution import Answered, Prepared, Result
 
 UNIT = 100
 """Cost of an operation that is one unit of an account, which is what a REST request costs."""
@@ -68,7 +69,8 @@ class Charges:
 
     def actual(self, prepared: Prepared, result: Result) -> int:
         """Never more than was estimated."""
-        actual = prepared.operation.cost.actual(prepared.request.variables, result.get("data"))
+        weight = result.weight if isinstance(result, Answered) else nan
+        actual = prepared.operation.cost.actual(prepared.request.variables, result.get("data"), weight)
         return actual if prepared.estimate.cost is None else min(actual, prepared.estimate.cost)
 
     def _estimated(self, prepared: Prepared) -> int:

@@ -10,16 +10,27 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, isnan, nan
 from typing import Any
 
-from graphql import DocumentNode, GraphQLSchema, OperationDefinitionNode, OperationType, value_from_ast_untyped
+from graphql import (
+    DocumentNode,
+    GraphQLSchema,
+    OperationDefinitionNode,
+    OperationType,
+    get_named_type,
+    is_abstract_type,
+    is_leaf_type,
+    value_from_ast_untyped,
+)
 
+from bff import engine
 from bff.core.errors import Code
 from bff.graphql.demands import Demands
 from bff.graphql.needs import depends_on_ids, needs_of
 from bff.graphql.rules import Broken
 from bff.graphql.shape import UNKNOWN, Selection, Shaper, conditional, variables_in
+from bff.graphql.weights import facts_of
 from bff.graphql.worst import At, Known, Row, Walk, kinds_of
 
 MAX_COST = 10**12
@@ -112,8 +123,16 @@ class OperationCost:
             known = self._estimates[key] = self._estimated(shape, given, [])
         return known
 
-    def actual(self, variables: Mapping[str, Any], data: Mapping[str, Any] | None) -> int:
-        """What an answer has come to, weighed like the estimate: what is there, instead of what may be."""
+    def actual(self, variables: Mapping[str, Any], data: Mapping[str, Any] | None, weight: float = nan) -> int:
+        """What an answer has come to, weighed like the estimate: what is there, instead of what may be.
+
+        Args:
+            variables: as they were sent.
+            data: of the answer.
+            weight: of all that is in it, where the engine knows; otherwise it is gone through.
+        """
+        if not isnan(weight):
+            return ceil(weight)
         given = {name: variables.get(name, default) for name, default in self._defaults.items()}
         return ceil(_weighed(self._shape(given)[0], [data])) if data else 0
 
@@ -182,6 +201,21 @@ def too_expensive(estimate: Estimate, limit: int) -> Broken | None:
         detail = f"The operation may cost {estimate.cost}; {limit} are allowed. Ask for smaller pages, or fewer levels"
         return Broken("cost", Code.COST_LIMIT_EXCEEDED, detail)
     return None
+
+
+def weigh(selection: engine.Selection) -> float:
+    """What each object of a selection costs, without what is below; nan where only the answer can tell.
+
+    It is `_weighed` for what the engine counts: objects, and neither leaves nor what an interface stands for.
+    """
+    weight = facts_of(selection.field.definition).weight if selection.field else 0.0
+    for each in selection.fields:
+        facts, type_ = facts_of(each.definition), get_named_type(each.definition.type)
+        if is_abstract_type(type_) or (is_leaf_type(type_) and facts.weight):
+            return nan
+        given = {argument.name.value for argument in each.nodes[0].arguments or ()}
+        weight += sum(cost for name, cost in facts.arguments.items() if name in given)
+    return weight
 
 
 def _weighed(selection: Selection, objects: Sequence[Mapping[str, Any]]) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from math import nan
 from random import Random
 from typing import Any, NamedTuple, get_args
 
@@ -26,11 +27,11 @@ from bff.core.errors import Code, Forbidden, GatewayError, Unauthenticated
 from bff.core.identity import Caller
 from bff.core.telemetry import Telemetry
 from bff.edge.errors import entry, masked
-from bff.engine import BreadthExecutor, Reason, StandardExecutor
+from bff.engine import BreadthExecutor, Reason, StandardExecutor, Weighed
 from bff.engine import Operation as Executable
 from bff.graphql import GraphQLSettings
 from bff.graphql.context import Context
-from bff.graphql.cost import Estimate
+from bff.graphql.cost import Estimate, weigh
 from bff.graphql.document import Document, DocumentRefused, Operation, formatted
 from bff.graphql.documents import Documents
 from bff.graphql.request import Request
@@ -44,6 +45,19 @@ _AUDITED = 20  # names of fields in one line of the audit log
 
 Result = dict[str, Any]
 """`data`, `errors` and `extensions` as they are sent."""
+
+
+class Answered(Result):
+    """The result of an operation that was executed.
+
+    Attributes:
+        weight: of what is in it, as the engine counted it; nan where it could not.
+    """
+
+    __slots__ = ("weight",)
+
+    def __init__(self, weight: float = nan) -> None:
+        self.weight = weight
 
 
 class Prepared(NamedTuple):
@@ -95,8 +109,8 @@ class Execution:
         for name in sources_in(schema):
             self._calls_over.labels(name)
         children = {reason: fallbacks.labels(reason) for reason in get_args(Reason)}
-        counted = {"on_fallback": staticmethod(lambda reason: children[reason].inc())}
-        self._breadth: type[BreadthExecutor] = type("Executor", (BreadthExecutor,), counted)
+        hooks = {"on_fallback": staticmethod(lambda reason: children[reason].inc()), "weigh": staticmethod(weigh)}
+        self._breadth: type[BreadthExecutor] = type("Executor", (BreadthExecutor,), hooks)
         self.executor: type[Executor[Any]] = StandardExecutor if settings.executor == "standard" else self._breadth
         self._shadow = Shadow(settings.shadow, telemetry, random) if settings.executor == "shadow" else None
 
@@ -284,9 +298,9 @@ class Execution:
         result.pop("data", None)
         return result
 
-    def formatted(self, result: ExecutionResult, request_id: str) -> Result:
+    def formatted(self, result: ExecutionResult, request_id: str) -> Answered:
         """What may be sent of a result: expected errors with their codes, unexpected ones masked and logged."""
-        answer: Result = {}
+        answer = Answered(result.weight) if type(result) is Weighed and not result.errors else Answered()
         if result.errors:
             answer["errors"] = self.errors(result.errors, request_id)
         # Without a path and without data, nothing has been executed: the variables did not fit (§6.1.2 of GraphQL).

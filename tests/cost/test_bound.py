@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from math import isnan
 from random import Random
 from typing import Any
 
@@ -14,11 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bff.core.identity import Caller
-from bff.engine import BreadthExecutor
+from bff.engine import BreadthExecutor, Weighed
 from bff.graphql import shape, sources, weights, worst
 from bff.graphql.compose import compose
 from bff.graphql.context import Context
-from bff.graphql.cost import Costs, Estimate
+from bff.graphql.cost import Costs, Estimate, OperationCost, weigh
 from bff.graphql.weights import Bound
 from tests.cost import world
 from tests.cost.operations import Operation
@@ -37,13 +38,25 @@ class Upstream:
         self.service = Service(name)
 
 
-def bound(operation: Operation) -> Estimate:
+class Weighing(BreadthExecutor):
+    weigh = staticmethod(weigh)
+
+
+def cost(operation: Operation) -> OperationCost:
     document = parse(operation.text)
     assert validate(SCHEMA, document) == [], operation.text
-    return Costs(SCHEMA, MAX_BATCH, 200).of(document, document.definitions[0]).estimate(operation.variables)
+    return Costs(SCHEMA, MAX_BATCH, 200).of(document, document.definitions[0])
+
+
+def bound(operation: Operation) -> Estimate:
+    return cost(operation).estimate(operation.variables)
 
 
 def observed(operation: Operation, seed: int, *, worst: bool) -> dict[str, int]:
+    return executed(operation, seed, worst=worst)[1].made
+
+
+def executed(operation: Operation, seed: int, *, worst: bool) -> tuple[Any, Context]:
     world.now = world.World(seed, worst=worst)
     context = Context(Caller(), Upstream)
 
@@ -53,14 +66,14 @@ def observed(operation: Operation, seed: int, *, worst: bool) -> dict[str, int]:
             parse(operation.text),
             context_value=context,
             variable_values=operation.variables,
-            executor_class=BreadthExecutor,
+            executor_class=Weighing,
         )
         return await result if not hasattr(result, "data") else result
 
     result = asyncio.run(run())
     if worst:
         assert not result.errors, (operation.text, result.errors)
-    return context.made
+    return result, context
 
 
 def check_bound(seed: int) -> None:
@@ -69,6 +82,18 @@ def check_bound(seed: int) -> None:
     made = observed(operation, seed, worst=Random(seed).random() < 0.3)
     assert most.exceeded(made) == {}, (operation.text, operation.variables, most, made)
     assert sum(made.values()) <= (most.calls or 0)
+
+
+def check_weight(seed: int) -> bool:
+    """Whether the engine has counted, and if so, rightly."""
+    operation = Operation(Random(seed), exact=False)
+    result, _ = executed(operation, seed, worst=False)
+    if result.errors or not isinstance(result, Weighed) or isnan(result.weight):
+        return False
+    costs = cost(operation)
+    gone_through = costs.actual(operation.variables, result.data)
+    assert costs.actual(operation.variables, result.data, result.weight) == gone_through, operation.text
+    return True
 
 
 def check_equal(seed: int) -> None:
@@ -95,6 +120,11 @@ def test_no_operation_makes_more_calls_than_its_bound(seed):
 @given(st.integers(0, 2**40))
 def test_at_worst_it_makes_as_many(seed):
     check_equal(seed)
+
+
+def test_what_the_engine_counts_is_what_going_through_the_answer_finds():
+    counted = [check_weight(seed) for seed in range(400)]
+    assert sum(counted) > 100, "of most operations without errors and interfaces"
 
 
 @pytest.mark.fuzz

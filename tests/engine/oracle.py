@@ -9,6 +9,7 @@ import asyncio
 import json
 import warnings
 from collections.abc import Callable
+from math import isnan, nan
 from typing import Any, ClassVar, TypeAlias
 
 from graphql import (
@@ -19,9 +20,10 @@ from graphql import (
     NameNode,
     OperationDefinitionNode,
     execute,
+    get_named_type,
 )
 
-from bff.engine import BreadthExecutor, Operation, StandardExecutor
+from bff.engine import BreadthExecutor, Operation, Selection, StandardExecutor, Weighed
 
 Context: TypeAlias = Callable[[], Any]
 """Makes what resolvers are given by an execution: None, or something that is cancelled after it."""
@@ -35,9 +37,15 @@ _THEIR_COROUTINES = ("coroutine 'Executor.", "coroutine 'GraphQLCoreConverter.")
 """What graphql-core creates and does not await, and strawberry's wrappers that it calls."""
 
 
-class Fuzzed(BreadthExecutor):
-    """Counts what it leaves to graphql-core."""
+def weigh(selection: Selection) -> float:
+    """One for each object, where what looks like one in the answer is one and no scalar."""
+    return nan if any(get_named_type(each.definition.type).name == "JSON" for each in selection.fields) else 1.0
 
+
+class Fuzzed(BreadthExecutor):
+    """Counts what it leaves to graphql-core, and objects."""
+
+    weigh = staticmethod(weigh)
     fallbacks: ClassVar[list[str]] = []
     on_fallback = fallbacks.append
 
@@ -90,6 +98,7 @@ def compare_strictly(schema: GraphQLSchema, document: DocumentNode, variables: d
         assert isinstance(ours, ExecutionResult)
         assert as_text(ours.data) == as_text(theirs.data)
         assert errors(ours) == errors(theirs)
+        compare_weight(ours)
     return theirs
 
 
@@ -112,7 +121,19 @@ def compare(
             errors(executed(schema, without_propagation(document), variables, StandardExecutor, context))
         )
     assert len(errors(ours)) == len(set(errors(ours)))
+    compare_weight(ours)
     return theirs
+
+
+def compare_weight(ours: ExecutionResult) -> None:
+    if isinstance(ours, Weighed) and not ours.errors and not isnan(ours.weight):
+        assert ours.weight == _objects(ours.data)
+
+
+def _objects(value: Any) -> int:
+    if isinstance(value, list):
+        return sum(map(_objects, value))
+    return 1 + sum(map(_objects, value.values())) if isinstance(value, dict) else 0
 
 
 def _moved(theirs: ExecutionResult, ours: ExecutionResult) -> set[Any]:

@@ -216,7 +216,17 @@ def scalars_may_come_to_nothing(patch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def what_is_read_straight_is_not_looked_at(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(leaves.Leaves, "straight", lambda _self, values: values)
+    patch.setattr(leaves.Leaves, "straight", lambda _self, _run, values: values)
+
+
+@mutant
+def the_first_object_of_a_level_weighs_nothing(patch: pytest.MonkeyPatch) -> None:
+    def execute(self: Any, run: Any, objects: Any, place: Any) -> Any:
+        run.weight -= 1.0
+        return right(self, run, objects, place)
+
+    right = plan.Selection.execute
+    patch.setattr(plan.Selection, "execute", execute)
 
 
 @mutant
