@@ -25,8 +25,9 @@ from graphql import (
     visit,
 )
 from graphql.validation import OverlappingFieldsCanBeMergedRule, ValidationContext
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter
 
+from bff.core.durations import Distribution
 from bff.core.errors import Code
 from bff.core.expressions import of_caller
 from bff.core.identity import Caller
@@ -94,10 +95,11 @@ class Documents:
             "graphql_documents_over_limit", "Documents that break a rule.", ["rule"], registry=telemetry.registry
         )
         self._over = {rule: over.labels(rule) for rule in _RULES}
-        self._cost = Histogram(
+        self._cost = Distribution(
             "graphql_operation_cost",
             "What operations that have a bound may cost.",
-            registry=telemetry.registry,
+            [],
+            telemetry.registry,
             buckets=(1, 10, 100, 1000, 10_000, 100_000),
         )
         self._mode = settings.documents.mode
