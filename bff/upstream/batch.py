@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 import aiodataloader
@@ -91,13 +92,19 @@ class Columns(DataLoader[tuple[K, ...], Column[V_co]]):
     cache = False  # columns hardly ever come twice; their records are remembered one by one
 
     def __init__(self, batch: Batch[K, V_co], upstream: Upstream) -> None:
-        super().__init__(loop=asyncio.get_running_loop())
+        # Aiodataloader's own looks at `batch_load_fn` again for each instance, and that for longer than a read takes.
+        self.loop = asyncio.get_running_loop()
+        self._queue: list[aiodataloader.Loader] = []
+        self._cache: dict[Any, Any] = {}
         self._batch = batch
         self._upstream = upstream
         self._arguments = dict(batch.arguments)
         self._reads: dict[K, asyncio.Future[Mapping[K, V_co] | BaseException]] = {}
         self._running: set[asyncio.Task[Any]] = set()
         self.calls = 0
+
+    def get_cache_key(self, key: tuple[K, ...]) -> tuple[K, ...]:
+        return key
 
     def do_resolve_reject(self, key: tuple[K, ...], future: asyncio.Future[Column[V_co]]) -> None:
         # As aiodataloader does it, and as late, less the task that it makes only to call `dispatch_queue` two ticks on.
@@ -110,11 +117,14 @@ class Columns(DataLoader[tuple[K, ...], Column[V_co]]):
         assert task is not None  # noqa: S101 - aiodataloader makes one for each batch
         self._running.add(task)
         try:
-            fetches = self._fetches(
-                list(dict.fromkeys(key for each in columns for key in each if key not in self._reads))
-            )
+            keys = list(dict.fromkeys(chain.from_iterable(columns)))
+            new = [key for key in keys if key not in self._reads] if self._reads else keys
+            fetches = self._fetches(new)
+            if len(fetches) == 1 and len(new) == len(keys):
+                found = await fetches[0]
+                return [_values(found, column) for column in columns]
             # As they are now: what is read may be forgotten while others are waited for.
-            reads = {key: self._reads[key] for column in columns for key in column}
+            reads = {key: self._reads[key] for key in keys}
             await self._side_by_side(fetches)
             if under_way := {read for read in reads.values() if not read.done()}:
                 await asyncio.wait(under_way)
@@ -125,7 +135,7 @@ class Columns(DataLoader[tuple[K, ...], Column[V_co]]):
         finally:
             self._running.discard(task)
 
-    def _fetches(self, keys: list[K]) -> list[Coroutine[Any, Any, None]]:
+    def _fetches(self, keys: list[K]) -> list[Coroutine[Any, Any, Mapping[K, V_co] | BaseException]]:
         """What has to be done to read these keys, each as far as a call of the service reaches."""
         size = self._upstream.service.max_batch
         fetches = []
@@ -136,7 +146,7 @@ class Columns(DataLoader[tuple[K, ...], Column[V_co]]):
         self.calls += len(fetches)
         return fetches
 
-    async def _side_by_side(self, fetches: list[Coroutine[Any, Any, None]]) -> None:
+    async def _side_by_side(self, fetches: list[Coroutine[Any, Any, Any]]) -> None:
         if len(fetches) < 2:  # a task costs more than awaiting it here
             for each in fetches:
                 await each
@@ -146,14 +156,19 @@ class Columns(DataLoader[tuple[K, ...], Column[V_co]]):
         await asyncio.wait(tasks)
         self._running.difference_update(tasks)
 
-    async def _fetch(self, keys: list[K], read: asyncio.Future[Mapping[K, V_co] | BaseException]) -> None:
+    async def _fetch(
+        self, keys: list[K], read: asyncio.Future[Mapping[K, V_co] | BaseException]
+    ) -> Mapping[K, V_co] | BaseException:
+        found: Mapping[K, V_co] | BaseException
         try:
-            read.set_result(await self._batch.fetch(self._upstream, keys, **self._arguments))
+            found = await self._batch.fetch(self._upstream, keys, **self._arguments)
         except asyncio.CancelledError as cancelled:
             read.set_result(cancelled)
             raise
         except Exception as error:  # noqa: BLE001 - errors are values here: each key's
-            read.set_result(error)
+            found = error
+        read.set_result(found)
+        return found
 
     def forget(self) -> None:
         """Let the next load read anew."""
@@ -168,14 +183,11 @@ class Columns(DataLoader[tuple[K, ...], Column[V_co]]):
 
 
 def _answer(reads: Mapping[K, asyncio.Future[Mapping[K, V_co] | BaseException]], column: tuple[K, ...]) -> Column[V_co]:
-    (found, *others) = {read: read.result() for read in map(reads.__getitem__, column)}.values()
-    if others:
-        return [_value(reads[key].result(), key) for key in column]
+    return [value for key in column for value in _values(reads[key].result(), (key,))]
+
+
+def _values(found: Mapping[K, V_co] | BaseException, column: tuple[K, ...]) -> Column[V_co]:
     return [found] * len(column) if isinstance(found, BaseException) else list(map(found.get, column))
-
-
-def _value(found: Mapping[K, V_co] | BaseException, key: K) -> V_co | BaseException | None:
-    return found if isinstance(found, BaseException) else found.get(key)
 
 
 class Loads:
