@@ -27,13 +27,15 @@ RECORD = "engine.record"
 class Objects(Completion):
     """Objects of one type."""
 
-    __slots__ = ("_expected", "_is_type_of", "_record", "_type")
+    __slots__ = ("_expected", "_is_type_of", "_others", "_record", "_type")
 
     def __init__(self, type_: GraphQLObjectType, field: Field, *, required: bool) -> None:
         super().__init__(field, required=required)
         self._type = type_
         self._record: type = type_.extensions.get(RECORD, object)
+        # As many as the field's resolvers return.
         self._expected: set[type] = set()
+        self._others: set[type] = set()
         self._is_type_of = None if RECORD in type_.extensions else type_.is_type_of
 
     def straight(self, run: Run, values: list[Any]) -> list[Any] | None:
@@ -72,7 +74,10 @@ class Objects(Completion):
     def _expects_all(self, kinds: set[type]) -> bool:
         if kinds <= self._expected:
             return True
-        self._expected |= {kind for kind in kinds if self._expects(kind)}  # as many as the field's resolvers return
+        if not self._others.isdisjoint(kinds):
+            return False
+        for kind in kinds:
+            (self._expected if self._expects(kind) else self._others).add(kind)
         return kinds <= self._expected
 
     def _expects(self, kind: type) -> bool:

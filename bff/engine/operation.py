@@ -6,16 +6,20 @@ of its variables.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from typing import Any, NamedTuple
 
 from graphql import (
     DocumentNode,
     ExecutionResult,
+    GraphQLBoolean,
+    GraphQLID,
     GraphQLSchema,
+    GraphQLString,
     Undefined,
     VariableDefinitionNode,
     get_named_type,
+    get_nullable_type,
     is_input_object_type,
     is_non_null_type,
 )
@@ -111,9 +115,11 @@ class _Known:
         for variable in self._variables:
             if variable is None:
                 return None
-            name, signature, default = variable
+            name, signature, default, plain = variable
             value = given.get(name, Undefined)
-            if value is not Undefined:
+            if type(value) is plain:
+                coerced[name] = value
+            elif value is not Undefined:
                 coerced[name] = found = coerce_input_value(value, signature.type)
                 if found is Undefined:
                     return None
@@ -129,6 +135,11 @@ class _Variable(NamedTuple):
     name: str
     signature: GraphQLVariableSignature
     default: Any
+    plain: type | None
+    """The class of values that are what they are coerced to."""
+
+
+_PLAIN: Mapping[object, type] = {GraphQLID: str, GraphQLString: str, GraphQLBoolean: bool}
 
 
 def _variable(schema: GraphQLSchema, node: VariableDefinitionNode) -> _Variable | None:
@@ -143,4 +154,4 @@ def _variable(schema: GraphQLSchema, node: VariableDefinitionNode) -> _Variable 
         if isinstance(alone, list) or not shareable(alone.coerced):
             return None
         default = alone.coerced.get(signature.name, Undefined)
-    return _Variable(signature.name, signature, default)
+    return _Variable(signature.name, signature, default, _PLAIN.get(get_nullable_type(signature.type)))

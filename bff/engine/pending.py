@@ -33,7 +33,7 @@ class Pending(Generic[T]):
     def then(self, step: Callable[[T], U | Pending[U]]) -> Pending[U]:
         """Do `step` with the result; what it returns is the result from then on."""
         self._steps.append(step)
-        return cast("Pending[U]", self)
+        return self  # type: ignore[return-value]
 
     async def value(self) -> T:
         """The result. It can be asked for only once."""
@@ -52,7 +52,7 @@ class Pending(Generic[T]):
                     pending = value
                     break
             else:
-                return cast("T", value)
+                return value  # type: ignore[no-any-return]
 
     def drop(self) -> None:
         """Nobody wants the result any more: what has not been started never will be."""
@@ -87,7 +87,7 @@ def all_of(
     if len(waiting) > 1:
         return Pending(lambda: together(results, enough=enough), results)
     if not waiting:
-        return cast("list[T]", results)
+        return results  # type: ignore[return-value]
     (at,) = waiting
     before, pending, after = results[:at], cast("Pending[T]", results[at]), results[at + 1 :]
     return pending.then(lambda value: None if enough and enough(value) else cast("list[T]", [*before, value, *after]))

@@ -46,12 +46,13 @@ class Field:
         name: its name in the schema.
         order: its index among the fields of its selection.
         nullable: whether null may be its value.
+        is_read: whether its values are attributes.
         full_name: `Type.name`, as messages have it.
     """
 
     __slots__ = (
-        "_completion", "_read", "_resolve", "_selections", "definition", "details", "full_name", "key", "name", "nodes",
-        "nullable", "order", "parent_type",
+        "_completion", "_read", "_resolve", "_selections", "definition", "details", "full_name", "is_read", "key",
+        "name", "nodes", "nullable", "order", "parent_type",
     )  # fmt: skip
 
     def __init__(
@@ -77,6 +78,7 @@ class Field:
         resolve = resolver_of(run, self)
         self._resolve = run.wrap(self, resolve) if run.wrap else resolve
         self._read = None if run.wrap else reader_of(run, self)
+        self.is_read = self._read is not None
 
     def straight(self, run: Run, objects: list[Any]) -> list[Any] | None:
         """The field of all these objects, where it and all below it are attributes and as their types say.
@@ -90,6 +92,16 @@ class Field:
             return self._completion.straight(run, self._read(objects))
         except Exception:  # noqa: BLE001 - `column` finds out which object it is, and reports it
             return None
+
+    def straight_or_not(self, run: Run, objects: list[Any], above: Place) -> Column | Pending[Column]:
+        """The same as a column, and otherwise what `column` says."""
+        if self._read is not None:
+            weight = run.weight
+            values = self.straight(run, objects)
+            if values is not None:
+                return Column(values)
+            run.weight = weight  # without what was weighed below, before it turned out not to be straight
+        return self.column(run, objects, above)
 
     def column(self, run: Run, objects: list[Any], above: Place) -> Column | Pending[Column]:
         """The field of all these objects, which are the rows of `above`."""
@@ -133,7 +145,7 @@ class Selection:
         fields: in the order of the response.
     """
 
-    __slots__ = ("_rows", "_weight", "field", "fields")
+    __slots__ = ("_is_straight", "_rows", "_weight", "field", "fields")
 
     def __init__(
         self, run: Run, type_: GraphQLObjectType, grouped: GroupedFieldSet, field: Field | None = None
@@ -145,6 +157,7 @@ class Selection:
             definition = schema.get_field(type_, details[0].node.name.value)
             if definition is not None:  # only validation would refuse one that is not there
                 self.fields.append(Field(run, type_, definition, key, len(self.fields), details))
+        self._is_straight = all(each.is_read for each in self.fields)
         self._rows = kernels.rows(tuple(each.key for each in self.fields))
         self._weight = run.weigh(self) if run.weigh else 0.0
 
@@ -153,20 +166,22 @@ class Selection:
         count = len(objects)
         if not count:
             return Column([])
-        run.weight += self._weight * count
+        weight = run.weight
+        if self._is_straight and (rows := self.straight(run, objects)) is not None:
+            return Column(rows)
+        run.weight = weight + self._weight * count
         columns: list[Column | Pending[Column]] = []
+        is_pending = False
         for field in self.fields:
-            weight = run.weight
-            values = field.straight(run, objects)
-            if values is not None:
-                columns.append(Column(values))
-                continue
-            run.weight = weight  # without what was weighed below, before it turned out not to be straight
-            column = field.column(run, objects, place)
-            if isinstance(column, Column) and column.all_lost:
+            column = field.straight_or_not(run, objects, place)
+            if isinstance(column, Pending):
+                is_pending = True
+            elif column.lost and column.all_lost:
                 close(columns)
                 return all_lost(count)
             columns.append(column)
+        if not is_pending:
+            return self._assembled(columns, count)  # type: ignore[arg-type]
         done = all_of(columns, enough=lambda column: column.all_lost)
         return then(done, lambda columns: self._assembled(columns, count))
 
@@ -200,11 +215,13 @@ class Selection:
     def _assembled(self, columns: list[Column] | None, count: int) -> Column:
         if columns is None:
             return all_lost(count)
-        lost: set[int] = set()
+        lost: set[int] | None = None
+        values: list[list[Any]] = []
         for column in columns:
+            values.append(column.values)
             if column.lost:
-                lost = lost | column.lost
-        return Column(self._rows([column.values for column in columns], count), lost)
+                lost = (lost or set()) | column.lost
+        return Column(self._rows(values, count), lost)
 
 
 def root_selection(run: Run, root_type: GraphQLObjectType) -> Selection:

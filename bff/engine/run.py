@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from graphql import GraphQLResolveInfo
 from graphql.execution import Executor
@@ -22,6 +22,9 @@ GUARD = "engine.guard"
 """The key of a `Guard` in `GraphQLField.extensions`, or in `GraphQLObjectType.extensions` for the objects of that type
 that an interface or union turns out to stand for. The breadth-first executor asks it once for each node of the plan,
 with the `info` of the first parent; the standard executor asks it for each parent or object."""
+
+
+_UNASKED: Final = Exception()
 
 
 class Run:
@@ -62,16 +65,15 @@ class Run:
 
     def refusal(self, field: Field, guard: Guard, place: Place) -> Exception | None:
         """What the guard says about the node; it is asked once, also if the node's parents come one after the other."""
-        try:
-            return self._verdicts[field, guard]
-        except KeyError:
+        refusal = self._verdicts.get((field, guard), _UNASKED)
+        if refusal is _UNASKED:
             refusal = None
             try:
                 guard(self.info(field, place))
             except Exception as error:  # noqa: BLE001 - a guard refuses by whatever error it wants to be reported
                 refusal = error
             self._verdicts[field, guard] = refusal
-            return refusal
+        return refusal
 
 
 class LateInfo:

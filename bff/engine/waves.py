@@ -41,22 +41,28 @@ def settled(run: Run, values: list[Any]) -> list[Any] | Pending[list[Any]]:
 
 def in_waves(run: Run, values: list[Any], place: Place, complete: Complete) -> Column | Pending[Column]:
     """Complete the values wave by wave, each with all that follows from it, as they arrive."""
+    if len(values) == 1:
+        (only,) = values
+        if not (_unsure(type(only)) and run.is_awaitable(only)):
+            return complete(run, values, place)
+        return Pending(lambda: outcome(only), values).then(lambda value: complete(run, [value], place))
     late = _late(run, values)
     if not late:
         return complete(run, values, place)
-    if len(values) == 1:
-        (only,) = values
-        return Pending(lambda: outcome(only), values).then(lambda value: complete(run, [value], place))
     return Pending(lambda: _waves(run, values, late, place, complete), late.values())
 
 
 def _late(run: Run, values: list[Any]) -> dict[int, Awaitable[Any]]:
     """The values that are still to come, by their row."""
-    unsure = {kind for kind in set(map(type, values)) if not (is_plain(kind) or issubclass(kind, _THERE))}
+    unsure = {kind for kind in set(map(type, values)) if _unsure(kind)}
     if not unsure:
         return {}
     is_awaitable = run.is_awaitable
     return {row: value for row, value in enumerate(values) if type(value) in unsure and is_awaitable(value)}
+
+
+def _unsure(kind: type) -> bool:
+    return not (is_plain(kind) or issubclass(kind, _THERE))
 
 
 async def _waves(

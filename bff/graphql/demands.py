@@ -68,7 +68,8 @@ class Demands:
             Unauthenticated: nobody is known to ask.
             Forbidden: the caller does not meet it; the message names what is missing.
         """
-        if unmet := self.unmet(caller, policies):
+        unmet = self.unmet(caller, policies)
+        if unmet is not NOTHING and unmet:
             raise unmet.refusal(caller, f"{what} needs {unmet.said(caller)}")
 
     def refusal(self, caller: Caller, detail: str) -> Unauthenticated | Forbidden:

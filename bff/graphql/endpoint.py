@@ -37,6 +37,8 @@ from bff.graphql.request import (
 )
 from bff.upstream.client import Origin
 
+_CONTENT_TYPES = {each: (b"content-type", f"{each}; charset=utf-8".encode()) for each in (GRAPHQL_JSON, JSON)}
+
 
 class Endpoint:
     """The ASGI app at `graphql.path`."""
@@ -187,7 +189,7 @@ def _id(scope: Scope) -> str | None:
 async def _answer(send: Send, status: int, media_type: str, result: Result | list[Result]) -> None:
     body = orjson.dumps(result)
     headers = [
-        (b"content-type", b"%s; charset=utf-8" % media_type.encode()),
+        _CONTENT_TYPES[media_type],
         (b"content-length", b"%d" % len(body)),
         (b"cache-control", b"no-store"),
     ]

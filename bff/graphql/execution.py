@@ -47,6 +47,10 @@ Result = dict[str, Any]
 """`data`, `errors` and `extensions` as they are sent."""
 
 
+Executed = ExecutionResult | Awaitable[ExecutionResult]
+"""What an execution comes to, now or later."""
+
+
 class Answered(Result):
     """The result of an operation that was executed.
 
@@ -74,7 +78,7 @@ class Execution:
     """Executes operations of one schema over these services.
 
     The steps of a single request are `prepare` and `answer`. What streams or shares reads between operations takes the
-    parts: `prepare`, `context`, `execute` (or a way of its own) and `formatted`, which every result passes before it
+    parts: `prepare`, `context`, a way of its own to execute, and `formatted`, which every result passes before it
     is sent, and `context.cancel()` when nobody waits any more.
     """
 
@@ -182,28 +186,34 @@ class Execution:
 
     async def _answer(self, prepared: Prepared, origin: Origin, context: Context) -> Result:
         if not origin.trace.sampled:
-            return self.formatted(await self._executed(prepared, origin, context), origin.request_id)
+            executed = self._executed(prepared, origin, context)
+            result = executed if isinstance(executed, ExecutionResult) else await executed
+            return self.formatted(result, origin.request_id)
         operation = prepared.operation
         with self._telemetry.tracer.start_as_current_span(operation.type.value) as span:
             span.set_attribute("graphql.operation.type", operation.type.value)
             if operation.name:
                 span.set_attribute("graphql.operation.name", operation.name)
-            result = self.formatted(await self._executed(prepared, origin, context), origin.request_id)
-            if "errors" in result:
+            result = await _result(self._executed(prepared, origin, context))
+            if result.errors:
                 span.set_status(StatusCode.ERROR)
-            return result
+            return self.formatted(result, origin.request_id)
 
-    async def _executed(self, prepared: Prepared, origin: Origin, context: Context) -> ExecutionResult:
-        result = await self.execute(prepared, context)
+    def _executed(self, prepared: Prepared, origin: Origin, context: Context) -> Executed:
         if self._shadow and prepared.operation.type is OperationType.QUERY:
-            location = prepared.document.node.loc
-            self._shadow.follow(
-                result,
-                lambda: self._again(prepared, origin),
-                text=location.source.body if location else "",
-                operation=prepared.operation.name,
-                request_id=origin.request_id,
-            )
+            return self._followed(self._shadow, prepared, origin, context)
+        return self._execute(prepared, context)
+
+    async def _followed(self, shadow: Shadow, prepared: Prepared, origin: Origin, context: Context) -> ExecutionResult:
+        result = await _result(self._execute(prepared, context))
+        location = prepared.document.node.loc
+        shadow.follow(
+            result,
+            lambda: self._again(prepared, origin),
+            text=location.source.body if location else "",
+            operation=prepared.operation.name,
+            request_id=origin.request_id,
+        )
         return result
 
     async def _again(self, prepared: Prepared, origin: Origin) -> ExecutionResult:
@@ -217,10 +227,10 @@ class Execution:
         shared = origin._replace(retries=Retries(self._max_retries))
         return Context(origin.caller, lambda name: Upstream(self._services[name], shared))
 
-    async def execute(self, prepared: Prepared, context: Context) -> ExecutionResult:
+    def _execute(self, prepared: Prepared, context: Context) -> Executed:
         if self.executor is StandardExecutor:
-            return await self._by_graphql_core(prepared, context)
-        return await self._by_the_engine(prepared, context)
+            return self._by_graphql_core(prepared, context)
+        return self._by_the_engine(prepared, context)
 
     async def _by_graphql_core(self, prepared: Prepared, context: Context) -> ExecutionResult:
         # Not graphql-core's `execute`, which wants no schema that knows @defer, whatever the document says.
@@ -236,7 +246,7 @@ class Execution:
         whole: ExecutionResult = await result if isinstance(result, Awaitable) else result
         return whole
 
-    async def _by_the_engine(self, prepared: Prepared, context: Context) -> ExecutionResult:
+    def _by_the_engine(self, prepared: Prepared, context: Context) -> Executed:
         document, operation, request = prepared.document, prepared.operation, prepared.request
         executable = document.executables.get(operation.name)
         if executable is None:
@@ -247,8 +257,7 @@ class Execution:
                 self._breadth,
                 hide_suggestions=self._documents.hides_suggestions,
             )
-        result = executable.execute(request.variables, context)
-        return result if isinstance(result, ExecutionResult) else await result
+        return executable.execute(request.variables, context)
 
     async def subscribe(self, prepared: Prepared, origin: Callable[[], Origin]) -> AsyncGenerator[Result, None]:
         """The results of a subscription, one for each event, each with a deadline and reads of its own.
@@ -344,6 +353,10 @@ class Execution:
 def refused(error: DocumentRefused) -> Result:
     """The result that a document comes to which is not executed."""
     return {"errors": [formatted(each, error.code) for each in error.errors]}
+
+
+async def _result(executed: Executed) -> ExecutionResult:
+    return executed if isinstance(executed, ExecutionResult) else await executed
 
 
 def _original(error: GraphQLError) -> Exception | None:

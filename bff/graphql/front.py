@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from random import Random
 
 from starlette.types import Receive, Scope, Send
@@ -48,9 +48,9 @@ class GraphQL:
         self._websockets = Websockets(self._operations, origins, judge, settings.timeout, telemetry)
         self._endpoint = Endpoint(execution, self._streams, charges, settings)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         app = self._websockets if scope["type"] == "websocket" else self._endpoint
-        await app(scope, receive, send)
+        return app(scope, receive, send)
 
     async def drain(self) -> None:
         """Begin nothing that lasts any more, and end what does: clients go to another gateway."""

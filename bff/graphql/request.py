@@ -102,7 +102,7 @@ def check_body(headers: Mapping[bytes, bytes]) -> None:
         UnsupportedMediaType: it is not JSON in UTF-8, as it is. That keeps out what pages of other sites can send
             without asking first: forms and plain text.
     """
-    kind, *parameters = _content_type(headers)
+    kind, *parameters = _content_type(headers.get(b"content-type", b""))
     if kind != JSON:
         raise UnsupportedMediaType(f"Send the request as {JSON}", headers={"Accept-Post": JSON})
     for parameter in parameters:
@@ -117,13 +117,14 @@ def check_body(headers: Mapping[bytes, bytes]) -> None:
 
 def preflighted(headers: Mapping[bytes, bytes]) -> bool:
     """Whether a browser sends this for a page of another site only after it asked: a GET with a header of its own."""
-    kind = _content_type(headers)[0]
+    kind = _content_type(headers.get(b"content-type", b""))[0]
     return bool(kind and kind not in _SIMPLE) or any(headers.get(name.encode()) for name in PREFLIGHT)
 
 
-def _content_type(headers: Mapping[bytes, bytes]) -> list[str]:
+@lru_cache(256)
+def _content_type(value: bytes) -> tuple[str, ...]:
     """The type and its parameters, in small letters."""
-    return [part.strip() for part in headers.get(b"content-type", b"").decode("latin-1").lower().split(";")]
+    return tuple(part.strip() for part in value.decode("latin-1").lower().split(";"))
 
 
 def from_query(query_string: bytes, id: str | None = None) -> Request:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
+from types import NoneType
 from typing import Any, Final, NamedTuple
 
 from graphql import (
@@ -291,8 +292,14 @@ def broken(found: Survey, limits: DocumentLimits) -> Iterator[Broken]:
         yield _too_large(extent.page_size, limits.list_size)
 
 
+_PLAIN = frozenset({str, bool, NoneType})
+"""What is neither a size nor a level."""
+
+
 def broken_by(variables: dict[str, Any], found: Survey, limits: DocumentLimits) -> Iterator[Broken]:
     """The rules that the values of variables break: how long their lists are, and how deep they are nested."""
+    if _PLAIN.issuperset(map(type, variables.values())):
+        return
     longest, largest, deepest = 0, 0, 0
     pending: list[tuple[Any, int, Callable[[str], bool]]] = [(variables, 0, found.sizes.__contains__)]
     while pending:
