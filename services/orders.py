@@ -64,7 +64,7 @@ async def orders_by_user(
     """The newest `limit` orders of each user."""
     word = status.value if status else None
     found = await orders.get("/orders", OrdersOfUsers, user_ids=user_ids, limit=limit, cursor=cursor, status=word)
-    pages = {user_id: Page[Order]([], found.next_cursors.get(user_id)) for user_id in user_ids}
+    pages: dict[str, Page[Order]] = {id: Page([], found.next_cursors.get(id)) for id in user_ids}
     for order in found.items:
         if order.user_id in pages:
             pages[order.user_id].items.append(order)

@@ -8,6 +8,7 @@ nothing that is finished is ever changed.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import accumulate, chain
 from typing import Any
 
 
@@ -57,12 +58,8 @@ def scattered(count: int, parts: Iterable[tuple[list[int], Column]], lost: set[i
 
 def cut(items: list[Any], lengths: list[int]) -> list[Any]:
     """The items as lists of these lengths."""
-    lists: list[Any] = []
-    end = 0
-    for length in lengths:
-        start, end = end, end + length
-        lists.append(items[start:end])
-    return lists
+    ends = list(accumulate(lengths))
+    return [items[start:end] for start, end in zip(chain((0,), ends), ends, strict=False)]
 
 
 def regrouped(items: Column, lengths: list[int]) -> Column:

@@ -148,7 +148,7 @@ def _coerced(leaf: GraphQLLeafType) -> Serialize:
         if not plain(values):
             return None
         try:
-            coerced = [coerce(each) for each in values]
+            coerced = list(map(coerce, values))
         except Exception:  # noqa: BLE001 - the way value by value finds out which, and reports it
             return None
         return coerced if _NOTHING.isdisjoint(map(type, coerced)) else None

@@ -89,8 +89,14 @@ def all_of(
     if not waiting:
         return results  # type: ignore[return-value]
     (at,) = waiting
-    before, pending, after = results[:at], cast("Pending[T]", results[at]), results[at + 1 :]
-    return pending.then(lambda value: None if enough and enough(value) else cast("list[T]", [*before, value, *after]))
+    pending: Any = results[at]
+    found: list[Any] = list(results)
+
+    def whole(value: T) -> list[T] | None:
+        found[at] = value
+        return None if enough and enough(value) else found
+
+    return pending.then(whole)  # type: ignore[no-any-return]
 
 
 class _Enough(Exception):

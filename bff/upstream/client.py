@@ -234,7 +234,7 @@ class Upstream:
 
         async def refused(response: httpx.Response) -> GatewayError:
             async with asyncio.timeout(service.timeout):
-                return self._refused(response, await self._body(response))
+                return self._refused(response, await self._whole(response))
 
         stream = EventStream(streams, lambda headers: service.open(streams, target, headers, self.origin), refused)
         async with aclosing(stream.events()) as events:
@@ -269,7 +269,8 @@ class Upstream:
             sent += [(name.lower().encode(), _header_value(value)) for name, value in headers.items()]
         target = _target(path, segments, query)
         response = await self.service.send(method, target, sent, content, self.origin, whole=True)
-        body = await self._body(response)
+        there: bytes | None = getattr(response.stream, "content", None)
+        body = await self._whole(response) if there is None else there
         if response.status_code >= 400:
             raise self._refused(response, body)
         try:
@@ -279,11 +280,8 @@ class Upstream:
             raise UpstreamBadResponse(self.service.name, phase=Phase.BODY, attempts=attempts) from error
         return value
 
-    async def _body(self, response: httpx.Response) -> bytes:
-        stream = response.stream
-        whole: bytes | None = getattr(stream, "content", None)
-        if whole is not None:
-            return whole
+    async def _whole(self, response: httpx.Response) -> bytes:
+        """All of a body, which may be on its way."""
         chunks, size = [], 0
         try:
             async for chunk in response.aiter_raw():
