@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from starlette.types import Message, Scope, Send
 
 Header = tuple[bytes, bytes]
@@ -33,7 +35,7 @@ class Answer:
         self.size = 0
         self.begun = self.complete = False
 
-    async def send(self, message: Message) -> None:
+    def send(self, message: Message) -> Awaitable[None]:
         kind = message["type"]
         if kind in _BODY:
             self.size += len(message.get("body", b""))
@@ -50,7 +52,7 @@ class Answer:
         elif kind == "websocket.accept":
             self.begun = self.complete = True
             self.status = SWITCHED
-        await self._send(message)
+        return self._send(message)
 
 
 def answer_of(scope: Scope) -> Answer:
