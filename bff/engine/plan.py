@@ -95,13 +95,8 @@ class Field:
 
     def straight_or_not(self, run: Run, objects: list[Any], above: Place) -> Column | Pending[Column]:
         """The same as a column, and otherwise what `column` says."""
-        if self._read is not None:
-            weight = run.weight
-            values = self.straight(run, objects)
-            if values is not None:
-                return Column(values)
-            run.weight = weight  # without what was weighed below, before it turned out not to be straight
-        return self.column(run, objects, above)
+        values = self.straight(run, objects)
+        return self.column(run, objects, above) if values is None else Column(values)
 
     def column(self, run: Run, objects: list[Any], above: Place) -> Column | Pending[Column]:
         """The field of all these objects, which are the rows of `above`."""
@@ -166,10 +161,10 @@ class Selection:
         count = len(objects)
         if not count:
             return Column([])
-        weight = run.weight
-        if self._is_straight and (rows := self.straight(run, objects)) is not None:
+        rows = self.straight(run, objects)
+        if rows is not None:
             return Column(rows)
-        run.weight = weight + self._weight * count
+        run.weight += self._weight * count
         columns: list[Column | Pending[Column]] = []
         is_pending = False
         for field in self.fields:
@@ -187,10 +182,14 @@ class Selection:
 
     def straight(self, run: Run, objects: list[Any]) -> list[Any] | None:
         """The rows of these objects, if all of their fields are straight."""
+        if not self._is_straight:
+            return None
+        weight = run.weight
         columns: list[list[Any]] = []
         for field in self.fields:
             values = field.straight(run, objects)
             if values is None:
+                run.weight = weight
                 return None
             columns.append(values)
         run.weight += self._weight * len(objects)
