@@ -49,6 +49,8 @@ from bff.server import Tls
 from bff.upstream import Measures, Origin, Service, connect
 from bff.upstream.deployments import DeploymentMetrics
 from bff.upstream.identity import Signer
+from bff.upstream.names import Resolve
+from bff.upstream.names import resolve as system_resolve
 from bff.upstream.observe import Observe
 from bff.upstream.tls import ServiceTls
 from bff.upstream.transport import ConnectionSettings, Transport
@@ -67,6 +69,7 @@ def build(
     config: Config,
     *,
     network: httpx.AsyncBaseTransport | None = None,
+    resolve: Resolve = system_resolve,
     telemetry: Telemetry | None = None,
     random: Random | None = None,
     example: Example | None = None,
@@ -76,6 +79,7 @@ def build(
     Args:
         config: as `bff.config.read` gives it.
         network: what carries calls to services and identity providers; by default connections of our own.
+        resolve: where names of services lead, for these connections.
         telemetry: where logs, metrics and spans go.
         random: where ids and waits come from.
         example: what GraphiQL begins with.
@@ -92,7 +96,7 @@ def build(
     signer = Signer(config.auth.signing) if config.signs else None
     secured = {name: ServiceTls(name, each.tls, certificates) for name, each in config.services.items() if each.tls}
     services = {
-        name: connect(name, settings, measures, telemetry, random, signer, network, secured.get(name))
+        name: connect(name, settings, measures, telemetry, random, signer, network, secured.get(name), resolve)
         for name, settings in config.services.items()
     }
     DeploymentMetrics([each.deployments for each in services.values() if each.deployments], telemetry.registry)

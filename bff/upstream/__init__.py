@@ -18,6 +18,8 @@ from bff.upstream.deployments import Deployments, DeploymentSettings
 from bff.upstream.events import Counts, EventStreams, StreamSettings
 from bff.upstream.feeds import Feeds
 from bff.upstream.identity import Signer
+from bff.upstream.names import Resolve
+from bff.upstream.names import resolve as system_resolve
 from bff.upstream.observe import Attempts, Observe
 from bff.upstream.retry import Repeats, Retry, RetrySettings
 from bff.upstream.target import Addressed, Target
@@ -34,6 +36,8 @@ class ServiceSettings(DeploymentSettings):
     """To resolve the name and connect."""
     max_connections: Annotated[int, Field(ge=1, le=10_000)] = 100
     """Open at once; a call past it waits for one, at most a second."""
+    resolve_interval: Annotated[Duration, Field(ge=0.05)] = 5.0
+    """Between two looks at where its names lead: the longest that calls go to where they lead no more."""
     retry: RetrySettings = RetrySettings()
     """Whether calls that failed are made again: `retry: {attempts: 3}`. Idempotent ones, or those with a key."""
     identity: Literal["forward", "signed", "none"] = "forward"
@@ -78,13 +82,19 @@ def connect(
     signer: Signer | None = None,
     network: httpx.AsyncBaseTransport | None = None,
     tls: Tls | None = None,
+    resolve: Resolve = system_resolve,
     clock: Callable[[], float] = time.monotonic,
 ) -> Service:
     """The service with its chain of policies. Read bottom-up: the last one is the outermost."""
     deployments = Deployments(name, settings, telemetry, random, clock)
     wire = network or Transport(
-        ConnectionSettings(connect_timeout=settings.connect_timeout, max_connections=settings.max_connections),
+        ConnectionSettings(
+            connect_timeout=settings.connect_timeout,
+            max_connections=settings.max_connections,
+            resolve_interval=settings.resolve_interval,
+        ),
         tls=tls,
+        resolve=resolve,
     )
 
     def to(target: Target, wire: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
@@ -107,8 +117,10 @@ def connect(
             connect_timeout=settings.connect_timeout,
             max_connections=settings.streams.max_open,
             read_timeout=settings.streams.silence,
+            resolve_interval=settings.resolve_interval,
         ),
         tls=tls,
+        resolve=resolve,
     )
     return Service(
         name,

@@ -69,6 +69,7 @@ class Connection(asyncio.Protocol):
         self.reused = False
         self.keep_alive = True
         self.complete = True
+        self.address = ""
         self.opened_at = self.idle_since = self._loop.time()
 
     # What the owner does.

@@ -14,11 +14,13 @@ import httpx
 from aiohappyeyeballs import start_connection
 
 from bff.upstream.connection import Bounds, Connection, Limits
+from bff.upstream.names import AddressInfo, Name, Resolve
 from bff.upstream.phases import Phase, failed
 from bff.upstream.tls import Tls
 
 # RFC 8305 recommends a quarter of a second before the next address is tried beside the first.
 _NEXT_ADDRESS_AFTER: Final = 0.25
+_LONGEST_QUESTION: Final = 10.0  # in seconds, for where a name leads, while nobody waits for it
 
 
 class Origin(NamedTuple):
@@ -35,6 +37,7 @@ class Room(NamedTuple):
     waiting: int
     idle_for: float
     age: float
+    resolve_interval: float
 
 
 class Occupancy(NamedTuple):
@@ -49,7 +52,7 @@ class Occupancy(NamedTuple):
 class Pool:
     """A place is taken from the attempt to connect until the socket is closed, so `room` is about sockets."""
 
-    def __init__(self, origin: Origin, room: Room, bounds: Bounds, tls: Tls | None) -> None:
+    def __init__(self, origin: Origin, room: Room, bounds: Bounds, tls: Tls | None, resolve: Resolve) -> None:
         self._loop = asyncio.get_running_loop()
         self._origin, self._room, self._bounds, self._tls = origin, room, bounds, tls
         self._open: set[Connection] = set()
@@ -58,6 +61,8 @@ class Pool:
         self._waiting: deque[asyncio.Future[Connection | None]] = deque()
         self._sweep: asyncio.TimerHandle | None = None
         self._closed = False
+        self._host = origin.host.decode("ascii")
+        self._name = Name(self._host, origin.port, resolve, room.resolve_interval, _LONGEST_QUESTION, self._let_go)
 
     @property
     def occupancy(self) -> Occupancy:
@@ -91,6 +96,7 @@ class Pool:
 
     def close(self) -> None:
         self._closed = True
+        self._name.close()
         if self._sweep is not None:
             self._sweep.cancel()
         for connection in list(self._open):
@@ -166,11 +172,10 @@ class Pool:
                 raise failed(httpx.ConnectError, "the gateway closed its connections", request, phase)
             async with asyncio.timeout_at(self._when(limits.connect, limits)):
                 phase = Phase.DNS
-                host, port = self._origin.host.decode("ascii"), self._origin.port
-                # Asked for every connection: a service that moves is found, and the system caches as it sees fit.
-                addresses = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+                addresses = await self._name.addresses()
                 phase = Phase.CONNECT
-                sock = await start_connection(addresses, happy_eyeballs_delay=_NEXT_ADDRESS_AFTER)
+                sock = await self._socket(addresses)
+                address = sock.getpeername()[0]
                 tls = self._tls
                 if tls is not None:
                     phase = Phase.TLS
@@ -178,7 +183,7 @@ class Pool:
                     self._connection,
                     sock=sock,
                     ssl=tls.context() if tls else None,
-                    server_hostname=(tls.server_name or host) if tls else None,
+                    server_hostname=(tls.server_name or self._host) if tls else None,
                 )
             if not connection.keep_alive:
                 raise failed(httpx.ConnectError, "closed before anything was sent", request, phase)
@@ -190,11 +195,35 @@ class Pool:
             raise failed(httpx.ConnectError, f"could not connect: {_reason(error)}", request, phase) from error
         else:
             self._open.add(connection)
+            connection.address = address
+            self._name.watch()
             return connection
         finally:
             self._opening -= 1
             if connection is None or connection.closed:
                 self._offer_place()
+
+    async def _socket(self, addresses: list[AddressInfo]) -> socket.socket:
+        try:
+            return await start_connection(addresses, happy_eyeballs_delay=_NEXT_ADDRESS_AFTER)
+        except OSError:
+            # It may have moved since it was asked for.
+            now = await self._name.addresses(anew=True)
+            if {each[4] for each in now} <= {each[4] for each in addresses}:
+                raise
+        return await start_connection(now, happy_eyeballs_delay=_NEXT_ADDRESS_AFTER)
+
+    def _let_go(self, addresses: set[str]) -> bool:
+        """Close connections to where the name leads no more, those in use after their exchange; false if none is open.
+
+        Where nobody knows where it leads, all stay.
+        """
+        for connection in [each for each in self._open if addresses and each.address not in addresses]:
+            connection.keep_alive = False
+            if connection in self._idle:
+                self._idle.remove(connection)
+                connection.abort()
+        return bool(self._open or self._opening)
 
     def _connection(self) -> Connection:
         return Connection(self._bounds, self._on_closed)

@@ -16,6 +16,8 @@ from pydantic import Field
 
 from bff.core.settings import Duration, Settings, Size
 from bff.upstream.connection import Bounds, Connection, Limits
+from bff.upstream.names import Resolve
+from bff.upstream.names import resolve as system_resolve
 from bff.upstream.phases import Phase, failed
 from bff.upstream.pool import Occupancy, Origin, Pool, Room
 from bff.upstream.tls import Tls
@@ -42,7 +44,9 @@ class ConnectionSettings(Settings):
     idle_timeout: Duration = 4.0
     """After which an unused connection is closed: less than the 5 s after which many servers close theirs."""
     max_age: Duration = 60.0
-    """After which a connection carries no further call, so that a service that moves is followed."""
+    """After which a connection carries no further call, so that calls spread over addresses that are new."""
+    resolve_interval: Annotated[Duration, Field(ge=0.05)] = 5.0
+    """Between two looks at where the service's name leads; connections to where it leads no more are closed."""
     max_head: Annotated[Size, Field(ge=1024)] = 64 * 1024
     """Of an answer: its status line and headers, and again its trailers."""
     max_buffered: Annotated[Size, Field(ge=1024)] = 256 * 1024
@@ -97,9 +101,17 @@ class Transport(httpx.AsyncBaseTransport):
     that the request cannot be sent; all others that the service may have seen it. `phase_of(error)` says where it was.
     """
 
-    def __init__(self, settings: ConnectionSettings, *, tls: Tls | None = None) -> None:
+    def __init__(
+        self, settings: ConnectionSettings, *, tls: Tls | None = None, resolve: Resolve = system_resolve
+    ) -> None:
+        self._resolve = resolve
         self._room = Room(
-            settings.max_connections, settings.max_idle, settings.max_waiting, settings.idle_timeout, settings.max_age
+            settings.max_connections,
+            settings.max_idle,
+            settings.max_waiting,
+            settings.idle_timeout,
+            settings.max_age,
+            settings.resolve_interval,
         )
         self._bounds = Bounds(settings.max_head, settings.max_buffered)
         self._limits = Limits(
@@ -149,7 +161,7 @@ class Transport(httpx.AsyncBaseTransport):
         if pool is None:
             if self._closed:
                 raise failed(httpx.ConnectError, "the gateway closed its connections", request, Phase.POOL)
-            pool = self._pools[origin] = Pool(origin, self._room, self._bounds, self._tls(request))
+            pool = self._pools[origin] = Pool(origin, self._room, self._bounds, self._tls(request), self._resolve)
         return pool
 
     def _tls(self, request: httpx.Request) -> Tls | None:

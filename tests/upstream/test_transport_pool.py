@@ -192,7 +192,7 @@ async def test_a_service_that_moves_is_followed(serve, connect, names):
     """Its name resolves to another address: connections to the old one are let go when they are old."""
     old = await serve()
     new = await serve(host="127.0.0.2", port=old.port)
-    transport = connect(max_age=0.1)
+    transport = connect(max_age=0.1, resolve_interval=0.1)
     url = f"http://users.internal:{old.port}/"
     names["users.internal"] = ["127.0.0.1"]
     for _ in range(3):
