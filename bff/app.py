@@ -31,6 +31,7 @@ from bff.core.deadline import REQUEST_TIMEOUT, seconds_asked
 from bff.core.head import head
 from bff.core.policies import Policies
 from bff.core.route import Front
+from bff.core.store import SharedLedger, SharedStore, store_settings
 from bff.core.telemetry import JsonLog, Telemetry, otlp, tracer_provider
 from bff.edge.credentials import Credentials
 from bff.edge.limits import Accounts
@@ -114,12 +115,14 @@ def build(
         Front.OWN: WellKnown(_documents(config, execution.schema, signer)),
     }
 
-    accounts = Accounts(config.limits, config.tiers)
+    store = _store(config, telemetry, random)
+    routes = config.all_routes()
+    accounts = Accounts(config.limits, config.tiers, routes, telemetry, SharedLedger(store) if store else None)
     layers = edge.layers(
         cors=config.server.cors,
         max_headers=config.server.max_headers,
         max_body=config.server.max_body,
-        routes=config.all_routes(),
+        routes=routes,
         auth=config.auth,
         credentials=credentials,
         policies=policies,
@@ -140,13 +143,21 @@ def build(
         telemetry=_QUIET,
         lifespan=_lifespan(
             telemetry,
+            [store.open] if store else [],
             [credentials.follow, *([tls.follow] if tls else []), *(each.files.follow for each in secured.values())],
-            [credentials.close, wire.aclose, *(each.close for each in services.values())],
+            [
+                *([store.close] if store else []),
+                credentials.close,
+                wire.aclose,
+                *(each.close for each in services.values()),
+            ],
         ),
     )
     app.state.services = services
     app.state.readiness = readiness
     app.state.execution = execution
+    app.state.accounts = accounts
+    app.state.store = store
     app.state.credentials = credentials
     app.state.drain = graphql.drain
     app.state.tls = tls
@@ -158,6 +169,17 @@ def build(
         metrics=config.observability.metrics.prometheus,
     )
     return app
+
+
+def _store(config: Config, telemetry: Telemetry, random: Random) -> SharedStore | None:
+    """Where there is one that others share."""
+    settings = store_settings(config.store)
+    if settings.url.is_memory:
+        return None
+    try:
+        return SharedStore(settings, telemetry, random=random)
+    except OSError as error:
+        raise ConfigError.of("store", f"a file for TLS cannot be used: {error.strerror or error}") from error
 
 
 def _execution(
@@ -206,6 +228,7 @@ def _documents(config: Config, schema: GraphQLSchema, signer: Signer | None) -> 
 
 def _lifespan(
     telemetry: Telemetry,
+    opens: Iterable[Callable[[], Awaitable[None]]],
     follows: Iterable[Callable[[], Coroutine[Any, Any, None]]],
     closes: Iterable[Callable[[], Awaitable[None]]],
 ) -> Lifespan[FastAPI]:
@@ -214,6 +237,8 @@ def _lifespan(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         following = [asyncio.create_task(follow()) for follow in follows]
+        for opened in opens:
+            await opened()
         yield
         for each in following:
             each.cancel()

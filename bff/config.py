@@ -15,13 +15,14 @@ from bff.core.expressions import Expression, Over
 from bff.core.loading import ConfigError, DefaultsFrom, Loaded, did_you_mean
 from bff.core.route import Front, Route
 from bff.core.settings import Complaint, Duration, Key, Secret, Settings, Size
+from bff.core.store import StoreSettings, StoreUrl
 from bff.edge.cors import CorsSettings
 from bff.edge.credentials import AuthSettings
 from bff.edge.firewall import FirewallSettings
 from bff.edge.limits import LimitSettings, TierSettings
 from bff.edge.observe import ObservabilitySettings
 from bff.edge.routing import RouteSettings, clashes, route
-from bff.graphql import GraphQLSettings
+from bff.graphql import UNIT, GraphQLSettings
 from bff.server import ConnectionSettings, TlsSettings
 from bff.upstream import ServiceSettings
 
@@ -78,6 +79,8 @@ class Config(Settings):
     """What partners may use: `entitlements: {basic: ["Product.*", "!Product.stock", "GET /api/products/**"]}`."""
     limits: LimitSettings = LimitSettings()
     """Whether limits hold, and what one address may ask for: `limits: {mode: measure}`."""
+    store: StoreUrl | StoreSettings = StoreUrl("memory://")
+    """Where accounts are kept: `store: redis://valkey.internal`, for all gateways that name the same."""
     firewall: FirewallSettings = FirewallSettings()
     """What is looked for in requests, and whether it is refused: `firewall: {mode: detect}`."""
     policies: dict[str, Annotated[Expression, Over("caller")]] = Field(default_factory=dict)
@@ -126,6 +129,24 @@ class Config(Settings):
         if table not in {None, *self.entitlements}:
             hint = did_you_mean(table or "", self.entitlements)
             yield (*where, "entitlements"), f"there is no table {table!r} in `entitlements`{hint}"
+
+    def doubts(self) -> Iterable[str]:
+        """What can be meant, and probably is not."""
+        for tier, spending in self.tiers.items():
+            windows = spending.windows()
+            if not windows or self.limits.mode == "off":
+                continue
+            least = min(windows, key=lambda each: each.amount)
+            most = -(-self.graphql.limits.cost // UNIT)
+            if least.amount < most:
+                yield (
+                    f"tiers.{tier}: {least} is less than what one operation may cost, {most} units by "
+                    "graphql.limits.cost: whoever asks for as much is always refused"
+                )
+            for each in self.routes:
+                cost = route(each).cost
+                if least.amount < cost:
+                    yield f"tiers.{tier}: {least} is less than what route {each.name} costs, {cost} units"
 
     def tables(self) -> Tables:
         """Who is entitled to what."""

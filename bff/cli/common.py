@@ -31,6 +31,12 @@ def read_config(path: Path, profile: str) -> Config:
         fail(str(error))
 
 
+def warn(config: Config) -> None:
+    """Of what can be meant, and probably is not."""
+    for each in config.doubts():
+        typer.echo(f"Warning: {each}", err=True)
+
+
 def table(rows: Sequence[Sequence[str]]) -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bff.cli.common import DEFAULT_CONFIG, ConfigPath, Profile, fail, group, read_config, table
+from bff.cli.common import DEFAULT_CONFIG, ConfigPath, Profile, fail, group, read_config, table, warn
 
 commands = typer.Typer()
 config_commands = group("The configuration.")
@@ -35,6 +35,7 @@ def check(context: typer.Context, config: ConfigPath = DEFAULT_CONFIG, profile: 
         fail(str(error))
     except Exception as error:  # noqa: BLE001 - whatever keeps it from starting is what was asked for
         fail(f"{config}: the schema does not compose: {error}")
+    warn(settings)
     typer.echo(f"{config}: fine, {len(settings.services)} services and {len(settings.all_routes())} routes")
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bff.cli.common import DEFAULT_CONFIG, ConfigPath, Profile, fail, read_config
+from bff.cli.common import DEFAULT_CONFIG, ConfigPath, Profile, fail, read_config, warn
 
 if TYPE_CHECKING:
     from bff.config import Config
@@ -45,6 +45,7 @@ def run(
     from bff.serve import serve
 
     settings = read_config(config, profile)
+    warn(settings)
     shown = example() if demo else None
     with _demo() if demo else nullcontext():
         try:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, HTTPException
 
+from bff.core.store import StoreUnavailable
 from bff.edge.limits import Accounts
 
 
@@ -17,6 +18,9 @@ def limits(accounts: Accounts) -> APIRouter:
 
     @pages.get("/-/limits/{caller:path}")
     async def one(caller: str) -> dict[str, object]:
-        return accounts.of(caller)
+        try:
+            return await accounts.of(caller)
+        except StoreUnavailable as error:
+            raise HTTPException(503, "The store is away: what callers have left is not known") from error
 
     return pages

@@ -7,10 +7,9 @@ from math import nan
 from typing import Any
 
 from bff.edge.limits import FLOOR, Tab
+from bff.graphql import UNIT
 from bff.graphql.execution import Answered, Prepared, Result
 
-UNIT = 100
-"""Cost of an operation that is one unit of an account, which is what a REST request costs."""
 HEADER = b"x-cost"
 """Whoever sends it is told in `extensions.cost` what the operation cost."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -42,6 +43,10 @@ _KINDS = (RateLimitItemPerSecond, RateLimitItemPerMinute, RateLimitItemPerHour, 
 _ITEMS: dict[int, type[RateLimitItem]] = {
     kind.GRANULARITY.seconds: type(kind.__name__, (_Item, kind), {}) for kind in _KINDS
 }
+
+
+_ELSEWHERE = 0.05
+"""Seconds after which those who wait for slots look whether other gateways have given some back."""
 
 
 class Limits:
@@ -86,9 +91,9 @@ class Limits:
     ) -> Awaitable[None]:
         if route.front is Front.GRAPHQL:
             scope["bff.tab"] = tab
-        if slots or route.cost_header:
+        if slots or route.cost_header or self.accounts.shared:
             return self._settled(tab, route, slots, scope, receive, send)
-        tab.take_now(route.cost)
+        tab.heed(self.accounts.store.reserve(tab.key, tab.policy.windows, route.cost), route.cost)
         if route.cost == FLOOR:
             return self.app(scope, receive, send)  # less it cannot become
         return self._refunded(tab, scope, receive, send)
@@ -110,8 +115,10 @@ class Limits:
                 tab.settle(FLOOR)  # what the caller cannot mend costs it no more than it has to
             raise
 
-    def reserve(self, key: str, policy: Policy, cost: int, slots: Sequence[Slot] = ()) -> Decision:
-        return self.accounts.store.reserve(key, policy.windows, cost, slots)
+    def reserve(
+        self, key: str, policy: Policy, cost: int, slots: Sequence[Slot] = ()
+    ) -> Decision | Awaitable[Decision]:
+        return self.accounts.reserve(key, policy, cost, slots)
 
     # Waiting for slots.
 
@@ -120,7 +127,11 @@ class Limits:
         return self.queue.size > 0 and names.issuperset(decision.refusing)
 
     async def queued(
-        self, key: str, reserve: Callable[[], Decision], decision: Decision, slots: Sequence[Slot]
+        self,
+        key: str,
+        reserve: Callable[[], Decision | Awaitable[Decision]],
+        decision: Decision,
+        slots: Sequence[Slot],
     ) -> Decision:
         """Stand in line until a slot is free; the last refusal if there is none in time, or the line is full."""
         line = self._lines.setdefault(key, _Line())
@@ -130,8 +141,9 @@ class Limits:
         try:
             async with asyncio.timeout(self.queue.wait):
                 while decision.refusing and self.may_wait(decision, slots):
-                    await line.freed.wait()
-                    decision = reserve()
+                    await self._somebody_has_gone(line)
+                    tried = reserve()
+                    decision = tried if isinstance(tried, Decision) else await tried
         except TimeoutError:
             pass
         finally:
@@ -139,6 +151,12 @@ class Limits:
             if not line.waiting:
                 del self._lines[key]
         return decision
+
+    async def _somebody_has_gone(self, line: _Line) -> None:
+        """Or may have, of another gateway: that is not told."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_ELSEWHERE if self.accounts.shared else None):
+                await line.freed.wait()
 
     def freed(self, key: str) -> None:
         """Somebody has gone: whoever waits may try."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from limits.strategies import RateLimiter
 from slowapi import Limiter
 from slowapi.util import get_remote_address
 
-from bff.core.store import MemoryStore
+from bff.core.route import Route
+from bff.core.store import Decision, MemoryStore, SharedLedger, Slot, StoreUnavailable
+from bff.core.telemetry import Telemetry
+from bff.edge.limits.fallback import Fallback
 from bff.edge.limits.policy import Policy
 from bff.edge.limits.settings import LimitSettings, TierSettings
 
@@ -20,22 +23,58 @@ class Accounts:
     Args:
         settings: how many are kept, and which limits hold.
         tiers: what may be spent.
+        routes: those that bound what is under way.
+        telemetry: what is told of decisions without the store.
+        shared: the accounts of all gateways, if they are not this process's own.
     """
 
-    def __init__(self, settings: LimitSettings, tiers: Mapping[str, TierSettings]) -> None:
+    def __init__(
+        self,
+        settings: LimitSettings,
+        tiers: Mapping[str, TierSettings],
+        routes: Iterable[Route],
+        telemetry: Telemetry,
+        shared: SharedLedger | None = None,
+    ) -> None:
         self.settings = settings
+        self.shared = shared
+        self._routes = [each for each in routes if each.concurrency]
         self.limiter = limiter_of(settings)
         self.store = store_of(self.limiter)
         # Where nothing is said of a tier, routes may still bound what is under way.
         tiers = {"default": TierSettings(), **tiers}
         self.policies = {tier: Policy(tier, policy, settings) for tier, policy in tiers.items()}
+        self._fallback = Fallback(settings.on_store_error, self.store, self._instances, telemetry)
+
+    def _instances(self) -> int:
+        return (self.shared and self.shared.store.instances) or self.settings.instances
 
     def policy(self, tier: str) -> Policy:
         return self.policies.get(tier) or self.policies["default"]
 
+    def reserve(
+        self, key: str, policy: Policy, cost: int, slots: Sequence[Slot] = ()
+    ) -> Decision | Awaitable[Decision]:
+        """Take `cost` units and one of each slot, or nothing; a decision of the shared store is on its way."""
+        if self.shared is None:
+            return self.store.reserve(key, policy.windows, cost, slots)
+        return self._reserve(self.shared, key, policy, cost, slots)
+
+    async def _reserve(
+        self, shared: SharedLedger, key: str, policy: Policy, cost: int, slots: Sequence[Slot]
+    ) -> Decision:
+        try:
+            return await shared.reserve(key, policy.windows, cost, slots)
+        except StoreUnavailable:
+            return self._fallback.reserve(key, policy.windows, cost, slots)
+
     def shown(self) -> dict[str, Any]:
         """What the limits are, and how many accounts there are, for operators."""
-        return {
+        store = self.shared and self.shared.store
+        said = (
+            {"store": {"url": str(store.settings.url), "up": store.up, "instances": store.instances}} if store else {}
+        )
+        return said | {
             "accounts": len(self.store),
             "max_accounts": self.settings.max_accounts,
             "tiers": {
@@ -44,19 +83,26 @@ class Accounts:
             },
         }
 
-    def of(self, caller: str) -> dict[str, Any]:
+    async def of(self, caller: str) -> dict[str, Any]:
         """What a caller has left, by tier, where it has asked for something: `consumer:acme`, `subject:usr_1`."""
         tiers: dict[str, Any] = {}
         for tier, policy in self.policies.items():
-            if f"{tier}/{caller}" not in self.store:
+            found = await self._look(f"{tier}/{caller}", policy)
+            if found is None:
                 continue
-            states, held = self.store.look(f"{tier}/{caller}", policy.windows)
+            states, held = found
             windows = {
                 window.name: {"limit": window.amount, "seconds": window.seconds, "left": left, "more_in_ms": more}
                 for window, (left, more) in zip(policy.windows, states, strict=True)
             }
             tiers[tier] = {"windows": windows, "under_way": held}
         return {"caller": caller, "tiers": tiers}
+
+    async def _look(self, key: str, policy: Policy) -> tuple[list[tuple[int, int]], dict[str, int]] | None:
+        if self.shared is None:
+            return self.store.look(key, policy.windows) if key in self.store else None
+        slots = {slot: None for route in self._routes for slot in policy.slots_for(route)}
+        return await self.shared.look(key, policy.windows, [*dict.fromkeys(policy.slots), *slots])
 
 
 def _said(limit: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from bff.core.settings import Duration, Rate, Settings
+from bff.core.store import OnStoreError
 
 Mode = Literal["off", "measure", "enforce"]
 
@@ -27,6 +28,11 @@ class TierSettings(Settings):
     """Requests of one caller under way at a time."""
     entitlements: str | None = None
     """A table of `entitlements`, for those whose key names none; by default everything."""
+
+    def windows(self) -> tuple[Rate, ...]:
+        """Rates and quota."""
+        quota = self.quota.rate if isinstance(self.quota, QuotaSettings) else self.quota
+        return (*self.rate, quota) if quota else self.rate
 
 
 class LimitModes(Settings):
@@ -56,6 +62,10 @@ class LimitSettings(Settings):
     max_accounts: Annotated[int, Field(ge=100, le=100_000_000)] = 100_000
     """Callers, and as many addresses, that are counted at a time; past it, the one seen longest ago begins anew."""
     queue: QueueSettings = QueueSettings()
+    on_store_error: OnStoreError = "local"
+    """While `store` is away: each process allows its share of the limits, or everything is let pass, or refused."""
+    instances: Annotated[int, Field(ge=1, le=100_000)] = 1
+    """How many processes share the limits, as long as `store` has not said."""
     headers: Literal["draft", "legacy", "both", "none"] = "draft"
     """`draft`: `RateLimit` and `RateLimit-Policy`; `legacy`: `X-RateLimit-Limit`, `-Remaining` and `-Reset`."""
 

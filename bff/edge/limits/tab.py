@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -21,12 +21,19 @@ class Ledger(Protocol):
 
     decisions: Decisions
 
-    def reserve(self, key: str, policy: Policy, cost: int, slots: Sequence[Slot] = (), /) -> Decision: ...
+    def reserve(
+        self, key: str, policy: Policy, cost: int, slots: Sequence[Slot] = (), /
+    ) -> Decision | Awaitable[Decision]: ...
 
     def may_wait(self, decision: Decision, slots: Sequence[Slot], /) -> bool: ...
 
     async def queued(
-        self, key: str, reserve: Callable[[], Decision], decision: Decision, slots: Sequence[Slot], /
+        self,
+        key: str,
+        reserve: Callable[[], Decision | Awaitable[Decision]],
+        decision: Decision,
+        slots: Sequence[Slot],
+        /,
     ) -> Decision: ...
 
     def freed(self, key: str, /) -> None: ...
@@ -59,17 +66,16 @@ class Tab:
 
         Raises:
             RateLimited: there is not as much.
+            Overloaded: the store is away, and nothing is to be admitted without it.
         """
         decision = self._ledger.reserve(self.key, self.policy, cost, slots)
+        if not isinstance(decision, Decision):
+            decision = await decision
         if decision.refusing and self._ledger.may_wait(decision, slots):
             decision = await self._ledger.queued(
                 self.key, partial(self._ledger.reserve, self.key, self.policy, cost, slots), decision, slots
             )
         self.heed(decision, cost)
-
-    def take_now(self, cost: int) -> None:
-        """The same where there is nothing to wait for."""
-        self.heed(self._ledger.reserve(self.key, self.policy, cost), cost)
 
     def heed(self, decision: Decision, cost: int) -> None:
         policy, decisions = self.policy, self._ledger.decisions

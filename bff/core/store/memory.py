@@ -11,59 +11,12 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from limits.storage import Storage
 from limits.storage.base import MovingWindowSupport
 
-SLICES = 100
-
-
-class Window:
-    """One limit over time: at most `amount` units in any `seconds`, or in each calendar period of them (UTC).
-
-    Attributes:
-        name: what headers, metrics and refusals call it.
-        slice: milliseconds in which units are counted together.
-        span: how many earlier slices count with the present one.
-        enforced: whether it refuses; otherwise it is only said that it would.
-    """
-
-    __slots__ = ("amount", "enforced", "name", "seconds", "slice", "span")
-
-    def __init__(self, name: str, amount: int, seconds: int, *, calendar: bool = False, enforced: bool = True) -> None:
-        self.name = name
-        self.amount = amount
-        self.seconds = seconds
-        self.slice = seconds * 1000 if calendar else seconds * 1000 // SLICES
-        self.span = 0 if calendar else SLICES
-        self.enforced = enforced
-
-
-class Slot(NamedTuple):
-    """A limit on what is under way at a time."""
-
-    name: str
-    most: int
-    enforced: bool = True
-
-
-class Decision(NamedTuple):
-    """What became of a request for units.
-
-    Attributes:
-        refusing: the names of the limits that refuse; empty if it is admitted.
-        over: the names of those that are only measured and would have refused.
-        states: for each window what is left, and the milliseconds until there is more.
-        wait: milliseconds until there can be as much as was asked for; None if there never can.
-        reservation: what was taken, if it is admitted.
-    """
-
-    refusing: tuple[str, ...]
-    over: tuple[str, ...]
-    states: list[tuple[int, int]]
-    wait: int | None = 0
-    reservation: Reservation | None = None
+from bff.core.store.account import Decision, Slot, Window
 
 
 class _Log:
@@ -114,7 +67,7 @@ class _Account:
         self.held: dict[str, int] = {}
 
 
-class Reservation:
+class Held:
     """Units that were taken, until it is known what they were worth; and slots, until they are given back."""
 
     __slots__ = ("_account", "_entries", "_slots", "cost")
@@ -190,7 +143,7 @@ class MemoryStore(Storage, MovingWindowSupport):
     ) -> Decision:
         short, over = self._short(account, windows, cost, slots, now)
         if short:
-            wait = self._wait(account, windows, cost, now, short)
+            wait = self._wait(account, windows, cost, now)
             return Decision(tuple(short), tuple(over), _states(account, windows, now), wait)
         # Of what is only measured, nothing is taken that would have been refused.
         entries = [
@@ -220,10 +173,10 @@ class MemoryStore(Storage, MovingWindowSupport):
         return short, over
 
     @staticmethod
-    def _wait(account: _Account, windows: Sequence[Window], cost: int, now: int, short: Sequence[str]) -> int | None:
+    def _wait(account: _Account, windows: Sequence[Window], cost: int, now: int) -> int | None:
         wait = 0
         for window, log in zip(windows, account.logs, strict=True):
-            if window.name in short:
+            if window.enforced and log.total + cost > window.amount:
                 if cost > window.amount:
                     return None
                 wait = max(wait, log.freed(log.total + cost - window.amount, window, now))
@@ -275,10 +228,10 @@ class MemoryStore(Storage, MovingWindowSupport):
         raise NotImplementedError
 
 
-def _taken(account: _Account, places: Sequence[tuple[_Log, int]], cost: int, slots: Sequence[Slot]) -> Reservation:
+def _taken(account: _Account, places: Sequence[tuple[_Log, int]], cost: int, slots: Sequence[Slot]) -> Held:
     for slot in slots:
         account.held[slot.name] = account.held.get(slot.name, 0) + 1
-    return Reservation(account, [(log, log.add(number, cost)) for log, number in places], cost, slots)
+    return Held(account, [(log, log.add(number, cost)) for log, number in places], cost, slots)
 
 
 def _states(account: _Account, windows: Sequence[Window], now: int) -> list[tuple[int, int]]:
