@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from random import Random
 from typing import Annotated, Literal
 
@@ -12,6 +12,8 @@ from pydantic import Field
 
 from bff.core.settings import Complaint, Duration, Size
 from bff.core.telemetry import Telemetry
+from bff.upstream.breaker import Breaker, BreakerSettings, Breaks
+from bff.upstream.bulkhead import Bulkhead, Holds
 from bff.upstream.client import Headers, Origin, Service, Upstream
 from bff.upstream.deadline import Attempt, Deadline
 from bff.upstream.deployments import Deployments, DeploymentSettings
@@ -38,6 +40,13 @@ class ServiceSettings(DeploymentSettings):
     """Open at once; a call past it waits for one, at most a second."""
     resolve_interval: Annotated[Duration, Field(ge=0.05)] = 5.0
     """Between two looks at where its names lead: the longest that calls go to where they lead no more."""
+    max_concurrency: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """Calls under way at a time; one past it waits, at most until its request ends. By default there is no bound but
+    `max_connections`."""
+    max_waiting: Annotated[int, Field(ge=0, le=100_000)] = 1000
+    """Calls that may wait for `max_concurrency`; one more is refused at once."""
+    breaker: BreakerSettings | Literal["off"] = BreakerSettings()
+    """When a target that fails is left alone: `breaker: {errors: 50%, minimum: 20, window: 10s, open: 5s}`."""
     retry: RetrySettings = RetrySettings()
     """Whether calls that failed are made again: `retry: {attempts: 3}`. Idempotent ones, or those with a key."""
     identity: Literal["forward", "signed", "none"] = "forward"
@@ -69,7 +78,9 @@ class Measures:
 
     def __init__(self, telemetry: Telemetry) -> None:
         self.attempts = Attempts(telemetry)
+        self.breaks = Breaks(telemetry)
         self.repeats = Repeats(telemetry)
+        self.holds = Holds(telemetry)
         self.streams = Counts(telemetry)
 
 
@@ -96,6 +107,7 @@ def connect(
         tls=tls,
         resolve=resolve,
     )
+    breakers: dict[Target, Breaker] = {}
 
     def to(target: Target, wire: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
         # Nearest to the wire: a span and a measurement for each attempt, whatever the policies above make of it.
@@ -103,12 +115,24 @@ def connect(
         # Above the span, so that it says which deployment was called.
         return Addressed(transport, target.url)
 
+    def guarded(target: Target) -> httpx.AsyncBaseTransport:
+        # Of each target, behind what chooses between them: where one fails it is left alone, and others are not.
+        transport = to(target, wire)
+        if settings.breaker == "off":
+            return transport
+        url, timeout, full = str(target.url), settings.timeout, settings.max_connections
+        breaker = Breaker(transport, name, url, settings.breaker, measures.breaks, timeout, full, clock)
+        breakers[target], target.admits = breaker, breaker.admits
+        return breaker
+
     # Which deployment an attempt goes to.
-    transport = deployments.balanced(lambda target: to(target, wire))
+    transport = deployments.balanced(guarded)
     # Each attempt has a time of its own, and the service is told of it.
     transport = Attempt(transport, settings.timeout, clock)
     # Around one attempt: those that fail and may be repeated are, as far as the budget goes.
-    transport = Retry(transport, name, settings.retry, measures.repeats, random, clock)
+    transport = retry = Retry(transport, name, settings.retry, measures.repeats, random, clock)
+    # Around all attempts and the waits between them: a service that hangs fills its own hold.
+    transport = bulkhead = Bulkhead(transport, name, settings.max_concurrency, settings.max_waiting, measures.holds)
     # Outermost: everything below, waiting included, has to end by the request's own deadline.
     transport = Deadline(transport, clock)
     # Beside it: streams live long, so they neither take connections from calls nor have a deadline.
@@ -135,7 +159,21 @@ def connect(
         ),
         feeds=Feeds(settings.streams.max_pending),
         deployments=deployments,
+        shown=lambda: _shown(deployments, bulkhead, retry, breakers),
     )
+
+
+def _shown(
+    deployments: Deployments, bulkhead: Bulkhead, retry: Retry, breakers: Mapping[Target, Breaker]
+) -> dict[str, object]:
+    """What operators are told of a service."""
+    judged = [breakers[each].shown() if each in breakers else None for each in deployments.targets]
+    return {
+        "in_flight": bulkhead.in_flight,
+        "waiting": bulkhead.waiting,
+        "retries_left": retry.budget.left,
+        "targets": [{**each, "breaker": of} for each, of in zip(deployments.state(), judged, strict=True)],
+    }
 
 
 def _told(name: str, settings: ServiceSettings, signer: Signer | None) -> Callable[[Origin], Headers]:

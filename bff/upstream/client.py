@@ -92,6 +92,8 @@ class Service:
     streams: EventStreams | None = None
     feeds: Feeds = field(default_factory=Feeds)
     deployments: Deployments | None = None
+    shown: Callable[[], Mapping[str, object]] = dict
+    """What operators are told of it."""
 
     async def send(
         self,

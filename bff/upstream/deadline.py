@@ -15,6 +15,8 @@ from bff.upstream.wire import followed, request_of
 # Kept back, so that an answer can be made of whatever came: a tenth of what is left, and never more than this.
 _RESERVE: Final = 0.02
 _SHARE: Final = 0.1
+# Seconds, with less of which nothing is worth beginning.
+_LEAST: Final = 0.001
 
 
 class Deadline(httpx.AsyncBaseTransport):
@@ -57,7 +59,7 @@ class Attempt(httpx.AsyncBaseTransport):
     def handle_async_request(self, request: httpx.Request) -> Awaitable[httpx.Response]:  # type: ignore[override]
         until, now = request.extensions["until"], self.clock()
         seconds = min(self.timeout, until - now)
-        if seconds <= 0:
+        if seconds < _LEAST:
             raise failed(httpx.ReadTimeout, "the request's deadline has passed", request, Phase.DEADLINE)
         return self.inner.handle_async_request(
             request_of(

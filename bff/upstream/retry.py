@@ -141,6 +141,7 @@ class Retry(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         self.budget.earn()
+        request.extensions["tried"] = []  # where it was, so that another attempt goes elsewhere
         attempt = 1
         while True:
             request.extensions["attempt"] = attempt

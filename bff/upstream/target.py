@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import httpx
@@ -23,9 +23,11 @@ class Target:
         ejected_for: why that was, the last time.
         times_ejected: since the start.
         healthy: what its health checks say; None where there are none, or not yet.
+        admits: whether its breaker lets a call pass; None where it has none.
     """
 
     __slots__ = (
+        "admits",
         "arm",
         "ejected_for",
         "ejected_until",
@@ -44,10 +46,11 @@ class Target:
         self.ejected_until = 0.0
         self.ejected_for = ""
         self.healthy: bool | None = None
+        self.admits: Callable[[], bool] | None = None
 
     def is_up(self, now: float) -> bool:
         """Whether it is to get calls."""
-        return self.ejected_until <= now and self.healthy is not False
+        return self.ejected_until <= now and self.healthy is not False and (self.admits is None or self.admits())
 
 
 class Addressed(httpx.AsyncBaseTransport):
