@@ -35,6 +35,7 @@ from bff.core.store import SharedLedger, SharedStore, store_settings
 from bff.core.telemetry import JsonLog, Telemetry, otlp, tracer_provider
 from bff.edge.credentials import Credentials
 from bff.edge.limits import Accounts
+from bff.edge.overload import Load
 from bff.graphql import defer
 from bff.graphql.compose import compose
 from bff.graphql.documents import Documents
@@ -118,6 +119,8 @@ def build(
     store = _store(config, telemetry, random)
     routes = config.all_routes()
     accounts = Accounts(config.limits, config.tiers, routes, telemetry, SharedLedger(store) if store else None)
+    priorities = {name: tier.priority for name, tier in config.tiers.items()}
+    load = Load(config.server.overload, config.server.max_in_flight, priorities, telemetry, random)
     layers = edge.layers(
         cors=config.server.cors,
         max_headers=config.server.max_headers,
@@ -128,6 +131,7 @@ def build(
         policies=policies,
         tables=config.tables(),
         limits=config.limits,
+        load=load,
         accounts=accounts,
         firewall=config.firewall,
         observability=config.observability,

@@ -21,6 +21,7 @@ from bff.edge.credentials import AuthSettings
 from bff.edge.firewall import FirewallSettings
 from bff.edge.limits import LimitSettings, TierSettings
 from bff.edge.observe import ObservabilitySettings
+from bff.edge.overload import OverloadSettings
 from bff.edge.routing import RouteSettings, clashes, route
 from bff.graphql import UNIT, GraphQLSettings
 from bff.server import ConnectionSettings, TlsSettings
@@ -51,6 +52,10 @@ class ServerSettings(ConnectionSettings):
     """Without it, plain HTTP: for a load balancer in front."""
     max_body: Size = 2 * 1024 * 1024
     """Of any request; a route may allow less."""
+    max_in_flight: Annotated[int, Field(ge=1, le=100_000)] = 512
+    """Requests that wait for their answer at a time; one more is refused with 503."""
+    overload: OverloadSettings = OverloadSettings()
+    """How that bound falls while the gateway cannot answer so many in time: `overload: {mode: measure}`."""
     cors: CorsSettings | None = None
     """Whose pages may read answers; without it, those of the gateway's own origin."""
     drain: DrainSettings = DrainSettings()

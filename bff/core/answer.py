@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 from starlette.types import Message, Scope, Send
 
@@ -22,15 +22,17 @@ class Answer:
     Attributes:
         headers: on the answer in any case.
         defaults: on the answer unless it has one of that name.
+        on_begin: called as the answer begins.
         status, size, begun, complete: what the client was sent so far.
     """
 
-    __slots__ = ("_send", "begun", "complete", "defaults", "headers", "size", "status")
+    __slots__ = ("_send", "begun", "complete", "defaults", "headers", "on_begin", "size", "status")
 
     def __init__(self, send: Send) -> None:
         self._send = send
         self.headers: list[Header] = []
         self.defaults: list[Header] = []
+        self.on_begin: Callable[[], None] | None = None
         self.status = 500
         self.size = 0
         self.begun = self.complete = False
@@ -43,6 +45,8 @@ class Answer:
         elif kind in _START:
             self.begun = True
             self.status = message["status"]
+            if self.on_begin is not None:
+                self.on_begin()
             given = list(message.get("headers", ()))
             present = dict(given)
             given += [default for default in self.defaults if default[0] not in present]

@@ -21,6 +21,7 @@ from bff.edge.guard import Guard
 from bff.edge.hardening import Hardening
 from bff.edge.limits import Accounts, AddressLimit, Decisions, Limits, LimitSettings
 from bff.edge.observe import ObservabilitySettings, Observe
+from bff.edge.overload import Load, Overload
 from bff.edge.routing import BodyRouting, Matcher, Routing, reads_bodies
 
 
@@ -35,6 +36,7 @@ def layers(
     policies: Policies,
     tables: Tables,
     limits: LimitSettings,
+    load: Load,
     accounts: Accounts,
     firewall: FirewallSettings,
     observability: ObservabilitySettings,
@@ -65,6 +67,8 @@ def layers(
         Middleware(AddressLimit, settings=limits, decisions=decisions),
         # Before limits: what may be spent belongs to a caller, not to an address.
         Middleware(Auth, credentials=credentials, challenge=auth.challenge, policies=policies, tables=tables),
+        # Before the work, and after the cheap refusals; before limits, so that what is refused costs nobody a unit.
+        Middleware(Overload, load=load),
         # Before the request costs upstream calls.
         Middleware(Limits, accounts=accounts, decisions=decisions),
         # After limits, so that the work of looking is on somebody's account.

@@ -19,9 +19,9 @@ from uvicorn import Config
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
-from bff.core.errors import BadRequest, GatewayError, HeadersTooLarge, UriTooLong
-from bff.core.settings import Duration, Settings, Size
+from bff.core.errors import BadRequest, GatewayError, HeadersTooLarge, Overloaded, UriTooLong
 from bff.server.exchange import Exchange
+from bff.server.settings import ConnectionSettings
 
 # The most that a head may have beside the headers that are counted: request line, colons, spaces and line breaks.
 _BESIDE_HEADERS: Final = 16 * 1024
@@ -38,21 +38,11 @@ _ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
 _ABSOLUTE = re.compile(rb"https?://([^/?#]+)(/[^?]*)?(?:\?(.*))?", re.IGNORECASE)
 
 
-class ConnectionSettings(Settings):
-    max_headers: Size = 64 * 1024
-    """Of a request: names and values together."""
-    head_timeout: Duration = 10.0
-    """For a request's head to come, from its first byte on; for the first one, from the opening of the connection."""
-    keep_alive: Duration = 75.0
-    """How long a connection may rest between two requests: longer than a load balancer in front keeps its own."""
-    write_timeout: Duration = 60.0
-    """For a client to take more of its answer."""
-
-
 class Connection(asyncio.Protocol):
     """The requests of one client, answered one after the other; `connections` makes it for given settings."""
 
     settings: ClassVar[ConnectionSettings]
+    resting: ClassVar[dict[Connection, None]]  # those without a request; the one that rests longest is first
 
     def __init__(
         self,
@@ -77,6 +67,7 @@ class Connection(asyncio.Protocol):
         self._head_until = self._rest_until = self._write_until = inf
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = inf
+        self._held: asyncio.TimerHandle | None = None
         self._unsent: float = inf  # bytes, when it was last looked whether the client takes any
         self._writable: asyncio.Event | None = None
         self.congested = self.closed = False
@@ -90,6 +81,9 @@ class Connection(asyncio.Protocol):
         self._client_address = get_remote_addr(self._transport)
         self._scheme = "https" if is_ssl(self._transport) else "http"
         self._head_until = self._alarm_before(self.settings.head_timeout)
+        if len(self._server.connections) > self.settings.max_connections:
+            self._make_room()
+        self.resting[self] = None
 
     def data_received(self, data: bytes) -> None:
         if self._ending:
@@ -112,8 +106,9 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, _: Exception | None) -> None:
         self.closed = self._ending = True
         self._server.connections.discard(self)
-        if self._alarm is not None:
-            self._alarm.cancel()
+        self.resting.pop(self, None)
+        for timer in filter(None, (self._alarm, self._held)):
+            timer.cancel()
         for exchange in filter(None, (self._answering, self._incoming, *self._waiting)):
             exchange.leave()
         self._waiting.clear()
@@ -144,6 +139,7 @@ class Connection(asyncio.Protocol):
         if len(self._waiting) >= _MAX_WAITING:
             raise BadRequest("Too many requests wait on this connection for their turn")
         self._in_head, self._whole = True, False
+        self.resting.pop(self, None)
         self._rest_until = inf
         self._barren = 0
         self._url, self._headers = b"", []
@@ -250,6 +246,7 @@ class Connection(asyncio.Protocol):
     def _rest(self) -> None:
         self.resume_reading()
         if not self._in_head:
+            self.resting[self] = None
             self._rest_until = self._alarm_before(_LAST_CALL if self._draining else self.settings.keep_alive)
 
     def _end(self, client_is_sending: bool) -> None:
@@ -288,6 +285,15 @@ class Connection(asyncio.Protocol):
         if self._barren > self.settings.max_headers + _BESIDE_HEADERS:
             self._refuse(HeadersTooLarge() if self._headers or not self._in_head else UriTooLong())
 
+    def _make_room(self) -> None:
+        """By closing a connection that nobody uses, as nginx does it; what is under way goes on."""
+        rested = next(iter(self.resting), None)
+        if rested is not None:
+            del self.resting[rested]
+            rested.abort()
+        else:
+            self._refuse(Overloaded("The gateway has as many connections as it may", retry_after=1))
+
     # Websockets.
 
     def _is_websocket(self) -> bool:
@@ -307,8 +313,8 @@ class Connection(asyncio.Protocol):
         protocol = protocol_class(config=self._config, server_state=self._server, app_state=self._app_state)
         lines = [b"GET %b HTTP/1.1" % self._url, *(b"%b: %b" % header for header in self._headers), b"", rest]
         self._server.connections.discard(self)
-        if self._alarm is not None:
-            self._alarm.cancel()
+        for timer in filter(None, (self._alarm, self._held)):
+            timer.cancel()
         self.closed = self._ending = True
         del self._parser
         protocol.connection_made(self._transport)
@@ -332,8 +338,18 @@ class Connection(asyncio.Protocol):
             self._writable.clear()
             await self._writable.wait()
 
+    def hold(self, seconds: float) -> None:
+        """Read nothing for so long."""
+        if self._held is None and not self.closed:
+            self._pause()
+            self._held = self._loop.call_later(seconds, self._let_go)
+
+    def _let_go(self) -> None:
+        self._held = None
+        self.resume_reading()
+
     def resume_reading(self) -> None:
-        if self._paused and not self._waiting and not self.closed:
+        if self._paused and not self._waiting and not self.closed and self._held is None:
             self._paused = False
             self._transport.resume_reading()
 
@@ -401,4 +417,4 @@ class Connection(asyncio.Protocol):
 
 def connections(settings: ConnectionSettings) -> type[Connection]:
     """The class that `uvicorn.Config(http=...)` takes."""
-    return type("ConfiguredConnection", (Connection,), {"settings": settings})
+    return type("ConfiguredConnection", (Connection,), {"settings": settings, "resting": {}})

@@ -61,6 +61,7 @@ class Exchange:
         "_head",
         "_left",
         "_news",
+        "_on_body",
         "_on_leave",
         "_scope",
         "_version",
@@ -81,6 +82,7 @@ class Exchange:
         self._error: GatewayError | None = None
         self._news: asyncio.Event | None = None
         self._on_leave: Callable[[], None] | None = None
+        self._on_body: Callable[[], None] | None = None
         self._framing = _NOT_BEGUN
         self._head: bytes | None = None
         self._left = 0
@@ -115,6 +117,8 @@ class Exchange:
     def end_body(self) -> None:
         self._body_ended = True
         self._wake()
+        if self._on_body is not None:
+            self._on_body()
 
     def break_off(self, error: GatewayError) -> None:
         """The rest of the body is not to be understood: whoever reads it gets this error."""
@@ -133,6 +137,17 @@ class Exchange:
     def body_is_here(self) -> bool:
         """Whether all of the body can be received without waiting."""
         return self._body_ended
+
+    def on_body(self, call: Callable[[], None]) -> None:
+        """Have this called once all of the body is here: now, if it is."""
+        if self._body_ended:
+            call()
+        else:
+            self._on_body = call
+
+    def hold(self, seconds: float) -> None:
+        """Read nothing more from this connection for so long."""
+        self._connection.hold(seconds)
 
     def on_leave(self, call: Callable[[], None] | None) -> None:
         """Have this called when the client leaves before it has its answer, in place of waiting for a message."""

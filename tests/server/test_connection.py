@@ -644,3 +644,58 @@ async def test_however_it_is_cut_and_broken_the_app_sees_what_a_plain_parser_see
     if sound and all(each[1].startswith(b"/") and not each[1].endswith(b"?") for each in whole):
         assert len(seen) == len(whole)
         assert answers.count(b"HTTP/1.1 200 OK") >= len(whole)
+
+
+async def test_a_client_whose_request_was_refused_is_heard_again_a_little_later(serve):
+    async def app(scope, receive, send):
+        scope["bff.exchange"].hold(0.2)
+        await send(start())
+        await send(body(b"no"))
+
+    loop = asyncio.get_running_loop()
+    connect = await serve(app)
+    client = await connect()
+    for _ in range(2):
+        client.send(GET)
+        assert (await client.answer())[2] == b"no"
+    began = loop.time()
+    client.send(GET)
+    assert (await client.answer())[2] == b"no"
+    assert loop.time() - began > 0.1
+
+
+async def test_one_connection_too_many_takes_the_place_of_the_one_that_rests_longest(serve):
+    echo = Echo()
+    connect = await serve(echo, max_connections=10)
+    clients = [await connect() for _ in range(10)]
+    for client in clients[1:]:  # the first one has asked longest ago
+        client.send(GET)
+        assert (await client.answer())[0] == 200
+    newcomer = await connect()
+    newcomer.send(GET)
+    assert (await newcomer.answer())[0] == 200
+    assert await clients[0].ended() == b""
+    clients[1].send(GET)
+    assert (await clients[1].answer())[0] == 200
+
+
+async def test_where_no_connection_rests_one_too_many_is_refused_and_counted_as_a_request(serve):
+    opened = asyncio.Event()
+
+    async def app(scope, receive, send):
+        refusal = scope.get("bff.refusal")
+        if refusal is None:
+            await opened.wait()
+        await send(start(200 if refusal is None else refusal.status))
+        await send(body(b"done"))
+
+    connect = await serve(app, max_connections=10)
+    clients = [await connect() for _ in range(10)]
+    for client in clients:
+        client.send(GET)
+    await asyncio.sleep(0.05)
+    newcomer = await connect()
+    assert (await newcomer.answer())[0] == 503
+    opened.set()
+    for client in clients:
+        assert (await client.answer())[0] == 200

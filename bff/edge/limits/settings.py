@@ -26,6 +26,8 @@ class TierSettings(Settings):
     """What it may spend in the long run: `100000/day`, or `{rate: 100000/day, window: calendar}`."""
     concurrency: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     """Requests of one caller under way at a time."""
+    priority: Literal["low", "normal", "high"] = "normal"
+    """Who is refused last when the gateway is overloaded."""
     entitlements: str | None = None
     """A table of `entitlements`, for those whose key names none; by default everything."""
 

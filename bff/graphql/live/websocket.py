@@ -23,6 +23,7 @@ from bff.core.identity import Caller
 from bff.core.telemetry import OTHER, Telemetry
 from bff.edge.credentials import headers_in
 from bff.edge.errors import entry, masked
+from bff.edge.overload import Place
 from bff.graphql.live.judge import Judge, end_of
 from bff.graphql.live.messages import Closed, id_of, parsed, payload_of
 from bff.graphql.live.operations import Operations, Seats
@@ -269,17 +270,22 @@ class Socket:
             code = failure.code
             await self._last(running, [entry(failure, running.request_id)])
         finally:
+            if running.place is not None:
+                running.place.leave()
             self._forget(running)
             self._report(running, time.perf_counter() - started, code)
 
     async def _answer(self, running: _Running, request: Request) -> str | None:
         """Send all results; the code of the first error, if there is no more than that."""
         operations = self._app.operations
+        running.place = self._scope["bff.place"](self._caller)
         tab = self._scope["bff.tab"](self._caller)
         prepared = await operations.admit(tab, request, self._caller)
         if isinstance(prepared, dict):
             return await self._last(running, prepared["errors"])
         running.name, running.kind = prepared.operation.name, prepared.operation.type.value
+        if running.lasts:
+            running.place.leave()  # it does little but wait
         if inspect := self._scope.get("bff.inspect"):
             await inspect(prepared.document.literals, request.variables)
         results = operations.results(prepared, lambda: self._origin(running), self._account, "websocket", tab)
@@ -346,13 +352,14 @@ class Socket:
 class _Running:
     """An operation under way."""
 
-    __slots__ = ("id", "kind", "name", "request_id", "results", "task")
+    __slots__ = ("id", "kind", "name", "place", "request_id", "results", "task")
 
     def __init__(self, id: str, request_id: str) -> None:
         self.id = id
         self.request_id = request_id
         self.name = self.kind = ""
         self.results = 0
+        self.place: Place | None = None
         self.task: asyncio.Task[None]
 
     @property

@@ -1,0 +1,249 @@
+"""No more requests at a time than are answered in time: beyond that refused at once, those of important callers last.
+
+The bound follows the latency that the gateway itself adds: how late its event loop is. A request crosses the loop a
+dozen times or more, and waits for its turn each time; what it waits for a slow service is not in it, for which there
+are bulkheads and breakers. As in Envoy's adaptive concurrency [1] and Netflix's concurrency-limits [2] the bound is
+multiplied by a gradient, the latency aimed at over the latency measured, and grows by the square root of itself. That a
+single late turn is no overload, and the least of several in a row is, is from CoDel [3].
+
+[1] https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/adaptive_concurrency_filter
+[2] https://github.com/Netflix/concurrency-limits  [3] https://www.rfc-editor.org/rfc/rfc8289
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from math import sqrt
+from random import Random
+from typing import Annotated, Final, Literal, Protocol
+
+from prometheus_client import Counter, Gauge
+from pydantic import Field
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from bff.core.answer import answer_of
+from bff.core.errors import Overloaded
+from bff.core.identity import Caller
+from bff.core.settings import Duration, Rate, Settings
+from bff.core.telemetry import Telemetry
+
+Priority = Literal["low", "normal", "high"]
+
+# Of the bound: the rest is kept for those above. Where nobody is above, it is all theirs.
+_SHARES: Final[Mapping[Priority, float]] = {"low": 0.6, "normal": 0.85, "high": 1.0}
+_EVERY: Final = 0.02
+_IN_A_ROW: Final = 3
+_STEEPEST: Final = 0.5
+_LONGEST_HOLD: Final = 1.0
+# Refused clients come again at different times.
+_AWAY: Final = 3.0
+
+
+class OverloadSettings(Settings):
+    mode: Literal["off", "measure", "enforce"] = "enforce"
+    """Of the bound that adapts: `measure` counts what it would refuse; `server.max_in_flight` holds in any case."""
+    lag: Annotated[Duration, Field(ge=0.001, le=10)] = 0.02
+    """How late the event loop may be, again and again, before fewer requests are let in."""
+    min_in_flight: Annotated[int, Field(ge=1, le=100_000)] = 16
+    """Below this the bound does not fall."""
+    refusals: Rate = Rate(2000, 1)
+    """How fast connections whose requests were refused are listened to again, all in all."""
+
+
+class Gradient:
+    """The bound, between `least` and `most`, that keeps the loop's lag at about `target` seconds."""
+
+    def __init__(self, least: int, most: int, target: float) -> None:
+        self._least, self._most, self._target = float(min(least, most)), float(most), target
+        self._lags = [0.0] * _IN_A_ROW
+        self.limit = self._most
+
+    @property
+    def relaxed(self) -> bool:
+        return self.limit >= self._most
+
+    def observe(self, lag: float, peak: int) -> None:
+        """Take one more measurement, and how many requests were in flight at most since the last one."""
+        self._lags = [*self._lags[1:], lag]
+        standing = min(self._lags)
+        if standing <= self._target:
+            self.limit = min(self._most, self.limit + sqrt(self.limit))
+            return
+        used = min(self.limit, max(float(peak), self._least))
+        gradient = max(_STEEPEST, self._target / standing)
+        self.limit = min(self._most, max(self._least, used * gradient + sqrt(used)))
+
+
+class Load:
+    """What is in flight, and how much may be.
+
+    In flight is a request from the end of its body, since a slow client is no work, until its answer begins.
+
+    Attributes:
+        lag: how late the loop was when last looked, in seconds.
+    """
+
+    def __init__(
+        self,
+        settings: OverloadSettings,
+        max_in_flight: int,
+        priorities: Mapping[str, Priority],
+        telemetry: Telemetry,
+        random: Random,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._mode, self._cap, self._random, self._clock = settings.mode, max_in_flight, random, clock
+        self.gradient = Gradient(settings.min_in_flight, max_in_flight, settings.lag)
+        self._priorities = dict(priorities)
+        most = max(map(_SHARES.__getitem__, ("normal", *priorities.values())))
+        self._shares = {name: share / most for name, share in _SHARES.items()}
+        self._apart = settings.refusals.per / settings.refusals.amount
+        self._listen_at = 0.0
+        self.in_flight = self._peak = 0
+        self.lag = 0.0
+        self._watch: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._due = 0.0
+        self._measure(telemetry)
+
+    def _measure(self, telemetry: Telemetry) -> None:
+        registry = telemetry.registry
+        gauges: dict[str, tuple[str, Callable[[], float]]] = {
+            "bff_in_flight": ("Requests in flight.", lambda: self.in_flight),
+            "bff_in_flight_limit": ("How many may be, by what was measured.", lambda: self.gradient.limit),
+            "bff_event_loop_lag_seconds": ("How late the event loop is.", lambda: self.lag),
+        }
+        for name, (documentation, value) in gauges.items():
+            Gauge(name, documentation, registry=registry).set_function(value)
+        decisions = Counter(
+            "bff_overload_decisions", "Requests that were too many.", ["priority", "decision"], registry=registry
+        )
+        self._refused = {
+            (priority, decision): decisions.labels(priority, decision)
+            for priority in _SHARES
+            for decision in ("refused", "measured")
+        }
+
+    def enter(self, tier: str) -> Place:
+        """A place for a request of this tier, to be taken once its body is here.
+
+        Raises:
+            Overloaded: there is none.
+        """
+        priority = self._priorities.get(tier, "normal")
+        share = self._shares[priority]
+        if self.in_flight >= self._cap * share:
+            self._refuse(priority, "as many as server.max_in_flight allows")
+        if self._mode != "off" and self.in_flight >= self.gradient.limit * share:
+            if self._mode == "enforce":
+                self._refuse(priority, "more than it answers in time")
+            self._refused[priority, "measured"].inc()
+        return Place(self)
+
+    def hold(self) -> float:
+        """For how long whoever was just refused is not listened to, so that refusals leave time for the rest."""
+        now = self._clock()
+        self._listen_at = min(max(now, self._listen_at) + self._apart, now + _LONGEST_HOLD)
+        return self._listen_at - now
+
+    def taken(self) -> None:
+        self.in_flight += 1
+        self._peak = max(self._peak, self.in_flight)
+        if self._watch is None or self._loop is not asyncio.get_running_loop():
+            self._look_later()
+
+    def left(self) -> None:
+        self.in_flight -= 1
+
+    def _refuse(self, priority: Priority, why: str) -> None:
+        self._refused[priority, "refused"].inc()
+        raise Overloaded(
+            f"The gateway has {why}: come again a little later", retry_after=self._random.uniform(0, _AWAY)
+        )
+
+    def _look_later(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._due = self._clock() + _EVERY
+        self._watch = self._loop.call_later(_EVERY, self._look)
+
+    def _look(self) -> None:
+        self.lag = max(0.0, self._clock() - self._due)
+        self.gradient.observe(self.lag, self._peak)
+        self._peak, self._watch = self.in_flight, None
+        if self.in_flight or not self.gradient.relaxed:
+            self._look_later()
+
+
+class Place:
+    """One request's place among those in flight; taken once and left once, however often that is said."""
+
+    __slots__ = ("_load", "_taken")
+
+    def __init__(self, load: Load) -> None:
+        self._load: Load | None = load
+        self._taken = False
+
+    def take(self) -> None:
+        if self._load is not None and not self._taken:
+            self._taken = True
+            self._load.taken()
+
+    def leave(self) -> None:
+        load, self._load = self._load, None
+        if load is not None and self._taken:
+            load.left()
+
+
+class Exchange(Protocol):
+    """What our own server offers beside ASGI, in `scope["bff.exchange"]`."""
+
+    def on_body(self, call: Callable[[], None]) -> None:
+        """Have this called once all of the request's body is here: now, if it is."""
+
+    def hold(self, seconds: float) -> None:
+        """Read nothing more from this connection for so long."""
+
+
+class Overload:
+    """After auth, since it depends on the caller's tier who goes first; before limits: what is refused costs nothing.
+
+    A websocket is let in like a request and is not in flight; each of its operations takes a place by
+    `scope["bff.place"]`, a function of its caller.
+    """
+
+    def __init__(self, app: ASGIApp, load: Load) -> None:
+        self.app = app
+        self.load = load
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        caller: Caller | None = scope.get("bff.caller")
+        if caller is None:
+            await self.app(scope, receive, send)
+            return
+        exchange: Exchange | None = scope.get("bff.exchange")
+        try:
+            place = self.load.enter(caller.tier)
+        except Overloaded:
+            if exchange is not None:
+                exchange.hold(self.load.hold())
+            raise
+        if scope["type"] == "websocket":
+            scope["bff.place"] = self._place
+            await self.app(scope, receive, send)
+            return
+        answer_of(scope).on_begin = place.leave
+        if exchange is None:
+            place.take()
+        else:
+            exchange.on_body(place.take)
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            place.leave()
+
+    def _place(self, caller: Caller) -> Place:
+        place = self.load.enter(caller.tier)
+        place.take()
+        return place
