@@ -12,13 +12,16 @@ from pydantic import Field
 
 from bff.core.settings import Complaint, Duration, Size
 from bff.core.telemetry import Telemetry
+from bff.upstream.balance import Balance
 from bff.upstream.breaker import Breaker, BreakerSettings, Breaks
 from bff.upstream.bulkhead import Bulkhead, Holds
 from bff.upstream.client import Headers, Origin, Service, Upstream
+from bff.upstream.coalesce import Coalesce, CoalesceSettings, Shares
 from bff.upstream.deadline import Attempt, Deadline
 from bff.upstream.deployments import Deployments, DeploymentSettings
 from bff.upstream.events import Counts, EventStreams, StreamSettings
 from bff.upstream.feeds import Feeds
+from bff.upstream.gather import Gathering
 from bff.upstream.identity import Signer
 from bff.upstream.names import Resolve
 from bff.upstream.names import resolve as system_resolve
@@ -58,6 +61,10 @@ class ServiceSettings(DeploymentSettings):
     """Ids in one batched read; more make several calls side by side."""
     max_answer: Size = 16 * 1024 * 1024
     """Bytes of one answer that is read whole (GraphQL's); REST streams without a bound."""
+    coalesce: CoalesceSettings | bool = False
+    """Whether identical reads under way at the same time share one call; of different callers with `identity: none`."""
+    gather: Annotated[Duration, Field(le=0.1)] = 0.0
+    """How long a batched read waits, while another one is under way, for ids of other requests to join it."""
     streams: StreamSettings = StreamSettings()
     tls: ServiceTlsSettings | None = None
     """For an https:// address: whom to believe, and what to show. By default the system's authorities, and nothing."""
@@ -81,6 +88,7 @@ class Measures:
         self.breaks = Breaks(telemetry)
         self.repeats = Repeats(telemetry)
         self.holds = Holds(telemetry)
+        self.shares = Shares(telemetry)
         self.streams = Counts(telemetry)
 
 
@@ -126,7 +134,8 @@ def connect(
         return breaker
 
     # Which deployment an attempt goes to.
-    transport = deployments.balanced(guarded)
+    transport = balanced = deployments.balanced(guarded)
+    arm = balanced.arm if isinstance(balanced, Balance) else None
     # Each attempt has a time of its own, and the service is told of it.
     transport = Attempt(transport, settings.timeout, clock)
     # Around one attempt: those that fail and may be repeated are, as far as the budget goes.
@@ -135,6 +144,10 @@ def connect(
     transport = bulkhead = Bulkhead(transport, name, settings.max_concurrency, settings.max_waiting, measures.holds)
     # Outermost: everything below, waiting included, has to end by the request's own deadline.
     transport = Deadline(transport, clock)
+    # Above all that an attempt costs: what is shared is attempted once, for as long as anybody waits.
+    if settings.coalesce:
+        how = settings.coalesce if isinstance(settings.coalesce, CoalesceSettings) else CoalesceSettings()
+        transport = Coalesce(transport, how, name, measures.shares, for_anybody=settings.identity == "none", arm=arm)
     # Beside it: streams live long, so they neither take connections from calls nor have a deadline.
     lasting = network or Transport(
         ConnectionSettings(
@@ -153,6 +166,8 @@ def connect(
         told=_told(name, settings, signer),
         max_batch=settings.max_batch,
         max_answer=settings.max_answer,
+        for_anybody=settings.identity == "none",
+        gathering=Gathering(settings.gather, settings.max_batch, arm) if settings.gather else None,
         timeout=settings.timeout,
         streams=EventStreams(
             name, deployments.balanced(lambda target: to(target, lasting)), settings.streams, measures.streams, random

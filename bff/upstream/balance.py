@@ -108,6 +108,10 @@ class Balance(httpx.AsyncBaseTransport):
         for way in self._ways.values():
             await way.aclose()
 
+    def arm(self, origin: Origin) -> Arm:
+        """Where the request's calls go from here on; for those who have to know before there is one."""
+        return self._up(origin)[0]
+
     def _target(self, origin: Origin, tried: list[Target] | None) -> Target:
         arm, up = self._up(origin)
         if tried is None:

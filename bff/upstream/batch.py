@@ -160,8 +160,12 @@ class Columns(DataLoader[tuple[K, ...], Column[V_co]]):
         self, keys: list[K], read: asyncio.Future[Mapping[K, V_co] | BaseException]
     ) -> Mapping[K, V_co] | BaseException:
         found: Mapping[K, V_co] | BaseException
+        gathering = self._upstream.service.gathering
         try:
-            found = await self._batch.fetch(self._upstream, keys, **self._arguments)
+            if gathering is None:
+                found = await self._batch.fetch(self._upstream, keys, **self._arguments)
+            else:
+                found = await gathering.read(self._batch, self._upstream, keys)
         except asyncio.CancelledError as cancelled:
             read.set_result(cancelled)
             raise

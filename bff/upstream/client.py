@@ -30,6 +30,7 @@ from bff.core.identity import Caller
 from bff.core.trace import Trace
 from bff.upstream.events import EventStream, EventStreams
 from bff.upstream.feeds import Feeds
+from bff.upstream.gather import Gathering
 from bff.upstream.phases import Phase, RefusedError, attempts_of, phase_of
 from bff.upstream.retry import Retries, retry_after
 from bff.upstream.wire import NOTHING, headers_of, request_of
@@ -86,6 +87,10 @@ class Service:
     transport: httpx.AsyncBaseTransport
     told: Callable[[Origin], Headers] = lambda origin: origin.caller.headers
     """What the service is told of who asks; where it is the same, so is the caller to that service."""
+    for_anybody: bool = False
+    """Whether answers do not depend on who asks."""
+    gathering: Gathering | None = None
+    """Where batched reads of several requests meet."""
     max_batch: int = 500
     max_answer: int = 16 * 1024 * 1024
     timeout: float = 2.0

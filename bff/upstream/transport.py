@@ -21,7 +21,7 @@ from bff.upstream.names import resolve as system_resolve
 from bff.upstream.phases import Phase, failed
 from bff.upstream.pool import Occupancy, Origin, Pool, Room
 from bff.upstream.tls import Tls
-from bff.upstream.wire import Outgoing, encode, headers_of
+from bff.upstream.wire import Outgoing, WholeBody, encode, headers_of
 
 Count = Annotated[int, Field(ge=1, le=100_000)]
 
@@ -51,14 +51,6 @@ class ConnectionSettings(Settings):
     """Of an answer: its status line and headers, and again its trailers."""
     max_buffered: Annotated[Size, Field(ge=1024)] = 256 * 1024
     """Of each body under way, before the sender is made to wait."""
-
-
-class WholeBody(httpx.ByteStream):
-    """A body that came in full with its head: `content` is there without waiting, and the connection is free again."""
-
-    def __init__(self, content: bytes) -> None:
-        super().__init__(content)
-        self.content = content
 
 
 class _Arriving(httpx.AsyncByteStream):

@@ -19,6 +19,14 @@ NOTHING = httpx.ByteStream(b"")
 """The body of a request that has none: one for all, which is not read."""
 
 
+class WholeBody(httpx.ByteStream):
+    """A body that came in full with its head: `content` is there without waiting, and the connection is free again."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        self.content = content
+
+
 def headers_of(raw: Iterable[tuple[bytes, bytes]]) -> httpx.Headers:
     """These as httpx has them, which are bytes already: its own look at each is half the cost of a request."""
     made = httpx.Headers.__new__(httpx.Headers)

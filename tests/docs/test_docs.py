@@ -396,7 +396,8 @@ async def test_the_table_of_metrics_has_those_that_are_measured_with_their_label
         word(row[0]): set(re.findall(r"`(\w+)`", row[1])) for row in cells("docs/observability.md") if len(row) == 3
     }
     pair = Authority(tmp_path).issue("server")
-    one = gateway(server={"tls": pair.settings}, store="redis://nowhere.internal")
+    coalesced = {"products": {"coalesce": True}}
+    one = gateway(server={"tls": pair.settings}, store="redis://nowhere.internal", services=coalesced)
     pair.key.unlink()
     await one.app.state.tls.context.look()
     await one.query(FOUR_SERVICES, headers=operator())
