@@ -181,7 +181,7 @@ def _pages(facts: Facts) -> Check:
     def check(values: list[Any], arguments: dict[str, Any]) -> list[Any]:
         given = [size for name in facts.slicing if isinstance(size := arguments.get(name), int)]
         most = max(given) if given else facts.bound.most if facts.bound else None
-        if most is None or all(not isinstance(each, Slice) or len(each.nodes) <= most for each in values):
+        if most is None or max([len(each.nodes) for each in values if isinstance(each, Slice)], default=0) <= most:
             return values
         return [each.cut(most) if isinstance(each, Slice) and len(each.nodes) > most else each for each in values]
 

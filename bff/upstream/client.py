@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import cache
@@ -203,14 +203,14 @@ class Upstream:
         self.service = service
         self.origin = origin
 
-    async def get(self, path: str, into: type[T], *segments: str, **query: Param) -> T:
+    def get(self, path: str, into: type[T], *segments: str, **query: Param) -> Coroutine[Any, Any, T]:
         """GET, decoded as `into`. Each `{}` of `path` takes one of `segments`; lists in `query` are joined by commas.
 
         Raises:
             ClientError: the service refused (4xx), with the code of that status and the service's own words.
             UpstreamError: it failed.
         """
-        return await self._exchange("GET", path, segments, query, into)
+        return self._exchange("GET", path, segments, query, into)
 
     async def post(
         self, path: str, into: type[T], *segments: str, json: Any = None, headers: Mapping[str, str] | None = None

@@ -48,6 +48,7 @@ class Policy:
         self._legacy = limits.headers in {"legacy", "both"}
         said = ", ".join(f'"{each.name}";q={each.amount};w={each.seconds}' for each in self.windows)
         self._said = (b"ratelimit-policy", said.encode())
+        self._names = [each.name.encode() for each in self.windows]
 
     def slots_for(self, route: Route) -> tuple[Slot, ...]:
         if route.concurrency is None or not self._counts_slots:
@@ -58,6 +59,10 @@ class Policy:
         """As draft-ietf-httpapi-ratelimit-headers-10 has them, the most binding window first; and the older form."""
         if not states:
             return []
+        if len(states) == 1 and self._draft and not self._legacy:  # as most tiers have it: nothing to sort
+            ((left, more),), (window,), (name,) = states, self.windows, self._names
+            said = b'"%b";r=%d;t=%d' % (name, left, -(-more // 1000) or window.seconds)
+            return [(b"ratelimit", said), self._said]
         told = [
             (left, -(-(-more // 1000) or window.seconds), index)
             for index, ((left, more), window) in enumerate(zip(states, self.windows, strict=True))

@@ -107,7 +107,7 @@ class Tab:
 
     @property
     def taken(self) -> int:
-        return sum(each.cost for each in self._reservations)
+        return sum([each.cost for each in self._reservations])
 
     def settle(self, cost: int) -> None:
         """Pay `cost` instead of all that was taken, though never less than the floor."""
