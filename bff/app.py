@@ -105,7 +105,8 @@ def build(
     # Calls to identity providers are counted like those to services.
     wire = Observe(network or Transport(ConnectionSettings()), "identity", measures.attempts, telemetry)
     credentials = Credentials(config.auth, wire, tiers=frozenset(config.tiers), telemetry=telemetry)
-    readiness = Readiness({name: services[name] for name, each in config.services.items() if each.required})
+    checks = {name: each.health for name, each in services.items() if each.health}
+    readiness = Readiness({name: each for name, each in checks.items() if config.services[name].required})
     policies = Policies(config.policies)
     execution = _execution(config, services, policies, telemetry, random)
     pages = config.server.cors.origins if config.server.cors else ()
@@ -148,7 +149,12 @@ def build(
         lifespan=_lifespan(
             telemetry,
             [store.open] if store else [],
-            [credentials.follow, *([tls.follow] if tls else []), *(each.files.follow for each in secured.values())],
+            [
+                credentials.follow,
+                *(each.follow for each in checks.values()),
+                *([tls.follow] if tls else []),
+                *(each.files.follow for each in secured.values()),
+            ],
             [
                 *([store.close] if store else []),
                 credentials.close,

@@ -132,18 +132,27 @@ async def test_with_all_services_down_the_gateway_starts_and_is_alive():
     await shop.close()
 
 
-async def test_ready_is_the_gateway_when_each_required_service_answers():
-    shop = gateway(services={"payments": {"required": True}})
+async def test_ready_is_the_gateway_when_each_required_service_is_healthy():
+    checks = {"interval": "100ms", "unhealthy_after": 1, "healthy_after": 1}
+    shop = gateway(services={"payments": {"required": True, "health": checks}})
     shop.services.payments.fail(fake.says(200, {"status": "ok"}))
-    assert (await shop.admin.get("/readyz")).status_code == 200
-    for behaviour in (fake.refused, fake.says(500, b"")):
-        shop.services.payments.fail(behaviour)
-        response = await shop.admin.get("/readyz")
-        assert response.status_code == 503
-        assert list(response.json()["problems"]) == ["payments"]
-        assert not INSIDE.search(response.text)
-    assert (await shop.admin.get("/healthz")).status_code == 200
+    async with shop.app.router.lifespan_context(shop.app):
+        assert (await shop.admin.get("/readyz")).status_code == 200
+        for behaviour in (fake.refused, fake.says(500, b"")):
+            shop.services.payments.fail(behaviour)
+            await asyncio.sleep(0.2)
+            response = await shop.admin.get("/readyz")
+            assert response.status_code == 503
+            assert list(response.json()["problems"]) == ["payments"]
+            assert not INSIDE.search(response.text)
+        assert (await shop.admin.get("/healthz")).status_code == 200
     assert {call.path for call in shop.services.payments.calls} == {"/healthz"}
+
+
+async def test_not_ready_is_a_gateway_that_finds_nobody_when_it_starts():
+    shop = gateway(services={"payments": {"required": True}})
+    shop.services.payments.fail(fake.refused)
+    assert (await shop.admin.get("/readyz")).status_code == 503
 
 
 async def test_while_it_shuts_down_it_is_alive_and_not_ready():

@@ -22,6 +22,7 @@ from bff.upstream.deployments import Deployments, DeploymentSettings
 from bff.upstream.events import Counts, EventStreams, StreamSettings
 from bff.upstream.feeds import Feeds
 from bff.upstream.gather import Gathering
+from bff.upstream.health import Health, HealthSettings
 from bff.upstream.identity import Signer
 from bff.upstream.names import Resolve
 from bff.upstream.names import resolve as system_resolve
@@ -69,7 +70,7 @@ class ServiceSettings(DeploymentSettings):
     tls: ServiceTlsSettings | None = None
     """For an https:// address: whom to believe, and what to show. By default the system's authorities, and nothing."""
     required: bool = False
-    """Whether the gateway is not ready while the service's `/healthz` does not answer."""
+    """Whether the gateway is not ready while none of the service's targets is healthy; checked by `health`."""
 
     def problems(self) -> Iterable[Complaint]:
         yield from super().problems()
@@ -148,6 +149,15 @@ def connect(
     if settings.coalesce:
         how = settings.coalesce if isinstance(settings.coalesce, CoalesceSettings) else CoalesceSettings()
         transport = Coalesce(transport, how, name, measures.shares, for_anybody=settings.identity == "none", arm=arm)
+    health = None
+    if settings.health or settings.required:
+        # Beside it: checks have connections of their own, so that no call keeps one from being made.
+        checks = network or Transport(
+            ConnectionSettings(connect_timeout=settings.connect_timeout, max_connections=2), tls=tls, resolve=resolve
+        )
+        ways = {target: Addressed(checks, target.url) for target in deployments.targets}
+        health = Health(name, settings.health or HealthSettings(), ways, telemetry, random, clock)
+        deployments.health = health.state
     # Beside it: streams live long, so they neither take connections from calls nor have a deadline.
     lasting = network or Transport(
         ConnectionSettings(
@@ -175,6 +185,7 @@ def connect(
         feeds=Feeds(settings.streams.max_pending),
         deployments=deployments,
         shown=lambda: _shown(deployments, bulkhead, retry, breakers),
+        health=health,
     )
 
 

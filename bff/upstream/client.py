@@ -37,6 +37,7 @@ from bff.upstream.wire import NOTHING, headers_of, request_of
 
 if TYPE_CHECKING:
     from bff.upstream.deployments import Deployments
+    from bff.upstream.health import Health
 
 T = TypeVar("T")
 Headers = list[tuple[bytes, bytes]]
@@ -80,6 +81,7 @@ class Service:
         streams: its event streams; None if it has none.
         feeds: those of its streams that are watched.
         deployments: which they are and how they do; None where the transport knows.
+        health: what checks them; None where nothing does.
     """
 
     name: str
@@ -97,6 +99,7 @@ class Service:
     streams: EventStreams | None = None
     feeds: Feeds = field(default_factory=Feeds)
     deployments: Deployments | None = None
+    health: Health | None = None
     shown: Callable[[], Mapping[str, object]] = dict
     """What operators are told of it."""
 
@@ -138,6 +141,8 @@ class Service:
         await self.transport.aclose()
         if self.streams is not None:
             await self.streams.transport.aclose()
+        if self.health is not None:
+            await self.health.close()
 
     def _request(
         self,

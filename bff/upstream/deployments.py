@@ -17,6 +17,7 @@ from bff.core.loading import did_you_mean
 from bff.core.settings import Complaint, Key, Settings, Url
 from bff.core.telemetry import Telemetry
 from bff.upstream.balance import Algorithm, Arm, Balance
+from bff.upstream.health import HealthSettings
 from bff.upstream.outliers import Outliers, OutlierSettings
 from bff.upstream.split import RuleSettings, Split
 from bff.upstream.target import Target
@@ -35,6 +36,8 @@ class DeploymentSettings(Settings):
     balance: Algorithm = "round_robin"
     """Which target of the arm: in turn, the one with the least to do, or always the same one for the same caller."""
     outliers: OutlierSettings = OutlierSettings()
+    health: HealthSettings | None = None
+    """Checks that are made all the time: `health: {path: /healthz, interval: 5s}`. By default none are."""
 
     def problems(self) -> Iterable[Complaint]:
         if self.url is None and not self.targets:
@@ -109,6 +112,7 @@ class Deployments:
     Attributes:
         targets: all of them.
         split: which arm a request has.
+        health: what checks say of a target, if there are some.
     """
 
     def __init__(
@@ -121,6 +125,7 @@ class Deployments:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.service = service
+        self.health: Callable[[Target], dict[str, Any]] = lambda _: {}
         self._telemetry = telemetry
         self._clock = clock
         named = {arm: [Target(httpx.URL(url), arm) for url in urls] for arm, urls in settings.targets.items()}
@@ -167,6 +172,7 @@ class Deployments:
                 "errors": target.errors,
                 "ejected_for": round(target.ejected_until - now, 1) if target.ejected_until > now else None,
                 "why": target.ejected_for or None,
+                **self.health(target),
             }
             for target in self.targets
         ]
