@@ -15,6 +15,7 @@ from bff.core.store.wire import Refused, StoreUnavailable, asked, command
 
 _SLOTS = 16384
 _COVER = command("CLUSTER", "SLOTS")
+_ASKING = command("ASKING")
 
 MakeLink = Callable[[Callable[[], Any]], Link]
 """From what finds out where a server is."""
@@ -96,12 +97,15 @@ class Cluster:
 
     def moved(self, error: Refused) -> Link | None:
         kind, _, rest = str(error).partition(" ")
-        if kind != "MOVED":
+        if kind not in {"MOVED", "ASK"}:
             return None
-        self._again.set()
-        _, _, where = rest.partition(" ")
-        host, _, port = where.rpartition(":")
-        return self._links.get((host, int(port)))
+        host, _, port = rest.partition(" ")[2].rpartition(":")
+        link = self._links.get((host, int(port)))
+        if kind == "MOVED":
+            self._again.set()
+        elif link is not None:
+            link.tell(_ASKING)  # it is about to have the key, and refuses whoever does not know that
+        return link
 
     def links(self) -> list[Link]:
         return list(self._links.values())

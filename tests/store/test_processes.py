@@ -1,0 +1,92 @@
+"""Several processes and one Valkey under load: never more than the definition says, and no less than 99 % of it."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+
+from bff.core.store import SLICES
+from bff.core.store.local import LocalValkey
+from tests.running import ROOT, running
+
+KEY = {"x-api-key": "bff_demo_key_for_this_machine_only"}
+
+
+def spent(url, seconds, amount, period):
+    """What four processes took, by slice."""
+    asked = [sys.executable, "-m", "tests.store.spender", url, str(seconds), str(amount), str(period)]
+    processes = [subprocess.Popen(asked, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    return [Counter(map(int, each.communicate()[0].split())) for each in processes]
+
+
+def judge(shares, amount):
+    """How much of what the definition allows was let pass; in no stretch as long as the window it was more."""
+    taken = sum(shares, Counter())
+    first, last = min(taken), max(taken)
+    most = max(sum(taken[at - back] for back in range(SLICES + 1)) for at in taken)
+    assert most <= amount
+    allowed = amount * (last - first) / SLICES
+    return sum(taken.values()) / allowed
+
+
+@pytest.mark.timeout(120)  # most of it is starting processes
+def test_four_processes_take_from_one_account_what_it_allows_and_no_more(valkey):
+    shares = spent(valkey.url, 8, 200, 1)
+    assert judge(shares, 200) >= 0.99
+    assert all(shares), "each had some of it"
+
+
+@pytest.mark.timeout(120)
+async def test_four_gateways_without_a_server_of_their_own_admit_as_much_as_one(real_services):
+    with LocalValkey() as local, ExitStack() as stack:
+        told = {
+            "BFF__STORE__URL": local.url,
+            "BFF__STORE__TIMEOUT": "1s",
+            "BFF__TIERS__PARTNER__RATE": '["50/second"]',
+            "BFF__LIMITS__PER_ADDRESS": "1000000/minute",
+        }
+        gateways = [stack.enter_context(running(ROOT / "bff.yaml", real_services, **told)) for _ in range(4)]
+        statuses: Counter[int] = Counter()
+        clients = [httpx.AsyncClient(base_url=each.url, timeout=30) for each in gateways]
+        began = time.monotonic()
+
+        async def load(client):
+            while time.monotonic() < began + 6:
+                statuses[(await client.get("/api/products/prd_1", headers=KEY)).status_code] += 1
+                await asyncio.sleep(0.01)
+
+        await asyncio.gather(*(load(client) for client in clients for _ in range(2)))
+        took = time.monotonic() - began
+        for each in clients:
+            await each.aclose()
+    assert set(statuses) == {200, 429}
+    assert 0.99 * 50 * (took - 1) <= statuses[200] <= 50 * (took + 1)
+
+
+def test_a_valkey_of_our_own_is_nobody_elses_and_ends_with_whoever_started_it():
+    program = (
+        "import sys, time\nfrom bff.core.store.local import LocalValkey\nlocal = LocalValkey()\nlocal.start()\n"
+        "print(local.pid, local.url, flush=True)\ntime.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
+        pid, url = parent.stdout.readline().split()
+        folder = Path(url.removeprefix("unix://")).parent
+        try:
+            assert folder.stat().st_mode & 0o777 == 0o700
+            assert b"valkey" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        finally:
+            parent.kill()
+        until = time.monotonic() + 10
+        while Path(f"/proc/{pid}").exists() and b"valkey" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            assert time.monotonic() < until, "it outlives us"
+            time.sleep(0.02)
+        shutil.rmtree(folder)
