@@ -6,6 +6,7 @@
     python -m benchmarks --rate 50 --samples 2000   latency at a fixed rate instead, of the GraphQL servers on G2
     python -m benchmarks profile                    where the gateway's CPU goes, by package, stage, module and function
     python -m benchmarks settings                   what limits, access log, traces and firewall cost
+    python -m benchmarks.chain                      what the policies between a call and its connection cost
     python -m benchmarks memory                     whether its memory grows
     python -m benchmarks publish                    the last results of the above into docs/performance.md and README.md
 

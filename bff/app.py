@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from bff import edge
 from bff.config import JWKS_PATH, Config, ConfigError
-from bff.console import Readiness, admin, limits
+from bff.console import Readiness, admin, limits, upstreams
 from bff.core.asked import Asked
 from bff.core.certificates import Observed
 from bff.core.deadline import REQUEST_TIMEOUT, seconds_asked
@@ -174,7 +174,7 @@ def build(
     app.state.admin = admin(
         telemetry,
         readiness,
-        [limits(accounts)],
+        [limits(accounts), upstreams(services)],
         token=config.admin.token,
         metrics=config.observability.metrics.prometheus,
     )

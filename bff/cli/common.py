@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.", envvar="BFF_CONFIG")]
 Profile = Annotated[str, typer.Option(help="production or development.", envvar="BFF_PROFILE")]
+AdminUrl = Annotated[str | None, typer.Option(help="The admin port, http://127.0.0.1:9000; else as configured.")]
 DEFAULT_CONFIG = Path("bff.yaml")
 
 
@@ -35,6 +36,23 @@ def warn(config: Config) -> None:
     """Of what can be meant, and probably is not."""
     for each in config.doubts():
         typer.echo(f"Warning: {each}", err=True)
+
+
+def ask_admin(path: str, url: str | None, config: Path, profile: str) -> dict[str, Any]:
+    """What the running gateway says at its admin port."""
+    import httpx
+
+    admin = read_config(config, profile).admin
+    headers = {"Authorization": f"Bearer {admin.token.reveal()}"} if admin.token else {}
+    host = f"[{admin.host}]" if ":" in admin.host else admin.host
+    base = url or f"http://{host}:{admin.port}"
+    try:
+        answer = httpx.get(httpx.URL(base).copy_with(path=path), headers=headers)
+        answer.raise_for_status()
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        fail(f"The gateway's admin port, {base}, does not say: {error}")
+    found: dict[str, Any] = answer.json()
+    return found
 
 
 def table(rows: Sequence[Sequence[str]]) -> None:

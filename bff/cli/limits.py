@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from bff.cli.common import DEFAULT_CONFIG, ConfigPath, Profile, fail, group, read_config, table
+from bff.cli.common import DEFAULT_CONFIG, AdminUrl, ConfigPath, Profile, ask_admin, fail, group, table
 
 commands = group("What callers may spend.")
 
@@ -16,15 +15,13 @@ commands = group("What callers may spend.")
 @commands.command("show")
 def limits_show(
     caller: Annotated[str, typer.Argument(help="consumer:acme, subject:usr_1 or address:192.0.2.1.")],
-    admin: Annotated[
-        str | None, typer.Option(help="The admin port, http://127.0.0.1:9000; else as configured.")
-    ] = None,
+    admin: AdminUrl = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     config: ConfigPath = DEFAULT_CONFIG,
     profile: Profile = "production",
 ) -> None:
     """Say what a caller has left of its limits, asking the gateway at its admin port."""
-    found = _asked(caller, admin, config, profile)
+    found = ask_admin(f"/-/limits/{caller}", admin, config, profile)
     if as_json:
         typer.echo(json.dumps(found, indent=2))
         return
@@ -37,19 +34,3 @@ def limits_show(
             rows.append((tier, name, allows, str(each["left"]), f"{each['more_in_ms'] / 1000:.1f} s"))
         rows += [(tier, name, "", f"{count} under way", "") for name, count in account["under_way"].items()]
     table(rows)
-
-
-def _asked(caller: str, url: str | None, config: Path, profile: str) -> dict[str, Any]:
-    import httpx
-
-    admin = read_config(config, profile).admin
-    headers = {"Authorization": f"Bearer {admin.token.reveal()}"} if admin.token else {}
-    host = f"[{admin.host}]" if ":" in admin.host else admin.host
-    base = url or f"http://{host}:{admin.port}"
-    try:
-        answer = httpx.get(httpx.URL(base).copy_with(path=f"/-/limits/{caller}"), headers=headers)
-        answer.raise_for_status()
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        fail(f"The gateway's admin port, {base}, does not say: {error}")
-    found: dict[str, Any] = answer.json()
-    return found

@@ -12,10 +12,11 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from bff.console.limits import limits
 from bff.console.readiness import Readiness
+from bff.console.upstreams import upstreams
 from bff.core.settings import Secret
 from bff.core.telemetry import Telemetry
 
-__all__ = ["Readiness", "admin", "limits"]
+__all__ = ["Readiness", "admin", "limits", "upstreams"]
 
 
 def admin(

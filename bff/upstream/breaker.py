@@ -38,7 +38,7 @@ class BreakerSettings(Settings):
     open: Annotated[Duration, Field(ge=0.01)] = 5.0
     """How long the target is left alone before it is tried again."""
     probes: Annotated[int, Field(ge=1, le=1000)] = 3
-    """Calls at a time by which it is tried; as many have to succeed, in a row."""
+    """Calls at a time by which it is tried, then: one that succeeds begins the ramp, one that fails ends the trial."""
     ramp: Duration = 5.0
     """Over which the calls that may be under way at a time grow from `probes` to all."""
 
@@ -114,7 +114,7 @@ class Breaker(httpx.AsyncBaseTransport):
         self._slow_after = settings.slow_after
         self._calls = Rolling(settings.window, 3, clock)
         self._since = clock()
-        self._epoch = self._probing = self._succeeded = 0
+        self._epoch = self._probing = 0
         self._gauge = breaks.state.labels(**self._named)
         self._opened, self._refused = breaks.opened.labels(**self._named), breaks.refused.labels(**self._named)
 
@@ -209,15 +209,12 @@ class Breaker(httpx.AsyncBaseTransport):
         elif verdict != _GOOD:
             self._become(State.OPEN, f"a probe failed: {why}")
         else:
-            self._succeeded += 1
-            if self._succeeded >= self._settings.probes:
-                self._become(State.RAMP if self._settings.ramp else State.CLOSED)
+            self._become(State.RAMP if self._settings.ramp else State.CLOSED)
 
     def _conclude(self, why: str) -> None:
         good, failed, slow = self._calls.totals
         total = good + failed + slow
-        # A target that has just come back has no long record to live on.
-        if total < (self._settings.minimum if self.state is State.CLOSED else self._settings.probes):
+        if total < self._settings.minimum:
             return
         if failed >= self._settings.errors * total:
             self._become(State.OPEN, f"{failed} of {total} calls failed, the last one: {why}")
@@ -227,7 +224,7 @@ class Breaker(httpx.AsyncBaseTransport):
     def _become(self, state: State, why: str = "") -> None:
         self.state, self._since = state, self._clock()
         self._epoch += 1
-        self._probing = self._succeeded = 0
+        self._probing = 0
         if why or state is State.CLOSED:
             self.why = why
         self._calls.clear()

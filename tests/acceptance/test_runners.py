@@ -99,4 +99,4 @@ def test_a_service_with_faults_costs_only_its_own_part_of_an_answer(shared, real
             *("--auth", f"Authorization: Bearer {token(real_services, scope='users:read')}"),
             *("--deadline", "8"),  # a service has 2 s, but the runner takes seconds to open 200 connections
         )
-    all_passed(run, at_least=36, but=frozenset({"F21", "F60", "F61"}))
+    all_passed(run, at_least=39)
