@@ -1,8 +1,9 @@
-"""A request's headers, gone through once for all layers that ask for some of them."""
+"""The headers of a head: gone through once, as a request came, for all that ask; and written once, as it goes."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from starlette.types import Scope
@@ -37,3 +38,8 @@ def head(scope: Scope) -> Head:
 def _repeated(headers: list[tuple[bytes, bytes]]) -> frozenset[bytes]:
     counts = Counter(name for name, _ in headers)
     return frozenset(name for name, count in counts.items() if count > 1)
+
+
+def lines_of(names: Iterable[bytes]) -> bytes:
+    """Header lines with these names and a place for each value, to be filled in by `%`."""
+    return b"".join([name.replace(b"%", b"%%") + b": %b\r\n" for name in names])

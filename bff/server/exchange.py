@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import lru_cache
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from starlette.types import ASGIApp, Message
 
 from bff.core.errors import GatewayError
-from bff.core.head import head
+from bff.core.head import head, lines_of
 
 if TYPE_CHECKING:
     from bff.server.connection import Connection
@@ -25,6 +26,7 @@ _OURS: Final = frozenset({b"connection", b"transfer-encoding"})
 _NOT_BEGUN, _UNDECIDED, _LENGTH, _CHUNKED, _UNTIL_CLOSE, _NO_BODY = range(6)
 # To join a head with a body larger than this costs more than to hand both over.
 _LARGE: Final = 16 * 1024
+_SMALL: Final = 1024  # bytes of names that are worth remembering
 _LOG = logging.getLogger("bff.server")
 
 
@@ -37,6 +39,42 @@ def _status_line(status: int) -> bytes:
 
 
 _STATUS_LINES: Final = {status: _status_line(status) for status in range(200, 600)}
+
+
+class _Form(NamedTuple):
+    """All that the names of its headers decide of an answer's head.
+
+    Attributes:
+        text: with a place for the status line and each value.
+        breaks: that it has.
+        length: which value says how long the body is.
+        has_ours: whether some of it is not the app's to say.
+        malformed: whether a name is.
+    """
+
+    text: bytes
+    breaks: bytes
+    length: int | None
+    has_ours: bool
+    malformed: bool
+
+
+@lru_cache(maxsize=1024)
+def _form(names: tuple[bytes, ...]) -> _Form:
+    # Routes are few, and the answers of each have the same names again and again.
+    lengths = [index for index, name in enumerate(names) if name == b"content-length"]
+    malformed = bool(b"".join(names).translate(None, _TOKEN)) or b"" in names
+    return _Form(
+        b"%b" + lines_of(names),
+        b"\r\n" * (len(names) + 1),
+        lengths[-1] if lengths else None,
+        not _OURS.isdisjoint(names),
+        malformed,
+    )
+
+
+def _form_of(names: tuple[bytes, ...]) -> _Form:
+    return _form(names) if sum(map(len, names)) <= _SMALL else _form.__wrapped__(names)
 
 
 class Exchange:
@@ -199,19 +237,22 @@ class Exchange:
     def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self._bodyless = self._bodyless or status in _BODYLESS
         self._framing = _NO_BODY if self._bodyless else _UNDECIDED
-        said = dict(headers)
-        if b"content-length" in said and not self._bodyless:
-            self._framing, self._left = _LENGTH, int(said[b"content-length"])
-        if not _OURS.isdisjoint(said) or status == 204:
+        names, values = zip(*headers, strict=True) if headers else ((), ())
+        form = _form_of(names)
+        if form.length is not None and not self._bodyless:
+            self._framing, self._left = _LENGTH, int(values[form.length])
+        if form.has_ours or status == 204:
+            said = dict(headers)
             self.keep_alive = self.keep_alive and b"close" not in said.get(b"connection", b"").lower()
             not_sent = _OURS | {b"content-length"} if status == 204 else _OURS
-            headers = [header for header in headers if header[0] not in not_sent]
-        lines = [_STATUS_LINES[status], *[b"%b: %b\r\n" % (name, value) for name, value in headers]]
-        self._head = b"".join(lines)
+            kept = [header for header in headers if header[0] not in not_sent]
+            names, values = zip(*kept, strict=True) if kept else ((), ())
+            form = _form_of(names)
+        self._head = form.text % (_STATUS_LINES[status], *values)
         # All that is not visible must be the line breaks that were put there.
-        if self._head.translate(None, _VISIBLE) != b"\r\n" * len(lines):
+        if self._head.translate(None, _VISIBLE) != form.breaks:
             raise RuntimeError("a header's value has a line break or another control character")
-        if b"".join(said).translate(None, _TOKEN) or b"" in said:
+        if form.malformed:
             raise RuntimeError("a header's name is malformed, or not in lower case")
 
     def _send_head(self) -> None:

@@ -53,6 +53,15 @@ class Connection(asyncio.Protocol):
     nobody's answer, so they close the connection.
     """
 
+    # More than thirty: in a dictionary of each, they would take a search each time.
+    __slots__ = (
+        "_alarm", "_alarm_at", "_bounds", "_buffered", "_chunks", "_congested", "_expires", "_head_only",
+        "_head_size", "_length", "_limits", "_loop", "_on_close", "_parser", "_parser_strayed", "_patient",
+        "_paused", "_phase", "_plain", "_request", "_trailer_size", "_transport", "_until_end", "_upload",
+        "_waiter", "_writer", "address", "closed", "complete", "error", "headers", "heard", "idle_since",
+        "keep_alive", "opened_at", "reused", "status", "version",
+    )  # fmt: skip
+
     def __init__(self, bounds: Bounds, on_close: Callable[[Connection], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._bounds = bounds
@@ -78,7 +87,8 @@ class Connection(asyncio.Protocol):
         """Start an exchange; a body that is not in the head follows on its own, side by side with the answer."""
         self._request, self._limits = request, limits
         self._head_only = outgoing.head_only
-        self.status, self.headers, self.version = 0, cast("list[tuple[bytes, bytes]]", []), b"HTTP/1.1"
+        self.status, self.version = 0, b"HTTP/1.1"
+        self.headers: list[tuple[bytes, bytes]] = []
         self.error: Exception | None = None
         self.heard = self.complete = False
         self._until_end = True
@@ -101,7 +111,8 @@ class Connection(asyncio.Protocol):
         while not self.status or (whole and not self.complete and not self._paused):
             if self.error is not None:
                 raise self.error
-            await self._wait()
+            self._waiter = self._loop.create_future()
+            await self._waiter
         self._patient = False
         self._expires = self._limits.deadline
 
@@ -112,7 +123,8 @@ class Connection(asyncio.Protocol):
             while not (self._chunks or self.complete):
                 if self.error is not None:
                     raise self.error
-                await self._wait()
+                self._waiter = self._loop.create_future()
+                await self._waiter
             # However slowly this is read, the deadline stands.
             self._expires = self._limits.deadline
         if len(self._chunks) > 1 and len(self._chunks[0]) >= _LARGE:
@@ -146,7 +158,8 @@ class Connection(asyncio.Protocol):
         if not clean:
             self.abort()
             return False
-        self.take()
+        if self._chunks or self._paused:
+            self.take()
         if self._parser_strayed:
             self._parser = httptools.HttpResponseParser(self)
         return True
@@ -347,10 +360,6 @@ class Connection(asyncio.Protocol):
 
     def _fail(self, kind: type[httpx.TransportError], message: str) -> None:
         self.fail(failed(kind, message, self._request, self._phase))
-
-    async def _wait(self) -> None:
-        self._waiter = self._loop.create_future()
-        await self._waiter
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

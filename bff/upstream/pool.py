@@ -50,10 +50,15 @@ class Occupancy(NamedTuple):
 
 
 class Pool:
-    """A place is taken from the attempt to connect until the socket is closed, so `room` is about sockets."""
+    """A place is taken from the attempt to connect until the socket is closed, so `room` is about sockets.
+
+    Attributes:
+        time: the loop's clock.
+    """
 
     def __init__(self, origin: Origin, room: Room, bounds: Bounds, tls: Tls | None, resolve: Resolve) -> None:
         self._loop = asyncio.get_running_loop()
+        self.time = self._loop.time
         self._origin, self._room, self._bounds, self._tls = origin, room, bounds, tls
         self._open: set[Connection] = set()
         self._opening = 0
@@ -109,18 +114,18 @@ class Pool:
         return len(self._open) + self._opening < self._room.connections
 
     def _serves(self, connection: Connection) -> bool:
-        young = self._loop.time() - connection.opened_at <= self._room.age
+        young = self.time() - connection.opened_at <= self._room.age
         return connection.keep_alive and young and not self._closed
 
     def _offer(self, connection: Connection) -> None:
         if not self._serves(connection):
             connection.abort()
-        elif waiter := self._next_in_line():
+        elif self._waiting and (waiter := self._next_in_line()):
             waiter.set_result(connection)
         elif len(self._idle) >= self._room.idle:
             connection.abort()
         else:
-            connection.idle_since = self._loop.time()
+            connection.idle_since = self.time()
             self._idle.append(connection)
             if self._sweep is None:
                 self._sweep = self._loop.call_later(self._room.idle_for, self._close_rested)
@@ -237,14 +242,14 @@ class Pool:
     def _close_rested(self) -> None:
         """Close what was idle for too long, and look again when the next one will have been."""
         self._sweep = None
-        now = self._loop.time()
+        now = self.time()
         while self._idle and self._idle[0].idle_since + self._room.idle_for <= now:
             self._idle.popleft().abort()
         if self._idle:
             self._sweep = self._loop.call_at(self._idle[0].idle_since + self._room.idle_for, self._close_rested)
 
     def _when(self, seconds: float, limits: Limits) -> float | None:
-        when = min(self._loop.time() + seconds, limits.deadline)
+        when = min(self.time() + seconds, limits.deadline)
         return when if when < inf else None
 
 

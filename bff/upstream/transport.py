@@ -21,7 +21,7 @@ from bff.upstream.names import resolve as system_resolve
 from bff.upstream.phases import Phase, failed
 from bff.upstream.pool import Occupancy, Origin, Pool, Room
 from bff.upstream.tls import Tls
-from bff.upstream.wire import Outgoing, WholeBody, encode, headers_of
+from bff.upstream.wire import Outgoing, WholeBody, encode, headers_of, response_of
 
 Count = Annotated[int, Field(ge=1, le=100_000)]
 
@@ -111,14 +111,15 @@ class Transport(httpx.AsyncBaseTransport):
         )
         self._secured = tls or Tls()
         self._pools: dict[Origin, Pool] = {}  # as many as the configuration has origins
+        self._last: tuple[httpx.URL, Pool] | None = None
         self._closed = False
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         outgoing = encode(request)
         limits = self._limits_of(request.extensions)
-        if limits.deadline < inf and limits.deadline <= asyncio.get_running_loop().time():
-            raise failed(httpx.PoolTimeout, "its deadline has passed", request, Phase.POOL)
         pool = self._pool(request)
+        if limits.deadline <= pool.time():
+            raise failed(httpx.PoolTimeout, "its deadline has passed", request, Phase.POOL)
         connection = pool.take() or await pool.acquire(request, limits)
         if connection.reused and outgoing.replayable:
             try:
@@ -147,13 +148,17 @@ class Transport(httpx.AsyncBaseTransport):
         await asyncio.sleep(0)
 
     def _pool(self, request: httpx.Request) -> Pool:
-        url = request.url
+        url, last = request.url, self._last
+        if last is not None and last[0] is url:
+            return last[1]
         origin = Origin(url.raw_scheme, url.raw_host, url.port or (443 if url.scheme == "https" else 80))
         pool = self._pools.get(origin)
         if pool is None:
             if self._closed:
                 raise failed(httpx.ConnectError, "the gateway closed its connections", request, Phase.POOL)
             pool = self._pools[origin] = Pool(origin, self._room, self._bounds, self._tls(request), self._resolve)
+        # Calls to one place come with one URL, whose parts take longer to read than all else here.
+        self._last = url, pool
         return pool
 
     def _tls(self, request: httpx.Request) -> Tls | None:
@@ -166,9 +171,9 @@ class Transport(httpx.AsyncBaseTransport):
 
     def _limits_of(self, extensions: dict[str, Any]) -> Limits:
         timeout, deadline = extensions.get("timeout"), extensions.get("deadline", inf)
-        if not timeout:
-            return self._limits if deadline == inf else Limits(*self._limits[:-1], deadline)
         ours = self._limits
+        if not timeout:
+            return ours if deadline == inf else Limits(ours.connect, ours.pool, ours.write, ours.read, deadline)
         return Limits(
             _seconds(timeout.get("connect", ours.connect)),
             _seconds(timeout.get("pool", ours.pool)),
@@ -194,13 +199,7 @@ async def _exchange(
         pool.release(connection)
     else:
         stream = _Arriving(connection, pool)
-    return httpx.Response(
-        status,
-        headers=headers_of(headers),
-        stream=stream,
-        request=request,
-        extensions={"http_version": version},
-    )
+    return response_of(status, headers_of(headers), {"http_version": version}, stream, request)
 
 
 def _seconds(timeout: float | None) -> float:

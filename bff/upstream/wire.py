@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import httpx
 
+from bff.core.head import lines_of
 from bff.upstream.phases import Phase, failed
 
 _TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
-_LENGTHS = frozenset(map(len, (b"host", b"expect", b"content-length", b"transfer-encoding")))
+_SMALL = 1024  # bytes of names that are worth remembering
 _SLICE = 64 * 1024
 
 NOTHING = httpx.ByteStream(b"")
@@ -61,6 +64,22 @@ def request_of(
     return made
 
 
+def response_of(
+    status: int,
+    headers: httpx.Headers,
+    extensions: dict[str, Any],
+    stream: httpx.AsyncByteStream,
+    request: httpx.Request,
+) -> httpx.Response:
+    """And for an answer whose body is still in its stream."""
+    made = httpx.Response.__new__(httpx.Response)
+    made.status_code, made.headers, made.extensions, made.stream = status, headers, extensions, stream
+    made._request, made.next_request, made.history = request, None, []  # noqa: SLF001
+    made.is_closed = made.is_stream_consumed = False
+    made.default_encoding, made._num_bytes_downloaded = "utf-8", 0  # noqa: SLF001
+    return made
+
+
 @dataclass(slots=True)
 class Outgoing:
     head: bytes
@@ -99,39 +118,72 @@ def encode(request: httpx.Request) -> Outgoing:
 
 
 def _head(request: httpx.Request) -> tuple[bytes, int | None, bool]:
+    """The head, how long the body is said to be, and whether it is chunked."""
     method, target = request.method.encode(), request.extensions.get("target") or request.url.raw_path
-    headers = request.headers.raw
-    # Most names cannot be one that matters here, and are never lowered.
-    framing = [(name.lower(), value) for name, value in headers if len(name) in _LENGTHS]
-    if b"expect" in dict(framing):
-        # The body follows at once: there is nothing to expect.
-        headers = [header for header in headers if header[0].lower() != b"expect"]
-    lines = [b"%b %b HTTP/1.1\r\n" % (method, target), *[b"%b: %b\r\n" % header for header in headers], b"\r\n"]
-    head = b"".join(lines)
-    if method == b"CONNECT" or not method or method.translate(None, _TOKEN) or len(target.split()) != 1:
+    names, values = _sent(request.headers)
+    form = _form(names) if sum(map(len, names)) <= _SMALL else _form.__wrapped__(names)
+    if form.fault:
+        raise _refused(request, form.fault)
+    head = form.text % (method, target, *values)
+    if (method not in _METHODS and not _is_method(method)) or len(target.split()) != 1:
         raise _refused(request, "the request line is malformed")
-    names = [name for name, _ in headers]
-    if b"".join(names).translate(None, _TOKEN) or b"" in names:
-        raise _refused(request, "a header's name is malformed")
-    if head.count(b"\n") != len(lines) or head.count(b"\r") != len(lines) or b"\0" in head:
+    if head.count(b"\n") != form.lines or head.count(b"\r") != form.lines or b"\0" in head:
         raise _refused(request, "a header's value has a line break or a zero byte")
-    return head, *_framing(request, framing)
-
-
-def _framing(request: httpx.Request, headers: list[tuple[bytes, bytes]]) -> tuple[int | None, bool]:
-    """How long the body is said to be, and whether it is chunked."""
-    hosts = [value for name, value in headers if name == b"host"]
-    lengths = [value for name, value in headers if name == b"content-length"]
-    codings = [value for name, value in headers if name == b"transfer-encoding"]
-    if len(hosts) != 1:
-        raise _refused(request, "exactly one host header is needed")
-    if len(lengths) + len(codings) > 1:
-        raise _refused(request, "the length of its body is said more than once")
-    if lengths and not (lengths[0].isdigit() and len(lengths[0]) < 19):
+    length = None if form.length is None else values[form.length]
+    if length is not None and not (length.isdigit() and len(length) < 19):
         raise _refused(request, "content-length is not a number")
-    if codings and codings[0].lower() != b"chunked":
+    if form.coding is not None and values[form.coding].lower() != b"chunked":
         raise _refused(request, "transfer-encoding is not chunked")
-    return int(lengths[0]) if lengths else None, bool(codings)
+    return head, None if length is None else int(length), form.coding is not None
+
+
+def _sent(headers: httpx.Headers) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+    """Names and values, without what asks to wait: the body follows at once, there is nothing to expect."""
+    fields = headers._list  # noqa: SLF001
+    names, lowered, values = zip(*fields, strict=True) if fields else ((), (), ())
+    if b"expect" in lowered:
+        kept = [(name, value) for name, low, value in fields if low != b"expect"]
+        names, values = zip(*kept, strict=True) if kept else ((), ())
+    return names, values
+
+
+def _is_method(method: bytes) -> bool:
+    return method not in {b"CONNECT", b""} and not method.translate(None, _TOKEN)
+
+
+class _Form(NamedTuple):
+    """All that the names of its headers decide of a head.
+
+    Attributes:
+        text: with a place for the method, the target and each value.
+        lines: of the head.
+        length, coding: which values say where the body ends.
+        fault: why there can be no such head.
+    """
+
+    text: bytes
+    lines: int
+    length: int | None = None
+    coding: int | None = None
+    fault: str = ""
+
+
+@lru_cache(maxsize=1024)
+def _form(names: tuple[bytes, ...]) -> _Form:
+    # Clients of one program, and calls of one kind, have the same names in the same order.
+    lowered = [name.lower() for name in names]
+    lengths = [index for index, name in enumerate(lowered) if name == b"content-length"]
+    codings = [index for index, name in enumerate(lowered) if name == b"transfer-encoding"]
+    fault = ""
+    if b"".join(names).translate(None, _TOKEN) or b"" in names:
+        fault = "a header's name is malformed"
+    elif lowered.count(b"host") != 1:
+        fault = "exactly one host header is needed"
+    elif len(lengths) + len(codings) > 1:
+        fault = "the length of its body is said more than once"
+    text = b"%b %b HTTP/1.1\r\n" + lines_of(names) + b"\r\n"
+    length, coding = lengths[0] if lengths else None, codings[0] if codings else None
+    return _Form(text, len(names) + 2, length, coding, fault)
 
 
 async def _frames(

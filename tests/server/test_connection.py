@@ -209,6 +209,20 @@ async def test_no_header_can_begin_another(serve, header):
         await client.answer()
 
 
+@pytest.mark.parametrize("name", [b"x-50%", b"%b", b"%s%%", b"x" * 5000])
+async def test_any_name_of_a_header_goes_out_as_it_is(serve, name):
+    values = iter((b"first", b"%b second"))
+
+    async def app(scope, receive, send):
+        await send(start(200, (name, next(values)), (b"x-last", b"1")))
+        await send(body(b"ok"))
+
+    client = await (await serve(app))(GET)
+    assert (await client.answer())[1][name] == b"first"
+    client.send(GET)
+    assert (await client.answer())[1] == {name: b"%b second", b"x-last": b"1", b"content-length": b"2"}
+
+
 async def test_an_app_that_fails_midway_never_ends_its_answer_cleanly(serve):
     async def app(scope, receive, send):
         await send(start())

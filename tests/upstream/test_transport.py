@@ -45,6 +45,15 @@ async def test_the_request_goes_out_byte_for_byte(serve, transport):
     assert server.requests == [b"\r\n".join([*lines, b"", b""])]
 
 
+@pytest.mark.parametrize("name", [b"x-50%", b"%b", b"%s%%", b"x" * 5000])
+async def test_any_name_of_a_header_goes_out_as_it_is(serve, transport, name):
+    server = await serve()
+    for value in (b"first", b"%b second"):
+        headers = [(b"host", b"h"), (name, value), (b"x-last", b"1")]
+        await transport.handle_async_request(httpx.Request("GET", server.url, headers=headers))
+        assert b"\r\n%b: %b\r\nx-last: 1\r\n\r\n" % (name, value) in server.requests[-1]
+
+
 async def test_a_target_is_sent_in_place_of_the_url(serve, transport):
     server = await serve()
     await transport.handle_async_request(get(server.url + "/other", target=b"/a/../b?q={raw}"))
@@ -589,6 +598,14 @@ async def test_closing_early_keeps_the_connection_if_all_has_come(serve, transpo
     await asyncio.sleep(0.1)
     await response.aclose()
     assert idle(transport) == 1
+
+
+async def test_an_answer_is_all_that_httpx_makes_of_one(serve, transport):
+    server = await serve()
+    request = get(server.url)
+    answer = await transport.handle_async_request(request)
+    parts = {"headers": answer.headers, "stream": answer.stream, "extensions": answer.extensions}
+    assert vars(answer) == vars(httpx.Response(answer.status_code, request=request, **parts))
 
 
 async def test_it_is_an_httpx_transport(serve, transport):
