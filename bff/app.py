@@ -275,7 +275,8 @@ class Gateway(FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
         app = super().build_middleware_stack()
         for layer, arguments, options in reversed(self.layers):
-            app = layer(app, *arguments, **options)
+            # Its method, since Python enters a method of its own without a detour, and a callable object with one.
+            app = layer(app, *arguments, **options).__call__
         return app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -172,9 +172,9 @@ class Gateway:
     def layers(self) -> list[Any]:
         """What a request crosses, outermost first."""
         self.app.middleware_stack = self.app.middleware_stack or self.app.build_middleware_stack()
-        found: list[Any] = [self.app.middleware_stack]
+        found: list[Any] = [_layer(self.app.middleware_stack)]
         while hasattr(found[-1], "app"):
-            found.append(found[-1].app)
+            found.append(_layer(found[-1].app))
         return found
 
     async def close(self) -> None:
@@ -250,3 +250,8 @@ def gateway(
         overrides: sections of the configuration.
     """
     return Gateway(text, overrides, profile, address, network, real_network=real_network)
+
+
+def _layer(entry: Any) -> Any:
+    """Whose method it is, where a layer is entered by its method."""
+    return entry.__self__ if getattr(entry, "__name__", "") == "__call__" else entry
