@@ -24,6 +24,7 @@ from bff.upstream.feeds import Feeds
 from bff.upstream.gather import Gathering
 from bff.upstream.health import Health, HealthSettings
 from bff.upstream.identity import Signer
+from bff.upstream.mirror import Mirror, Mirrored
 from bff.upstream.names import Resolve
 from bff.upstream.names import resolve as system_resolve
 from bff.upstream.observe import Attempts, Observe
@@ -91,6 +92,7 @@ class Measures:
         self.holds = Holds(telemetry)
         self.shares = Shares(telemetry)
         self.streams = Counts(telemetry)
+        self.mirrored = Mirrored(telemetry)
 
 
 def connect(
@@ -145,6 +147,15 @@ def connect(
     transport = bulkhead = Bulkhead(transport, name, settings.max_concurrency, settings.max_waiting, measures.holds)
     # Outermost: everything below, waiting included, has to end by the request's own deadline.
     transport = Deadline(transport, clock)
+    # Around the call as a whole, since further attempts are no further reads.
+    if settings.mirror:
+        copies = network or Transport(
+            ConnectionSettings(connect_timeout=settings.connect_timeout, max_connections=settings.mirror.max_in_flight),
+            tls=tls,
+            resolve=resolve,
+        )
+        arms = {each: Addressed(copies, each.url) for each in deployments.targets if each.arm == settings.mirror.to}
+        transport = Mirror(transport, name, settings.mirror, arms, measures.mirrored, random, clock)
     # Above all that an attempt costs: what is shared is attempted once, for as long as anybody waits.
     if settings.coalesce:
         how = settings.coalesce if isinstance(settings.coalesce, CoalesceSettings) else CoalesceSettings()

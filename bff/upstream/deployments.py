@@ -18,6 +18,7 @@ from bff.core.settings import Complaint, Key, Settings, Url
 from bff.core.telemetry import Telemetry
 from bff.upstream.balance import Algorithm, Arm, Balance
 from bff.upstream.health import HealthSettings
+from bff.upstream.mirror import MirrorSettings
 from bff.upstream.outliers import Outliers, OutlierSettings
 from bff.upstream.split import RuleSettings, Split
 from bff.upstream.target import Target
@@ -33,6 +34,8 @@ class DeploymentSettings(Settings):
     """Instead of `url`, several deployments, by arm: `{stable: ["http://a.internal"], canary: ["http://b.internal"]}`."""
     split: Annotated[tuple[RuleSettings, ...], Field(max_length=50)] = ()
     """Which arm a request's calls go to: the first rule that is for it. By default the first of `targets`."""
+    mirror: MirrorSettings | None = None
+    """Copies of reads for another arm: `mirror: {to: canary, percent: 1}`."""
     balance: Algorithm = "round_robin"
     """Which target of the arm: in turn, the one with the least to do, or always the same one for the same caller."""
     outliers: OutlierSettings = OutlierSettings()
@@ -47,7 +50,13 @@ class DeploymentSettings(Settings):
         yield from self._repeated()
         if self.targets:
             yield from self._rules()
-        elif self.split:
+            yield from self._mirror()
+        elif self.mirror:
+            yield (
+                ("mirror",),
+                "needs an arm to copy to, and there is one `url`: `targets: {stable: [...], canary: [...]}`",
+            )
+        if self.split and not self.targets:
             yield ("split",), "chooses between arms, and there is one `url`: `targets: {stable: [...], canary: [...]}`"
 
     def _repeated(self) -> Iterable[Complaint]:
@@ -73,9 +82,14 @@ class DeploymentSettings(Settings):
                 yield from self._known((*where, "weights", arm), arm)
             for arm in rule.ramp.weights if rule.ramp else ():
                 yield from self._known((*where, "ramp", "weights", arm), arm)
-        for arm in self.targets.keys() - self.led_to():
-            example = f"split: [{{weights: {{{self.first}: 95, {arm}: 5}}}}]"
-            yield ("targets", arm), f"has no calls, since no rule of `split` leads there: `{example}`"
+        for arm in self.targets.keys() - self.led_to() - {self.mirror.to if self.mirror else ""}:
+            yield ("targets", arm), f"has no calls, since no rule of `split` leads there: `weights: {{{arm}: 5, ...}}`"
+
+    def _mirror(self) -> Iterable[Complaint]:
+        if self.mirror and self.mirror.to in self.targets and len(self.targets) == 1:
+            yield ("mirror", "to"), f"is where all calls go; add an arm beside `{self.first}`"
+        elif self.mirror:
+            yield from self._known(("mirror", "to"), self.mirror.to)
 
     def _known(self, where: tuple[Key, ...], arm: str) -> Iterable[Complaint]:
         if arm not in self.targets:

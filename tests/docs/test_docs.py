@@ -396,7 +396,9 @@ async def test_the_table_of_metrics_has_those_that_are_measured_with_their_label
         word(row[0]): set(re.findall(r"`(\w+)`", row[1])) for row in cells("docs/observability.md") if len(row) == 3
     }
     pair = Authority(tmp_path).issue("server")
-    coalesced = {"products": {"coalesce": True}}
+    arms = {"stable": ["http://orders.internal"], "next": ["http://orders-next.internal"]}
+    mirrored = {"url": None, "targets": arms, "mirror": {"to": "next", "percent": 1}}
+    coalesced = {"products": {"coalesce": True}, "orders": mirrored}
     one = gateway(server={"tls": pair.settings}, store="redis://nowhere.internal", services=coalesced)
     pair.key.unlink()
     await one.app.state.tls.context.look()
