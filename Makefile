@@ -8,7 +8,7 @@ NPM := PATH="$(CURDIR)/$(BIN):$$PATH" npm --ignore-scripts --no-audit --no-fund 
 .PHONY: run test check bench fuzz acceptance lock pages chromium modsecurity clean
 
 run: .venv/installed
-	@$(MAKE) --no-print-directory pages || echo "There is no GraphiQL, since npm failed: see above. All else is there."
+	@$(MAKE) --no-print-directory pages || echo "There are no browser pages, since npm failed: see above. All else is there."
 	@$(BIN)/bff run --demo --profile $${BFF_PROFILE:-development}
 
 test: .venv/installed pages chromium tests/clients/node_modules/installed
@@ -47,11 +47,12 @@ lock: .venv/installed
 	@printf '#!%s/python\nfrom bff.cli import main\n\nmain()\n' "$(CURDIR)/$(BIN)" > $(BIN)/bff && chmod +x $(BIN)/bff
 	@touch $@
 
-# GraphiQL, bundled from npm packages. They are 200 MB, what is made of them 7.
+# GraphiQL and Swagger UI, bundled from npm packages. They are 200 MB, what is made of them 9.
 pages: bff/graphql/assets/graphiql.js
 
-bff/graphql/assets/graphiql.js: package.json package-lock.json bff/graphql/ide.jsx bff/graphql/ide.css | .venv/installed
-	@echo "Bundling GraphiQL from npm packages; this takes half a minute, once."
+bff/graphql/assets/graphiql.js: package.json package-lock.json bff/graphql/ide.jsx bff/graphql/ide.css \
+		bff/rest/openapi/docs.js bff/rest/openapi/docs.css | .venv/installed
+	@echo "Bundling the browser pages from npm packages; this takes half a minute, once."
 	@$(NPM) ci --fetch-retry-mintimeout=1000 >/dev/null
 	@$(NPM) run build >/dev/null
 	@rm -rf node_modules && touch $@
@@ -77,4 +78,4 @@ tests/clients/node_modules/installed: tests/clients/package-lock.json .venv/inst
 	@touch $@
 
 clean:
-	rm -rf .venv build bff/graphql/assets $(LOCKED:=/node_modules)
+	rm -rf .venv build bff/graphql/assets bff/rest/openapi/assets $(LOCKED:=/node_modules)

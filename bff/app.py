@@ -23,7 +23,7 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from bff import edge
-from bff.config import JWKS_PATH, Config, ConfigError
+from bff.config import Config, ConfigError
 from bff.console import Readiness, admin, limits, upstreams
 from bff.core.asked import Asked
 from bff.core.certificates import Observed
@@ -45,8 +45,13 @@ from bff.graphql.ide import Example, Ide
 from bff.graphql.trusted import read as read_trusted
 from bff.graphql.views import UnknownCoordinate
 from bff.graphql.weights import scopes_in
+from bff.rest.openapi import OpenApi
+from bff.rest.openapi.contract import read as contract
+from bff.rest.openapi.document import Description, Methods, describe
+from bff.rest.openapi.page import Page
+from bff.rest.own import Own
 from bff.rest.proxy import Passthrough
-from bff.rest.wellknown import Document, WellKnown
+from bff.rest.wellknown import WellKnown
 from bff.server import Tls
 from bff.upstream import Measures, Origin, Service, connect
 from bff.upstream.deployments import DeploymentMetrics
@@ -111,10 +116,11 @@ def build(
     execution = _execution(config, services, policies, telemetry, random)
     pages = config.server.cors.origins if config.server.cors else ()
     graphql = GraphQL(execution, config.graphql, pages, credentials, telemetry, random)
+    description = _description(config)
     fronts: Mapping[Front, ASGIApp] = {
         Front.GRAPHQL: Ide(graphql, config.graphql.path, example) if config.graphql.ide else graphql,
         Front.REST: Passthrough(services),
-        Front.OWN: WellKnown(_documents(config, execution.schema, signer)),
+        Front.OWN: Own(_own(config, execution.schema, signer, description)),
     }
 
     store = _store(config, telemetry, random)
@@ -127,6 +133,7 @@ def build(
         max_headers=config.server.max_headers,
         max_body=config.server.max_body,
         routes=routes,
+        described=Methods(description.entries).of,
         auth=config.auth,
         credentials=credentials,
         policies=policies,
@@ -219,21 +226,38 @@ def _balances(config: Config) -> bool:
     return any(each.targets for each in config.services.values())
 
 
-def _documents(config: Config, schema: GraphQLSchema, signer: Signer | None) -> dict[str, Document]:
-    """What the gateway says of itself, by path."""
-    auth, documents = config.auth, dict[str, Document]()
+def _own(config: Config, schema: GraphQLSchema, signer: Signer | None, description: Description) -> dict[str, ASGIApp]:
+    """What the gateway says of itself, by the names of its routes."""
+    auth, apps = config.auth, dict[str, ASGIApp]()
     if auth.metadata_path:
         scopes = scopes_in(schema).union(*(each.read_scopes | each.write_scopes for each in config.all_routes()))
-        documents[auth.metadata_path] = {
-            "resource": auth.resource,
-            "resource_name": auth.realm,
-            "authorization_servers": sorted(auth.issuers),
-            "scopes_supported": sorted(scopes),
-            "bearer_methods_supported": ["header"],
-        }
+        apps["protected-resource"] = WellKnown(
+            {
+                "resource": auth.resource,
+                "resource_name": auth.realm,
+                "authorization_servers": sorted(auth.issuers),
+                "scopes_supported": sorted(scopes),
+                "bearer_methods_supported": ["header"],
+            }
+        )
     if signer:
-        documents[JWKS_PATH] = signer.jwks
-    return documents
+        apps["jwks"] = WellKnown(signer.jwks)
+    if (openapi := config.openapi).enabled:
+        apps["openapi"] = OpenApi(description, config.tables())
+        if openapi.page:
+            apps["docs"] = apps["docs.assets"] = Page(openapi.page, openapi.path, openapi.title)
+    return apps
+
+
+def _description(config: Config) -> Description:
+    return describe(
+        config.all_routes(),
+        {name: contract(name, each.openapi) for name, each in config.services.items() if each.openapi},
+        config.auth.schemes,
+        config.limits.answered,
+        title=config.openapi.title,
+        version=config.openapi.version,
+    )
 
 
 def _lifespan(

@@ -24,6 +24,7 @@ from bff.edge.observe import ObservabilitySettings
 from bff.edge.overload import OverloadSettings
 from bff.edge.routing import RouteSettings, clashes, route
 from bff.graphql import UNIT, GraphQLSettings
+from bff.rest.openapi import OpenApiSettings
 from bff.server import ConnectionSettings, TlsSettings
 from bff.upstream import ServiceSettings
 
@@ -34,7 +35,10 @@ JWKS_PATH = "/.well-known/jwks.json"
 # What nobody has to say. The defaults of the settings are those of production; here is what differs from them.
 PROFILES: Mapping[str, Mapping[str, Any]] = {
     "production": {"observability": {"traces": {"sample": 0.01}}},
-    "development": {"graphql": {"get": True, "ide": True, "introspection": True, "batching": {"max_operations": 5}}},
+    "development": {
+        "graphql": {"get": True, "ide": True, "introspection": True, "batching": {"max_operations": 5}},
+        "openapi": {"enabled": True},
+    },
 }
 
 
@@ -94,6 +98,8 @@ class Config(Settings):
     """The services behind the gateway, by name: `services: {users: {url: "http://users.internal"}}`."""
     routes: Annotated[tuple[RouteSettings, ...], DefaultsFrom("route")] = ()
     """REST: `routes: [{name: users, path: "/api/users/{rest*}", service: users, rewrite: "/users/{rest}"}]`."""
+    openapi: OpenApiSettings = OpenApiSettings()
+    """The description of these routes, for programs and people: `openapi: {enabled: true, title: Shop}`."""
     graphql: GraphQLSettings = GraphQLSettings()
     """The GraphQL endpoint: `graphql: {introspection: false}`."""
     observability: ObservabilitySettings = ObservabilitySettings()
@@ -187,6 +193,14 @@ class Config(Settings):
             yield Route("protected-resource", path, Front.OWN, methods=frozenset({"GET"}), public=True, cost=0)
         if self.signs:
             yield Route("jwks", JWKS_PATH, Front.OWN, methods=frozenset({"GET"}), public=True, cost=0)
+        if self.openapi.enabled:
+            document = Route(
+                "openapi", self.openapi.path, Front.OWN, methods=frozenset({"GET"}), public=self.openapi.public, cost=0
+            )
+            yield document
+            if page := self.openapi.page:
+                yield replace(document, name="docs", path=page, public=True)
+                yield replace(document, name="docs.assets", path=f"{page}/assets/{{asset}}", public=True)
 
     @property
     def signs(self) -> bool:

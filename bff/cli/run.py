@@ -124,6 +124,10 @@ def example(identity: str = IDENTITY) -> Example:
     return Example(hints + print_ast(parse(f"query FourServices {QUERY}")), headers)
 
 
+def _page(config: Config) -> str:
+    return f"  ({config.openapi.page} in a browser)" if config.openapi.page else ""
+
+
 def _banner(config: Config, profile: str, *, demo: bool) -> None:
     base = f"{'https' if config.server.tls else 'http'}://{config.server.host}:{config.server.port}"
     lines = [
@@ -131,6 +135,7 @@ def _banner(config: Config, profile: str, *, demo: bool) -> None:
         "",
         f"  GraphQL   {base}{config.graphql.path}{'  (GraphiQL in a browser)' if config.graphql.ide else ''}",
         *(f"  REST      {base}{route.path}" for route in config.routes),
+        *([f"  OpenAPI   {base}{config.openapi.path}{_page(config)}"] if config.openapi.enabled else []),
         f"  Operators http://{config.admin.host}:{config.admin.port}/metrics, /healthz, /readyz",
     ]
     if demo:

@@ -22,7 +22,7 @@ from bff.edge.hardening import Hardening
 from bff.edge.limits import Accounts, AddressLimit, Decisions, Limits, LimitSettings
 from bff.edge.observe import ObservabilitySettings, Observe
 from bff.edge.overload import Load, Overload
-from bff.edge.routing import BodyRouting, Matcher, Routing, reads_bodies
+from bff.edge.routing import BodyRouting, Described, Matcher, Routing, reads_bodies
 
 
 def layers(
@@ -31,6 +31,7 @@ def layers(
     max_headers: int,
     max_body: int,
     routes: Sequence[Route],
+    described: Described,
     auth: AuthSettings,
     credentials: Credentials,
     policies: Policies,
@@ -62,7 +63,7 @@ def layers(
         # Before anything costs: refusals that need no more than the request's head.
         Middleware(Guard, max_headers=max_headers, max_body=max_body),
         # From here on every layer reads its own policy from scope["bff.route"].
-        Middleware(Routing, matcher=Matcher(routes)),
+        Middleware(Routing, matcher=Matcher(routes), described=described),
         # Before auth: it guards the checking of keys and tokens itself.
         Middleware(AddressLimit, settings=limits, decisions=decisions),
         # Before limits: what may be spent belongs to a caller, not to an address.

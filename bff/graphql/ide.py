@@ -11,27 +11,15 @@ from pathlib import Path
 from typing import Final
 
 import orjson
-from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, Response
-from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from bff.core.errors import NotFound
+from bff.core.assets import PAGE_HEADERS, Assets, missing
 from bff.core.head import head
 
 ASSETS: Final = Path(__file__).parent / "assets"
 
-# No script but our own files, and no eval. The editor sets styles of its own, and its icons and fonts are in its CSS.
-_POLICY: Final = (
-    "default-src 'none'; script-src 'self'; worker-src 'self'; connect-src 'self'; style-src 'self' 'unsafe-inline'; "
-    "font-src data:; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-_HEADERS: Final = {
-    "Content-Security-Policy": _POLICY,
-    "Cache-Control": "no-store",
-    "Referrer-Policy": "no-referrer",
-    "Vary": "Accept",
-}
+_HEADERS: Final = {**PAGE_HEADERS, "Vary": "Accept"}
 
 
 @dataclass(frozen=True)
@@ -62,15 +50,14 @@ class Ide:
         # Relative to the page, which may be elsewhere for those who see it through another proxy.
         self._assets = f"{path.rpartition('/')[2]}/assets".lstrip("/")
         self._example = example
-        self._folder = folder or ASSETS
-        self._files = StaticFiles(directory=self._folder, check_dir=False)
+        self._files = Assets(folder or ASSETS, "GraphiQL")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
             await self.app(scope, receive, send)
             return
         if "asset" in scope["bff.captured"]:
-            response = await self._file(scope["path"].rpartition("/")[2], scope)
+            response = await self._files.file(scope["path"].rpartition("/")[2], scope)
         elif not scope["bff.captured"] and _is_for_browsers(scope):
             response = await self._page()
         else:
@@ -79,7 +66,7 @@ class Ide:
         await response(scope, receive, send)
 
     async def _page(self) -> Response:
-        if not (self._folder / "graphiql.js").exists():
+        if not self._files.has("graphiql.js"):
             return HTMLResponse(_MISSING, 404, _HEADERS)
         settings: dict[str, object] = {"assets": self._assets}
         if self._example:
@@ -87,14 +74,6 @@ class Ide:
         # It is in a script element, which nothing but `</script` can end.
         text = orjson.dumps(settings).decode().replace("<", "\\u003c")
         return HTMLResponse(_PAGE.format(assets=self._assets, settings=text), headers=_HEADERS)
-
-    async def _file(self, name: str, scope: Scope) -> Response:
-        try:
-            response = await self._files.get_response(name, scope)
-        except HTTPException:
-            raise NotFound("GraphiQL has no such file: `make pages` brings those it has") from None
-        response.headers["Cache-Control"] = "no-cache"
-        return response
 
 
 def _is_for_browsers(scope: Scope) -> bool:
@@ -121,26 +100,7 @@ _PAGE: Final = """<!doctype html>
 </html>
 """
 
-_MISSING: Final = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>GraphiQL is not installed</title>
-<link rel="icon" href="data:,">
-<style>
-body { font: 1rem/1.6 system-ui, sans-serif; max-width: 34rem; margin: 18vh auto 0; padding: 0 1.5rem }
-h1 { font-size: 1.4rem }
-code { font: 0.95em ui-monospace, monospace; background: light-dark(#eef0f3, #2a3140); padding: 0.15em 0.4em;
-  border-radius: 4px }
-</style>
-</head>
-<body>
-<h1>GraphiQL is not installed</h1>
-<p>Its files are made from npm packages. Run <code>make pages</code> in the gateway's folder, once, with a network;
-then load this page again. The gateway need not be restarted.</p>
-<p>The GraphQL endpoint itself answers here: send it a POST with <code>Content-Type: application/json</code>.</p>
-</body>
-</html>
-"""
+_MISSING: Final = missing(
+    "GraphiQL",
+    "The GraphQL endpoint itself answers here: send it a POST with <code>Content-Type: application/json</code>.",
+)

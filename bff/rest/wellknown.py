@@ -12,17 +12,17 @@ Document = Mapping[str, Any]
 
 
 class WellKnown:
-    """An ASGI app for the routes that the gateway answers by itself.
+    """An ASGI app for one of them.
 
     Args:
-        documents: by the path of their route; fixed while the gateway runs.
+        document: fixed while the gateway runs.
     """
 
-    def __init__(self, documents: Mapping[str, Document]) -> None:
-        self._bodies = {path: orjson.dumps(document) for path, document in documents.items()}
+    def __init__(self, document: Document) -> None:
+        self._body = orjson.dumps(document)
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
-        body = self._bodies[scope["bff.route"].path]
+        body = self._body
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(body)),

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import httpx
 from pydantic import Field
 
-from bff.core.settings import Complaint, Duration, Size
+from bff.core.settings import Complaint, Duration, File, Size
 from bff.core.telemetry import Telemetry
 from bff.upstream.balance import Balance
 from bff.upstream.breaker import Breaker, BreakerSettings, Breaks
@@ -70,6 +70,8 @@ class ServiceSettings(DeploymentSettings):
     streams: StreamSettings = StreamSettings()
     tls: ServiceTlsSettings | None = None
     """For an https:// address: whom to believe, and what to show. By default the system's authorities, and nothing."""
+    openapi: File | None = None
+    """Its OpenAPI document, 3.0 or 3.1: for the gateway's own, and for routes that validate by it."""
     required: bool = False
     """Whether the gateway is not ready while none of the service's targets is healthy; checked by `health`."""
 

@@ -362,7 +362,8 @@ def test_the_profiles_differ_in_what_the_docs_say():
     assert PROFILES == {
         "production": {"observability": {"traces": {"sample": 0.01}}},
         "development": {
-            "graphql": {"get": True, "ide": True, "introspection": True, "batching": {"max_operations": 5}}
+            "graphql": {"get": True, "ide": True, "introspection": True, "batching": {"max_operations": 5}},
+            "openapi": {"enabled": True},
         },
     }
 

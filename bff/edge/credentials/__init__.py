@@ -89,6 +89,18 @@ class AuthSettings(Settings):
         base = urlsplit(self.resource or "")
         return Challenge(self.realm, f"{base.scheme}://{base.netloc}{self.metadata_path}" if self.resource else None)
 
+    @property
+    def schemes(self) -> dict[str, dict[str, Any]]:
+        """How callers may show who they are, as the security schemes of OpenAPI 3.1 (§4.8.27)."""
+        found: dict[str, dict[str, Any]] = {}
+        if self.jwt or self.introspection:
+            found["token"] = {"type": "http", "scheme": "bearer", "description": "A token of a known issuer"}
+        if self.api_keys or self.api_keys_file:
+            found["key"] = {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "A partner's API key"}
+        if self.cookie:
+            found["cookie"] = {"type": "apiKey", "in": "cookie", "name": self.cookie.name}
+        return found
+
     def problems(self) -> Iterable[Complaint]:
         yield from _repeated("jwt", "issuer", [each.issuer for each in self.jwt])
         yield from _repeated("api_keys", "hash", [each.hash for each in self.api_keys])

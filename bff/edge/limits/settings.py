@@ -74,3 +74,12 @@ class LimitSettings(Settings):
     def mode_of(self, kind: Literal["address", "rate", "quota", "concurrency"]) -> Mode:
         mode: Mode | None = getattr(self.modes, kind)
         return mode or self.mode
+
+    @property
+    def answered(self) -> tuple[str, ...]:
+        """The headers by which answers say what is left."""
+        if self.mode == "off":
+            return ()
+        draft = ("RateLimit", "RateLimit-Policy") if self.headers in {"draft", "both"} else ()
+        legacy = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
+        return draft + (legacy if self.headers in {"legacy", "both"} else ())

@@ -7,7 +7,7 @@ what it wants of the body innermost, among routes that agree on all that is judg
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -25,6 +25,7 @@ from bff.edge.routing.settings import RouteSettings, route
 
 __all__ = [
     "BodyRouting",
+    "Described",
     "Match",
     "Matcher",
     "RouteSettings",
@@ -34,6 +35,8 @@ __all__ = [
     "route",
 ]
 
+Described = Callable[[bytes], frozenset[str] | None]
+
 _NOTHING_HERE = "There is nothing at this path"
 
 
@@ -42,11 +45,17 @@ class Routing:
 
     Where that depends on the caller or the body, it is the route that goes first if all its conditions hold, and
     `scope["bff.settle"](scope)` is for whoever knows the caller, before it judges anything by the route.
+
+    Args:
+        app: the layer below.
+        matcher: of all routes.
+        described: which methods a path has, where the service's own document says it: `Allow` names no others.
     """
 
-    def __init__(self, app: ASGIApp, matcher: Matcher) -> None:
+    def __init__(self, app: ASGIApp, matcher: Matcher, described: Described = lambda _: None) -> None:
         self.app = app
         self.matcher = matcher
+        self.described = described
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "lifespan":
@@ -62,7 +71,8 @@ class Routing:
         allowed = self.matcher.methods(scope["raw_path"], view)
         if not allowed:
             raise NotFound(_NOTHING_HERE)
-        allow = ", ".join(sorted({*allowed, "OPTIONS"}))
+        known = self.described(scope["raw_path"])
+        allow = ", ".join(sorted({*(allowed if known is None else known.intersection(allowed)), "OPTIONS"}))
         if method != "OPTIONS":
             raise MethodNotAllowed(f"This path answers {allow}", headers={"allow": allow})
         return _say_what_is_allowed(allow, send)
