@@ -79,7 +79,7 @@ class Seen(NamedTuple):
     Attributes:
         goodput: answers within the objective, for each second of CPU that the gateway had.
         cores: how much of a core that was.
-        late: the 99th percentile of those that were served, in seconds.
+        late: the 99th percentile of those that were served, in seconds that it would have taken with all of a core.
         shed, shed_late: those that were refused, and their 95th percentile.
         others: answers that are neither.
         health: the slowest answer of `/healthz`.
@@ -128,7 +128,7 @@ def press(gateway: Running, connections: int, into: Path) -> Seen:
     seen = Seen(
         good / cpu,
         cpu / told["seconds"],
-        served[int(len(served) * 0.99)] if served else 0.0,
+        served[int(len(served) * 0.99)] * min(1.0, cpu / told["seconds"]) if served else 0.0,
         len(shed),
         shed[int(len(shed) * 0.95)] if shed else 0.0,
         len(answers) - len(served) - len(shed),
