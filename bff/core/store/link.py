@@ -29,7 +29,7 @@ class Link:
         settings: how long to wait for what.
         tls: for an encrypted connection.
         greeting: the commands that each new connection begins with.
-        changed: told of each change, with the reason why it is away.
+        changed: told when it goes away, with the reason, and when it is back, with None.
         random: spreads the probes of many gateways.
 
     Attributes:
@@ -42,10 +42,10 @@ class Link:
         settings: StoreSettings,
         tls: SSLContext | None,
         greeting: Sequence[bytes],
-        changed: Callable[[Link, str | None], None],
+        changed: Callable[[str | None], None],
         random: Random,
     ) -> None:
-        self.up = False
+        self.up = self._missed = False
         self._place, self._settings, self._tls, self._greeting = place, settings, tls, greeting
         self._changed, self._random = changed, random
         self._later: deque[bytes] = deque(maxlen=_MAX_KEPT)
@@ -95,8 +95,7 @@ class Link:
             try:
                 wire = await self._connected()
             except (OSError, StoreUnavailable, UnicodeError) as error:
-                if not self._attempted.is_set():
-                    self._changed(self, _reason(error))
+                self._miss(_reason(error))
             else:
                 await self._while_connected(wire)
             self._attempted.set()
@@ -128,7 +127,12 @@ class Link:
     def _trouble(self, reason: str) -> None:
         self.up = False
         self._troubled.set()
-        self._changed(self, reason)
+        self._miss(reason)
+
+    def _miss(self, reason: str) -> None:
+        if not self._missed:
+            self._missed = True
+            self._changed(reason)
 
     async def _while_connected(self, wire: Wire) -> None:
         self._wire = wire
@@ -146,7 +150,9 @@ class Link:
         self.up = True
         while self._later:
             wire.tell(self._later.popleft())
-        self._changed(self, None)
+        if self._missed:
+            self._missed = False
+            self._changed(None)
 
     async def _answers_again(self, wire: Wire) -> bool:
         """Whether it comes to answer in time, on the connection where it did not: what came late has been read then."""

@@ -68,15 +68,14 @@ class SharedStore:
         self.instances = 0
         self._clock = clock
         self._log = telemetry.log
-        self._up = Gauge("bff_store_up", "Whether the store answers, all of its servers.", registry=telemetry.registry)
+        up = Gauge("bff_store_up", "Whether the store answers, all of its servers.", registry=telemetry.registry)
+        up.set_function(lambda: self.up)
         self._changes = Counter(
             "bff_store_changes", "How often a server of the store went away or came back.", ["to"],
             registry=telemetry.registry,
         )  # fmt: skip
         for each in ("up", "away"):
             self._changes.labels(each)
-        self._up.set(1)
-        self._away: set[Link] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._chores: list[tuple[float, Callable[[], Awaitable[None]]]] = []
         url = settings.url
@@ -114,7 +113,9 @@ class SharedStore:
 
     @property
     def up(self) -> bool:
-        return not self._away and all(each.up for each in self._servers.links())
+        """Whether all of its servers answer."""
+        links = self._servers.links()
+        return bool(links) and all(each.up for each in links)
 
     async def call(self, key: bytes, sent: bytes, late: Late | None = None) -> Any:
         """The answer to a command about a key.
@@ -188,18 +189,10 @@ class SharedStore:
         with suppress(StoreUnavailable):
             self.instances = await self.call(key, STAY([key], self.now, self.lease, self.me))
 
-    def _changed(self, link: Link, reason: str | None) -> None:
-        if (reason is None) != (link in self._away):
-            return  # it comes up for the first time
-        if reason is None:
-            self._away.discard(link)
-            self._changes.labels("up").inc()
-            self._log.warning("store", state="back")
-        else:
-            self._away.add(link)
-            self._changes.labels("away").inc()
-            self._log.warning("store", state="away", reason=reason)
-        self._up.set(not self._away)
+    def _changed(self, reason: str | None) -> None:
+        self._changes.labels("away" if reason else "up").inc()
+        said = {"state": "away", "reason": reason} if reason else {"state": "back"}
+        self._log.warning("store", **said)
 
 
 async def _again(seconds: float, chore: Callable[[], Awaitable[None]]) -> None:

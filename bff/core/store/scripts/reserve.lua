@@ -32,7 +32,7 @@ local function forget(window)
     end
   end
   window.oldest = oldest
-  redis.call('HDEL', key, unpack(gone))
+  if #gone > 0 then redis.call('HDEL', key, unpack(gone)) end
   if oldest then
     redis.call('HSET', key, window.id .. 't', window.total, window.id .. 'o', oldest)
   else
