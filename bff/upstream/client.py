@@ -220,11 +220,11 @@ class Upstream:
     async def post(
         self, path: str, into: type[T], *segments: str, json: Any = None, headers: Mapping[str, str] | None = None
     ) -> T:
-        """POST `json`, decoded as `into`; raises what `get` raises. Never sent twice."""
+        """POST `json`, decoded as `into`; raises what `get` raises. Sent once, unless it has an `Idempotency-Key`."""
         return await self._exchange("POST", path, segments, {}, into, json, headers)
 
     async def patch(self, path: str, into: type[T], *segments: str, json: Any = None) -> T:
-        """PATCH with `json`, decoded as `into`; raises what `get` raises. Never sent twice."""
+        """PATCH with `json`, decoded as `into`; raises what `get` raises. Sent once."""
         return await self._exchange("PATCH", path, segments, {}, into, json)
 
     async def events(self, path: str, into: type[T], *segments: str, **query: Param) -> AsyncGenerator[T, None]:
