@@ -62,7 +62,7 @@ def point(*words: str) -> float:
 def ranked(points: Mapping[str, float], weights: Mapping[str, float]) -> list[str]:
     """Names in order of preference: over all points, each is the first as often as its weight says.
 
-    By weighted rendezvous hashing (https://www.snia.org/sites/default/files/SDC15_presentations/dist_sys/
-    Jason_Resch_New_Consistent_Hashings_Rev.pdf): as a weight grows, keys move to that name and nowhere else.
+    By weighted rendezvous hashing (https://en.wikipedia.org/wiki/Rendezvous_hashing#Weighted_rendezvous_hash): as a
+    weight grows, keys move to that name and nowhere else.
     """
     return sorted((name for name in points if weights[name]), key=lambda name: log(points[name]) / weights[name])[::-1]
