@@ -177,19 +177,21 @@ class Deployments:
     def state(self) -> list[Mapping[str, Any]]:
         """Each target as operators are shown it; times in seconds from now."""
         now = self._clock()
-        return [
-            {
-                "url": str(target.url),
-                "arm": target.arm,
-                "up": target.is_up(now),
-                "in_flight": target.in_flight,
-                "errors": target.errors,
-                "ejected_for": round(target.ejected_until - now, 1) if target.ejected_until > now else None,
-                "why": target.ejected_for or None,
-                **self.health(target),
-            }
-            for target in self.targets
-        ]
+        return [self._state(target, now) for target in self.targets]
+
+    def _state(self, target: Target, now: float) -> Mapping[str, Any]:
+        health = self.health(target)
+        ejected = target.ejected_until > now
+        return {
+            "url": str(target.url),
+            "arm": target.arm,
+            "up": target.is_up(now),
+            "in_flight": target.in_flight,
+            "errors": target.errors,
+            "ejected_for": round(target.ejected_until - now, 1) if ejected else None,
+            "why": target.ejected_for if ejected else health["reason"] if target.healthy is False else None,
+            **health,
+        }
 
 
 class DeploymentMetrics(Collector):

@@ -157,4 +157,7 @@ class Health:
             return f"{path} does not answer in time"
         except httpx.TransportError as error:
             return f"{path} cannot be asked: {phase_of(error) or type(error).__name__}"
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next check is made
+            self._log.error("unexpected", service=self._service, exc_info=error)
+            return f"{path} cannot be asked"
         return None if 200 <= response.status_code < 300 else f"{path} answers {response.status_code}"

@@ -82,8 +82,8 @@ class Name:
         try:
             async with asyncio.timeout(self._timeout):
                 self._keep(await self._resolve(self._host, self._port))
-        except (OSError, UnicodeError):
-            pass  # what is known holds until something else is
+        except (OSError, UnicodeError, RuntimeError):
+            pass  # what is known holds until something else is; the next look may find it
         in_use = self._moved({each[4][0] for each in self._known})
         self._asking = None
         if in_use:

@@ -61,7 +61,7 @@ async def test_a_target_that_is_not_healthy_has_no_calls_until_it_is_again(behav
         running.forget()
         assert set(await asked(running)) == {"orders-a"}
         state = states(running)["http://orders-b.internal"]
-        assert (state["up"], state["healthy"], state["reason"]) == (False, False, why)
+        assert (state["up"], state["healthy"], state["reason"], state["why"]) == (False, False, why, why)
         assert 0 <= state["checked"] <= 0.5
         assert 0 <= state["next_check"] <= 0.11
         running.services.orders.fail(sick(says(204, {})))
@@ -110,6 +110,21 @@ async def test_where_no_target_is_healthy_all_have_calls():
         assert [each["healthy"] for each in states(running).values()] == [False, False]
         running.forget()
         assert set(await asked(running)) == {"orders-a", "orders-b"}
+
+
+async def test_checks_go_on_whatever_happens_to_one():
+    running = shop()
+    running.services.orders.fail(sick(_breaks))
+    async with running.app.router.lifespan_context(running.app):
+        await asyncio.sleep(0.05)
+        assert not states(running)["http://orders-b.internal"]["healthy"]
+        running.services.orders.fail(sick(says(200, {})))
+        await asyncio.sleep(0.5)
+        assert states(running)["http://orders-b.internal"]["healthy"]
+
+
+async def _breaks(_, __):
+    raise ZeroDivisionError
 
 
 async def test_checks_end_with_the_gateway():
