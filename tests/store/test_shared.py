@@ -226,7 +226,7 @@ async def until(holds, patience=10.0):
     ("deny", {503: 8}),
 ])  # fmt: skip
 async def test_without_the_store_it_is_as_configured_and_with_it_again_without_a_restart(own, mode, statuses):
-    at = {"url": own.url, "timeout": "100ms", "probe": "50ms"}
+    at = {"url": own.url, "timeout": "300ms", "probe": "50ms"}
     limits = {"on_store_error": mode}
     async with gateways(at, at, tiers={"partner": {"rate": ["10/minute"]}}, limits=limits) as (one, other):
         one_store, other_store = (each.app.state.store for each in (one, other))
@@ -265,7 +265,7 @@ async def test_nobody_waits_longer_than_the_timeout_while_the_store_is_stalled_o
             try:
                 return await reserve(*asked)
             finally:
-                waits.append((time.monotonic() - began, lag))
+                waits.append(time.monotonic() - began)
 
         shared.reserve = timed
 
@@ -275,7 +275,7 @@ async def test_nobody_waits_longer_than_the_timeout_while_the_store_is_stalled_o
             while True:
                 began = time.monotonic()
                 await asyncio.sleep(0.001)
-                lag = max(lag * 0.9, time.monotonic() - began - 0.001)
+                lag = max(lag, time.monotonic() - began - 0.001)
 
         async def load():
             while not done:
@@ -299,8 +299,9 @@ async def test_nobody_waits_longer_than_the_timeout_while_the_store_is_stalled_o
         await asyncio.gather(*loads)
         measuring.cancel()
     assert set(statuses) == {200}
-    waited, lag = max(waits)
-    assert waited < 0.020 + 3 * lag + 0.010, f"{waited * 1000:.1f} ms, the loop being {lag * 1000:.1f} ms late"
+    # The loop is late at setting the time, at noticing its end and at going on.
+    waited = max(waits)
+    assert waited < 0.025 + 3 * lag, f"{waited * 1000:.1f} ms, the loop being up to {lag * 1000:.1f} ms late"
 
 
 async def test_a_gateway_starts_without_the_store_and_finds_it_once_it_is_there(tmp_path):
@@ -316,7 +317,7 @@ async def test_a_gateway_starts_without_the_store_and_finds_it_once_it_is_there(
 
 
 async def test_what_the_store_did_late_is_given_back(own):
-    shared = ledger(own.url, timeout=0.05, probe=0.02)
+    shared = ledger(own.url, timeout=0.3, probe=0.02)
     slots = (Slot("one", 1),)
     async with opened(shared):
         stop(own)
@@ -333,7 +334,7 @@ async def test_what_the_store_did_late_is_given_back(own):
 
 
 async def test_what_is_given_back_while_the_store_is_away_is_given_back_when_it_is_there(own):
-    shared = ledger(own.url, timeout=0.05, probe=0.02)
+    shared = ledger(own.url, timeout=0.3, probe=0.02)
     async with opened(shared):
         decision = await shared.reserve("back/one", MINUTE, 50)
         stop(own)
