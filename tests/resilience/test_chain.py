@@ -14,11 +14,11 @@ PAGE = Path(__file__).parent.parent.parent / "docs" / "resilience.md"
 
 def test_the_picture_of_the_chain_is_the_chain():
     telemetry = Telemetry()
-    settings = ServiceSettings(url="http://shop.internal")
+    settings = ServiceSettings(targets={"stable": ("http://a.internal", "http://b.internal")})
     service = connect("shop", settings, Measures(telemetry), telemetry, Random(7))  # noqa: S311
     chain = [service.transport]
-    while hasattr(chain[-1], "inner"):
-        chain.append(chain[-1].inner)
+    while inner := getattr(chain[-1], "inner", None) or next(iter(getattr(chain[-1], "_ways", {}).values()), None):
+        chain.append(inner)
     names = [type(each).__name__.lower() for each in chain]
     names.remove("addressed")  # a step, and no policy
     assert names == re.findall(r"^ {7}([a-z]+)  ", PAGE.read_text(), re.MULTILINE)
