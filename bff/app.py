@@ -46,11 +46,13 @@ from bff.graphql.trusted import read as read_trusted
 from bff.graphql.views import UnknownCoordinate
 from bff.graphql.weights import scopes_in
 from bff.rest.openapi import OpenApi
+from bff.rest.openapi.contract import Contract
 from bff.rest.openapi.contract import read as contract
 from bff.rest.openapi.document import Description, Methods, describe
 from bff.rest.openapi.page import Page
 from bff.rest.own import Own
 from bff.rest.proxy import Passthrough
+from bff.rest.validation import Validation
 from bff.rest.wellknown import WellKnown
 from bff.server import Tls
 from bff.upstream import Measures, Origin, Service, connect
@@ -116,10 +118,16 @@ def build(
     execution = _execution(config, services, policies, telemetry, random)
     pages = config.server.cors.origins if config.server.cors else ()
     graphql = GraphQL(execution, config.graphql, pages, credentials, telemetry, random)
-    description = _description(config)
+    contracts = {name: contract(name, each.openapi) for name, each in config.services.items() if each.openapi}
+    description = _description(config, contracts)
+    validations = {
+        name: Validation(each, telemetry.log)
+        for name, each in contracts.items()
+        if any(route.service == name and route.validate != "off" for route in config.routes)
+    }
     fronts: Mapping[Front, ASGIApp] = {
         Front.GRAPHQL: Ide(graphql, config.graphql.path, example) if config.graphql.ide else graphql,
-        Front.REST: Passthrough(services),
+        Front.REST: Passthrough(services, validations),
         Front.OWN: Own(_own(config, execution.schema, signer, description)),
     }
 
@@ -249,10 +257,10 @@ def _own(config: Config, schema: GraphQLSchema, signer: Signer | None, descripti
     return apps
 
 
-def _description(config: Config) -> Description:
+def _description(config: Config, contracts: Mapping[str, Contract]) -> Description:
     return describe(
         config.all_routes(),
-        {name: contract(name, each.openapi) for name, each in config.services.items() if each.openapi},
+        contracts,
         config.auth.schemes,
         config.limits.answered,
         title=config.openapi.title,

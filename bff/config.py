@@ -123,6 +123,8 @@ class Config(Settings):
             if each.service not in self.services:
                 hint = did_you_mean(each.service, self.services)
                 yield ("routes", index, "service"), f"there is no service `{each.service}`{hint}"
+            elif each.validate != "off" and not self.services[each.service].openapi:
+                yield ("routes", index, "validate"), f"needs the service's document: services.{each.service}.openapi"
             for at, name in enumerate(each.policies):
                 if name not in self.policies:
                     hint = did_you_mean(name, self.policies)

@@ -59,6 +59,7 @@ class Route:
         max_body: bytes of request body.
         timeout: seconds for the whole request.
         relay_errors: whether a service's 5xx bodies go on to the client as they are.
+        validate: whether requests, or answers as well, are held to the service's own document.
         firewall: `off`, `detect` or `block`; None: as `firewall.mode` says.
     """
 
@@ -82,6 +83,7 @@ class Route:
     max_body: int = 2 * 1024 * 1024
     timeout: float = 30.0
     relay_errors: bool = False
+    validate: Literal["request", "both", "off"] = "off"
     firewall: Literal["off", "detect", "block"] | None = None
 
     def scopes_for(self, method: str) -> frozenset[str]:

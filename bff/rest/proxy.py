@@ -15,6 +15,7 @@ from bff.core.receive import Client
 from bff.core.route import Route
 from bff.rest.redirects import outward
 from bff.rest.rewrite import target_of
+from bff.rest.validation import Validation, readable
 from bff.upstream.client import Headers, Origin, Service, failure
 
 # RFC 9110 §7.6.1, and two names that never were standard.
@@ -89,10 +90,12 @@ class Passthrough:
 
     Args:
         upstreams: the services by the names that routes use.
+        validations: of those by whose documents some route validates.
     """
 
-    def __init__(self, upstreams: Mapping[str, Service]) -> None:
+    def __init__(self, upstreams: Mapping[str, Service], validations: Mapping[str, Validation] | None = None) -> None:
         self.upstreams = upstreams
+        self.validations = validations or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         route: Route = scope["bff.route"]
@@ -101,11 +104,19 @@ class Passthrough:
         service = self.upstreams[route.service]
         origin: Origin = scope["bff.origin"]
         with Client(scope, receive, route.max_body) as client:
-            content = await client.body(origin.deadline)
-            method, headers = scope["method"], _request_headers(scope)
+            method, target, headers = scope["method"], target_of(route, scope), _request_headers(scope)
+            validation = None if route.validate == "off" else self.validations[route.service]
+            if validation is None:
+                content = await client.body(origin.deadline)
+            else:
+                checks = validation.checks(method, target)
+                content = await checks.checked(target, headers, client, origin.deadline)
             headers += _framing(method, headers, content)
-            target = target_of(route, scope)
+            if validation and route.validate == "both":
+                headers = readable(headers)
             response = await service.send(method, target, headers, content, origin)
+            if validation and route.validate == "both":
+                await validation.read(checks, response, service, is_head=method == "HEAD")
             if response.status_code in _POINTING:
                 response.headers = httpx.Headers(
                     outward(_lower(response.headers.raw), service.addresses, target, scope)

@@ -136,6 +136,26 @@ class Service:
         except httpx.TransportError as error:
             raise failure(self.name, error) from error
 
+    async def whole(self, response: httpx.Response) -> bytes:
+        """All of a body, which may be on its way; raises UpstreamBadResponse if it is larger than `max_answer`."""
+        there: bytes | None = getattr(response.stream, "content", None)
+        if there is not None:
+            return there
+        chunks, size = [], 0
+        try:
+            async for chunk in response.aiter_raw():
+                size += len(chunk)
+                if size > self.max_answer:
+                    why = "A service's answer is too large"
+                    attempts = response.extensions.get("attempts")
+                    raise UpstreamBadResponse(self.name, why, phase=Phase.BODY, attempts=attempts)
+                chunks.append(chunk)
+        except httpx.TransportError as error:
+            raise failure(self.name, error, response.extensions.get("attempts")) from error
+        finally:
+            await response.aclose()
+        return b"".join(chunks)
+
     async def close(self) -> None:
         await self.feeds.close()
         await self.transport.aclose()
@@ -246,7 +266,7 @@ class Upstream:
 
         async def refused(response: httpx.Response) -> GatewayError:
             async with asyncio.timeout(service.timeout):
-                return self._refused(response, await self._whole(response))
+                return self._refused(response, await self.service.whole(response))
 
         stream = EventStream(streams, lambda headers: service.open(streams, target, headers, self.origin), refused)
         async with aclosing(stream.events()) as events:
@@ -282,7 +302,7 @@ class Upstream:
         target = _target(path, segments, query)
         response = await self.service.send(method, target, sent, content, self.origin, whole=True)
         there: bytes | None = getattr(response.stream, "content", None)
-        body = await self._whole(response) if there is None else there
+        body = await self.service.whole(response) if there is None else there
         if response.status_code >= 400:
             raise self._refused(response, body)
         try:
@@ -291,23 +311,6 @@ class Upstream:
             attempts = response.extensions.get("attempts")
             raise UpstreamBadResponse(self.service.name, phase=Phase.BODY, attempts=attempts) from error
         return value
-
-    async def _whole(self, response: httpx.Response) -> bytes:
-        """All of a body, which may be on its way."""
-        chunks, size = [], 0
-        try:
-            async for chunk in response.aiter_raw():
-                size += len(chunk)
-                if size > self.service.max_answer:
-                    why = "A service's answer is too large"
-                    attempts = response.extensions.get("attempts")
-                    raise UpstreamBadResponse(self.service.name, why, phase=Phase.BODY, attempts=attempts)
-                chunks.append(chunk)
-        except httpx.TransportError as error:
-            raise failure(self.service.name, error, response.extensions.get("attempts")) from error
-        finally:
-            await response.aclose()
-        return b"".join(chunks)
 
     def _refused(self, response: httpx.Response, body: bytes) -> GatewayError:
         if response.status_code >= 500:

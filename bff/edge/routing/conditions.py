@@ -107,7 +107,19 @@ def _common(one: str, other: str) -> bool:
 
 
 _JUDGED_AFTER = frozenset(
-    ("name", "path", "methods", "hosts", "conditions", "when", "priority", "service", "rewrite", "relay_errors")
+    (
+        "name",
+        "path",
+        "methods",
+        "hosts",
+        "conditions",
+        "when",
+        "priority",
+        "service",
+        "rewrite",
+        "relay_errors",
+        "validate",
+    )
 )
 _JUDGED_BEFORE = tuple(each.name for each in fields(Route) if each.name not in _JUDGED_AFTER)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Literal
 
@@ -13,6 +14,9 @@ from bff.core.request import REQUEST
 from bff.core.route import MAX_COST, Condition, Route
 from bff.core.settings import Complaint, Duration, Settings, Size, malformed
 from bff.edge.routing.template import LITERAL, fault, template
+
+# Its base has a method of that name, long deprecated; the key is what configurations have.
+warnings.filterwarnings("ignore", message='Field name "validate" in "RouteSettings')
 
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
@@ -92,6 +96,8 @@ class RouteSettings(Settings):
     """For the whole request."""
     errors: Literal["problem", "relay"] = "problem"
     """Whether a service's 5xx is replaced by a problem, unless it is one, or passed on as it is."""
+    validate: Literal["request", "both", "off"] = "off"  # type: ignore[assignment]  # which pydantic once had, too
+    """Whether requests, or answers as well, are held to the service's OpenAPI document."""
     firewall: Literal["off", "detect", "block"] | None = None
     """By default what `firewall.mode` says."""
 
@@ -150,5 +156,6 @@ def route(settings: RouteSettings) -> Route:
         max_body=settings.max_body,
         timeout=settings.timeout,
         relay_errors=settings.errors == "relay",
+        validate=settings.validate,
         firewall=settings.firewall,
     )
