@@ -31,6 +31,7 @@ MAX_BATCH = {"shops": 3, "people": 4, "items": 5}
 class Service:
     def __init__(self, name: str) -> None:
         self.max_batch = MAX_BATCH[name]
+        self.gathering = None
 
 
 class Upstream:
