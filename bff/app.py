@@ -100,7 +100,7 @@ def build(
     telemetry = telemetry or _telemetry(config)
     random = random or Random(secrets.randbits(128))  # noqa: S311 - neither ids nor waits are secrets
     certificates = Observed(telemetry)
-    tls = Tls(config.server.tls, ("http/1.1",), certificates, telemetry) if config.server.tls else None
+    tls = Tls(config.server.tls, config.server.protocols, certificates, telemetry) if config.server.tls else None
     measures = Measures(telemetry)
     signer = Signer(config.auth.signing) if config.signs else None
     secured = {name: ServiceTls(name, each.tls, certificates) for name, each in config.services.items() if each.tls}

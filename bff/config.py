@@ -54,6 +54,8 @@ class ServerSettings(ConnectionSettings):
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     tls: TlsSettings | None = None
     """Without it, plain HTTP: for a load balancer in front."""
+    http2: bool = False
+    """Whether clients may choose HTTP/2 in their handshake; websockets stay on HTTP/1.1."""
     max_body: Size = 2 * 1024 * 1024
     """Of any request; a route may allow less."""
     max_in_flight: Annotated[int, Field(ge=1, le=100_000)] = 512
@@ -64,6 +66,15 @@ class ServerSettings(ConnectionSettings):
     """Whose pages may read answers; without it, those of the gateway's own origin."""
     drain: DrainSettings = DrainSettings()
     """What happens at SIGTERM."""
+
+    def problems(self) -> Iterable[Complaint]:
+        if self.http2 and self.tls is None:
+            yield ("http2",), "needs `tls`: clients choose HTTP/2 in its handshake"
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """What is spoken, best first, as ALPN names it."""
+        return ("h2", "http/1.1") if self.http2 else ("http/1.1",)
 
 
 class AdminSettings(Settings):

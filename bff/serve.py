@@ -16,7 +16,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from bff.app import build
 from bff.config import Config, ConfigError
 from bff.graphql.ide import Example
-from bff.server import Server, connections
+from bff.server import Server, connections, http2
 
 
 class _Websocket(WebSocketsSansIOProtocol):
@@ -45,10 +45,11 @@ class _Websocket(WebSocketsSansIOProtocol):
 
 def _public(app: FastAPI, config: Config) -> Server:
     live = config.graphql.subscriptions
-    http: Callable[..., Any] = connections(config.server)
+    one = connections(config.server)
+    http: Callable[..., Any] = one
     if app.state.tls is not None:
-        plain = http
-        http = app.state.tls.connections(lambda _: plain)
+        many = http2(one)
+        http = app.state.tls.connections(lambda chosen: many if chosen == "h2" else one)
     return _server(
         app,
         config.server.host,

@@ -51,7 +51,7 @@ class Authority:
     def __init__(self, folder: Path, name: str = "Test authority") -> None:
         self.folder, self.name = folder, named(f"CN={name}")
         self._key = ec.generate_private_key(ec.SECP256R1())
-        builder = self._builder(self.name, self._key.public_key(), -DAY, 30 * DAY)
+        builder = self._builder(self.name, self._key.public_key(), -DAY, 90 * DAY)
         usage = x509.KeyUsage(
             digital_signature=True, key_cert_sign=True, crl_sign=True, content_commitment=False, key_encipherment=False,
             data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False,
@@ -68,7 +68,7 @@ class Authority:
         *,
         names: tuple[str, ...] = (),
         begins: timedelta = -DAY,
-        ends: timedelta = 7 * DAY,
+        ends: timedelta = 60 * DAY,
         key: ec.EllipticCurvePrivateKey | None = None,
     ) -> Pair:
         key = key or ec.generate_private_key(ec.SECP256R1())

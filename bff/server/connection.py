@@ -24,14 +24,14 @@ from bff.server.exchange import Exchange
 from bff.server.settings import ConnectionSettings
 
 # The most that a head may have beside the headers that are counted: request line, colons, spaces and line breaks.
-_BESIDE_HEADERS: Final = 16 * 1024
+BESIDE_HEADERS: Final = 16 * 1024
 _MAX_WAITING: Final = 64
 _MAX_BUFFERED: Final = 64 * 1024
 # How long a client may go on with a body that nobody reads any more, before its connection is closed.
-_LINGER: Final = 5.0
+LINGER: Final = 5.0
 # How long a connection without a request is left open once the gateway ends: its client may just have sent one, and
 # to close then would be to lose it.
-_LAST_CALL: Final = 0.5
+LAST_CALL: Final = 0.5
 # The timer of a loop may ring this much early: uvloop counts in milliseconds.
 _TICK: Final = 0.001
 _ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
@@ -42,7 +42,7 @@ class Connection(asyncio.Protocol):
     """The requests of one client, answered one after the other; `connections` makes it for given settings."""
 
     settings: ClassVar[ConnectionSettings]
-    resting: ClassVar[dict[Connection, None]]  # those without a request; the one that rests longest is first
+    resting: ClassVar[dict[Any, None]]  # those without a request; the one that rests longest is first
 
     def __init__(
         self,
@@ -131,7 +131,7 @@ class Connection(asyncio.Protocol):
         """What is under way is answered, and nothing after it."""
         self._draining = True
         if self._answering is None and not self._in_head:
-            self._rest_until = self._alarm_before(_LAST_CALL)
+            self._rest_until = self._alarm_before(LAST_CALL)
 
     # What the parser finds.
 
@@ -236,7 +236,7 @@ class Connection(asyncio.Protocol):
             self._end(self._ending or self._incoming is exchange)
         elif self._incoming is exchange:
             # The rest of its body is read over; who sends too much of it is cut off.
-            self._rest_until = self._alarm_before(_LINGER)
+            self._rest_until = self._alarm_before(LINGER)
             self.resume_reading()
         elif self._waiting:
             self._begin(self._waiting.popleft())
@@ -247,7 +247,7 @@ class Connection(asyncio.Protocol):
         self.resume_reading()
         if not self._in_head:
             self.resting[self] = None
-            self._rest_until = self._alarm_before(_LAST_CALL if self._draining else self.settings.keep_alive)
+            self._rest_until = self._alarm_before(LAST_CALL if self._draining else self.settings.keep_alive)
 
     def _end(self, client_is_sending: bool) -> None:
         """Close once all is sent; a client that still sends hears the answer first: a reset would destroy it."""
@@ -256,7 +256,7 @@ class Connection(asyncio.Protocol):
         if client_is_sending and self._transport.can_write_eof() and not self._transport.is_closing():
             self._transport.write_eof()
             self.resume_reading()
-            self._rest_until = self._alarm_before(_LINGER)
+            self._rest_until = self._alarm_before(LINGER)
         else:
             self._transport.close()
             self._write_until = self._alarm_before(self.settings.write_timeout)
@@ -282,7 +282,7 @@ class Connection(asyncio.Protocol):
         if self._in_head and not self._barren:
             self._head_until = self._alarm_before(self.settings.head_timeout)
         self._barren = 0 if self._whole else self._barren + size
-        if self._barren > self.settings.max_headers + _BESIDE_HEADERS:
+        if self._barren > self.settings.max_headers + BESIDE_HEADERS:
             self._refuse(HeadersTooLarge() if self._headers or not self._in_head else UriTooLong())
 
     def _make_room(self) -> None:

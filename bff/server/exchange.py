@@ -17,11 +17,11 @@ from bff.core.head import head, lines_of
 if TYPE_CHECKING:
     from bff.server.connection import Connection
 
-_TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"  # in lower case, as ASGI has names
-_VISIBLE: Final = bytes([9, *range(32, 127), *range(128, 256)])
-_BODYLESS: Final = frozenset({204, 304})
+TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"  # in lower case, as ASGI has names
+VISIBLE: Final = bytes([9, *range(32, 127), *range(128, 256)])
+BODYLESS: Final = frozenset({204, 304})
 # Said by this side of the connection alone.
-_OURS: Final = frozenset({b"connection", b"transfer-encoding"})
+OURS: Final = frozenset({b"connection", b"transfer-encoding"})
 # How the end of an answer is told. Undecided: its head waits for a first piece of body, which may be all of it.
 _NOT_BEGUN, _UNDECIDED, _LENGTH, _CHUNKED, _UNTIL_CLOSE, _NO_BODY = range(6)
 # To join a head with a body larger than this costs more than to hand both over.
@@ -63,12 +63,12 @@ class _Form(NamedTuple):
 def _form(names: tuple[bytes, ...]) -> _Form:
     # Routes are few, and the answers of each have the same names again and again.
     lengths = [index for index, name in enumerate(names) if name == b"content-length"]
-    malformed = bool(b"".join(names).translate(None, _TOKEN)) or b"" in names
+    malformed = bool(b"".join(names).translate(None, TOKEN)) or b"" in names
     return _Form(
         b"%b" + lines_of(names),
         b"\r\n" * (len(names) + 1),
         lengths[-1] if lengths else None,
-        not _OURS.isdisjoint(names),
+        not OURS.isdisjoint(names),
         malformed,
     )
 
@@ -138,7 +138,7 @@ class Exchange:
                 _LOG.error("the app failed before it answered", exc_info=error)
         finally:
             if not self.answered and not self._gone:
-                self._connection.abort()
+                self._cut_off()
 
     # What comes.
 
@@ -194,7 +194,6 @@ class Exchange:
             call()
 
     async def receive(self) -> Message:
-        connection = self._connection
         while not (self._gone or self.answered):
             if not self._delivered and (self._body or self._body_ended):
                 data = self._body[0] if len(self._body) == 1 else b"".join(self._body)
@@ -206,8 +205,8 @@ class Exchange:
                 raise self._error
             if self._expects and self._framing is _NOT_BEGUN:
                 self._expects = False
-                connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            connection.resume_reading()
+                self._let_go_on()
+            self._want_more()
             self._news = self._news or asyncio.Event()
             self._news.clear()
             await self._news.wait()
@@ -217,7 +216,18 @@ class Exchange:
         if self._news is not None:
             self._news.set()
 
-    # What goes.
+    # What goes, as HTTP/1.1 has it.
+
+    def _cut_off(self) -> None:
+        """What was sent is not all."""
+        self._connection.abort()
+
+    def _let_go_on(self) -> None:
+        self._connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _want_more(self) -> None:
+        """All of the body that had come was taken."""
+        self._connection.resume_reading()
 
     async def send(self, message: Message) -> None:
         if self._connection.congested:
@@ -235,7 +245,7 @@ class Exchange:
             raise RuntimeError(f"{kind} is not what follows in an answer")
 
     def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        self._bodyless = self._bodyless or status in _BODYLESS
+        self._bodyless = self._bodyless or status in BODYLESS
         self._framing = _NO_BODY if self._bodyless else _UNDECIDED
         names, values = zip(*headers, strict=True) if headers else ((), ())
         form = _form_of(names)
@@ -244,13 +254,13 @@ class Exchange:
         if form.has_ours or status == 204:
             said = dict(headers)
             self.keep_alive = self.keep_alive and b"close" not in said.get(b"connection", b"").lower()
-            not_sent = _OURS | {b"content-length"} if status == 204 else _OURS
+            not_sent = OURS | {b"content-length"} if status == 204 else OURS
             kept = [header for header in headers if header[0] not in not_sent]
             names, values = zip(*kept, strict=True) if kept else ((), ())
             form = _form_of(names)
         self._head = form.text % (_STATUS_LINES[status], *values)
         # All that is not visible must be the line breaks that were put there.
-        if self._head.translate(None, _VISIBLE) != form.breaks:
+        if self._head.translate(None, VISIBLE) != form.breaks:
             raise RuntimeError("a header's value has a line break or another control character")
         if form.malformed:
             raise RuntimeError("a header's name is malformed, or not in lower case")

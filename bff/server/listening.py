@@ -11,6 +11,7 @@ from typing import Any, Final, cast
 import uvicorn
 
 from bff.server.connection import Connection
+from bff.server.http2 import Http2
 from bff.server.tls import Handshake
 
 _AT_ONCE: Final = 100
@@ -64,7 +65,9 @@ class Server(uvicorn.Server):
             client.setblocking(False)
             await self._let_in(client)
         for connection in list(self.server_state.connections):
-            if isinstance(connection, Connection | Handshake):  # websockets are told by `drain`, in their own way
+            if isinstance(
+                connection, Connection | Handshake | Http2
+            ):  # websockets are told by `drain`, in their own way
                 connection.shutdown()
 
     async def _let_in(self, client: socket.socket) -> None:

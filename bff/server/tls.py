@@ -229,6 +229,7 @@ class Handshake(asyncio.Protocol):
         certificate = Certificate.parse(shown) if shown else None
         state = self._app_state | ({CERTIFICATE: certificate} if certificate else {})
         protocol = self._protocols(tls.selected_alpn_protocol())(self._config, self._server, state)
+        self._server.connections.discard(self)  # what takes its place is counted
         secured.set_protocol(protocol)
         protocol.connection_made(secured)
         if certificate:

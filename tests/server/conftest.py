@@ -6,7 +6,7 @@ import pytest
 import uvicorn
 import uvloop
 
-from bff.server import ConnectionSettings, Server, connections
+from bff.server import ConnectionSettings, Server, connections, http2
 from tests.upstream.raw import eventually
 
 
@@ -52,11 +52,12 @@ class Client:
 @contextlib.asynccontextmanager
 async def served(app, tls=None, **settings):
     speaks = connections(ConnectionSettings(**settings))
+    many = http2(speaks)
     config = uvicorn.Config(
         app,
         lifespan="off",
         log_config=None,
-        http=tls.connections(lambda _: speaks) if tls else speaks,
+        http=tls.connections(lambda chosen: many if chosen == "h2" else speaks) if tls else speaks,
         date_header=False,
         timeout_graceful_shutdown=1,
     )
