@@ -13,6 +13,9 @@ from typing import Any, cast
 
 import hiredis
 
+_LATE = 0.003
+"""Seconds by which a loop's timer and one more turn of it may be late: nobody is to wait longer than they were told."""
+
 Late = Callable[[Any], None]
 """What is done with an answer that nobody waits for any more."""
 
@@ -61,7 +64,7 @@ class Wire(asyncio.Protocol):
 
     def hurry(self, timeout: float) -> None:
         """From now on answers have to come in this time; to log in they might take longer."""
-        self.timeout = timeout
+        self.timeout = max(timeout - _LATE, timeout / 2)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
