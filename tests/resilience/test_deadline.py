@@ -8,7 +8,7 @@ from random import Random
 
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bff.core.errors import UpstreamTimeout
@@ -25,6 +25,7 @@ from tests.upstream.raw import Server
 TWO = '{ user(id: "usr_1") { id } product(id: "prd_1") { id } }'
 
 
+@settings(deadline=None)
 @given(left=st.floats(-5, 60), timeout=st.floats(0.002, 60), waited=st.floats(0, 60))
 def test_an_attempt_has_what_its_service_allows_and_never_more_than_is_left_less_a_reserve(left, timeout, waited):
     clock, target = Clock(), Target()

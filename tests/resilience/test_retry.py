@@ -7,7 +7,7 @@ from random import Random
 
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bff.core.telemetry import Telemetry
@@ -128,6 +128,7 @@ def test_how_long_a_service_asks_for(headers, seconds):
     assert retry_after(httpx.Response(503, headers=headers)) == seconds
 
 
+@settings(deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     attempts=st.integers(1, 6),
@@ -151,6 +152,7 @@ def test_no_attempt_begins_past_the_deadline_and_waits_stay_in_their_bounds(seed
         assert float(after or 0) <= slept <= float(after or 0) + min(0.5, wait * 2**number)
 
 
+@settings(deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     gaps=st.lists(st.floats(0.0005, 0.5), min_size=1, max_size=400),
