@@ -350,6 +350,7 @@ class Fronts:
             own,
             hurried=seconds < route.timeout,
             asked=Asked(scope) if self.balances else None,
+            waits=scope.get("bff.waits"),
         )
         return self.fronts[route.front](scope, receive, send)
 

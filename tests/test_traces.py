@@ -209,3 +209,15 @@ async def test_labels_that_clients_make_up_are_bounded():
     operations = {dict(labels)["graphql_operation"] for labels in counts}
     assert len(operations) == 101
     assert "other" in operations
+
+
+async def test_how_many_values_a_label_may_have_is_configured():
+    shop = gateway(observability={"metrics": {"max_values": 2}})
+    for n in range(4):
+        await shop.query(f"query Q{n} {{ __typename }}")
+    counts = await shop.metrics("http_server_request_duration_seconds_count")
+    assert {dict(labels)["graphql_operation"]: count for labels, count in counts.items()} == {
+        "Q0": 1,
+        "Q1": 1,
+        "other": 2,
+    }

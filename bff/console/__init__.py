@@ -8,7 +8,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Response
 from fastapi.telemetry import TelemetryConfig
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import choose_encoder
 
 from bff.console.limits import limits
 from bff.console.readiness import Readiness
@@ -39,8 +39,10 @@ def admin(
     if metrics:
 
         @app.get("/metrics")
-        def measured() -> Response:
-            return Response(generate_latest(telemetry.registry), media_type=CONTENT_TYPE_LATEST)
+        def measured(accept: Annotated[str, Header()] = "") -> Response:
+            # Who asks for OpenMetrics gets exemplars too.
+            encode, kind = choose_encoder(accept)
+            return Response(encode(telemetry.registry), media_type=kind)
 
     def operator(authorization: Annotated[str, Header()] = "") -> None:
         if token and not compare_digest(authorization.encode(), f"Bearer {token.reveal()}".encode()):

@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 
 from starlette.types import Message, Scope, Send
 
+from bff.core.waits import Waits
+
 Header = tuple[bytes, bytes]
 
 SWITCHED = 101
@@ -23,13 +25,15 @@ class Answer:
         headers: on the answer in any case.
         defaults: on the answer unless it has one of that name.
         on_begin: called as the answer begins.
+        waits: for services, until then.
         status, size, begun, complete: what the client was sent so far.
     """
 
-    __slots__ = ("_send", "begun", "complete", "defaults", "headers", "on_begin", "size", "status")
+    __slots__ = ("_send", "begun", "complete", "defaults", "headers", "on_begin", "size", "status", "waits")
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, waits: Waits | None = None) -> None:
         self._send = send
+        self.waits = waits
         self.headers: list[Header] = []
         self.defaults: list[Header] = []
         self.on_begin: Callable[[], None] | None = None
@@ -45,6 +49,8 @@ class Answer:
         elif kind in _START:
             self.begun = True
             self.status = message["status"]
+            if self.waits is not None:
+                self.waits.end()
             if self.on_begin is not None:
                 self.on_begin()
             given = list(message.get("headers", ()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
@@ -9,6 +10,7 @@ from itertools import accumulate
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 from prometheus_client.utils import floatToGoString
 
 # From a millisecond, a cached answer, to the longest request that a route allows by default.
@@ -16,17 +18,22 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 
 
 class _Series:
-    __slots__ = ("counts", "total")
+    __slots__ = ("counts", "exemplars", "total")
 
     def __init__(self, buckets: int) -> None:
         self.counts = [0] * buckets
         self.total = 0.0
+        self.exemplars: dict[int, Exemplar] = {}
+
+    def buckets(self, bounds: Sequence[str]) -> list[tuple[str, float] | tuple[str, float, Exemplar]]:
+        pairs = list(zip(bounds, map(float, accumulate(self.counts)), strict=True))
+        return [(*pair, self.exemplars[n]) if n in self.exemplars else pair for n, pair in enumerate(pairs)]
 
 
 class Distribution(Collector):
     """A histogram by its labels' values, of which the caller bounds how many there are.
 
-    For one thread, so without locks: what is observed and what is scraped share the loop.
+    Observed on one thread, so without locks; a scrape on another sees each series as it is at some moment.
     """
 
     def __init__(
@@ -43,12 +50,16 @@ class Distribution(Collector):
         self._series: dict[tuple[str, ...], _Series] = {}
         registry.register(self)
 
-    def observe(self, value: float, labels: tuple[str, ...] = ()) -> None:
+    def observe(self, value: float, labels: tuple[str, ...] = (), trace_id: str = "") -> None:
+        """Count it. `trace_id`: of a trace that is recorded, in which one finds such a value; each bucket keeps one."""
         series = self._series.get(labels)
         if series is None:
             series = self._series[labels] = _Series(len(self._bounds))
-        series.counts[bisect_left(self._buckets, value)] += 1
+        bucket = bisect_left(self._buckets, value)
+        series.counts[bucket] += 1
         series.total += value
+        if trace_id:
+            series.exemplars[bucket] = Exemplar({"trace_id": trace_id}, value, time.time())
 
     def describe(self) -> Iterator[HistogramMetricFamily]:
         name, documentation, labels = self._described
@@ -56,9 +67,8 @@ class Distribution(Collector):
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
         for family in self.describe():
-            for labels, series in self._series.items():
-                buckets = list(zip(self._bounds, map(float, accumulate(series.counts)), strict=True))
-                family.add_metric(labels, buckets, sum_value=series.total)
+            for labels, series in list(self._series.items()):
+                family.add_metric(labels, series.buckets(self._bounds), sum_value=series.total)
             yield family
 
 

@@ -22,7 +22,7 @@ from opentelemetry.trace import (
     TraceFlags,
     set_span_in_context,
 )
-from prometheus_client import Gauge
+from prometheus_client import Counter, Gauge
 from pydantic import Field
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -33,6 +33,7 @@ from bff.core.identity import ANONYMOUS
 from bff.core.settings import Settings
 from bff.core.telemetry import Bounded, Telemetry
 from bff.core.trace import Sampler, Trace
+from bff.core.waits import Waits
 
 HeaderName = Annotated[str, Field(pattern=r"^[xX]-[A-Za-z0-9-]{1,60}$")]
 
@@ -56,6 +57,8 @@ class TraceSettings(Settings):
 class MetricsSettings(Settings):
     prometheus: bool = True
     """Whether the admin port answers `/metrics`."""
+    max_values: Annotated[int, Field(ge=1, le=10_000)] = 100
+    """Values of a label that clients can make up, such as operation names; all later ones count as `other`."""
 
 
 class ObservabilitySettings(Settings):
@@ -104,12 +107,24 @@ class Observe:
         self.sampler = Sampler(settings.traces.sample, random)
         self.random = random
         self.arm_header = (settings.arm_header or "").lower().encode()
-        self.operations = Bounded()
+        self.operations = Bounded(settings.metrics.max_values)
         self.durations = Durations(
             "http_server_request_duration_seconds",
             "Time from a request's first byte to its answer's last.",
             ["http_request_method", "http_route", "http_response_status_code", "graphql_operation"],
             telemetry.registry,
+        )
+        self.overhead = Durations(
+            "bff_overhead_seconds",
+            "Time until a request's answer began that was not spent waiting for services.",
+            ["http_route"],
+            telemetry.registry,
+        )
+        self.refusals = Counter(
+            "http_server_refusals",
+            "Requests that were refused or failed as a whole, by the code of the error.",
+            ["http_route", "code"],
+            registry=telemetry.registry,
         )
         self.active = 0
         Gauge(
@@ -122,19 +137,22 @@ class Observe:
             return
         started = self.clock()
         trace, span = self._begin(scope)
-        answer = scope["bff.answer"] = Answer(send)
+        waits = scope["bff.waits"] = Waits(self.clock)
+        answer = scope["bff.answer"] = Answer(send, waits)
         answer.headers.append((b"x-request-id", scope["bff.request_id"].encode()))
         answer.defaults.append((b"date", _date(int(time.time()))))  # a service's own stays (RFC 9110 §6.6.1)
         token = otel.attach(set_span_in_context(span)) if span else None
-        waits = scope["type"] == "http"
-        self.active += waits
+        counts = scope["type"] == "http"
+        self.active += counts
         try:
             await self.app(scope, receive, self._naming(scope, answer) if self.arm_header else answer.send)
         finally:
-            self.active -= waits
+            self.active -= counts
             if token:
                 otel.detach(token)
             self._end(scope, trace, span, answer, self.clock() - started)
+            if waits.begun is not None and counts:
+                self.overhead.observe(waits.begun - started - waits.total, (_route_name(scope),), _exemplar(trace))
 
     def _naming(self, scope: Scope, answer: Answer) -> Send:
         """As `answer.send`, with the arms in a header: by the time that an answer begins, they are chosen."""
@@ -182,12 +200,13 @@ class Observe:
         return trace._replace(trace_id=f"{own.trace_id:032x}", span_id=f"{own.span_id:016x}"), span
 
     def _end(self, scope: Scope, trace: Trace, span: Span | None, answer: Answer, seconds: float) -> None:
-        route = scope.get("bff.route")
-        name = route.name if route else "none"
+        route, name = scope.get("bff.route"), _route_name(scope)
         operation: str = scope.get("bff.operation", "")
         status = answer.status if answer.complete else CLIENT_CLOSED
         if status != SWITCHED:  # a websocket lasts as long as its client likes
-            self.durations.observe(seconds, self._labels(_method(scope), name, status, operation))
+            self.durations.observe(seconds, self._labels(_method(scope), name, status, operation), _exemplar(trace))
+        if code := scope.get("bff.code"):
+            self.refusals.labels(name, code).inc()
         arms: dict[str, str] = scope.get("bff.arms", {})
         if span:
             for service, arm in arms.items():
@@ -224,6 +243,16 @@ def _method(scope: Scope) -> str:
     """A websocket begins as a GET (RFC 6455 §4.1), though its scope does not say so."""
     method: str = scope.get("method", "GET")
     return method
+
+
+def _route_name(scope: Scope) -> str:
+    route = scope.get("bff.route")
+    return route.name if route else "none"
+
+
+def _exemplar(trace: Trace) -> str:
+    """Only a trace that is recorded can be looked at."""
+    return trace.trace_id if trace.sampled else ""
 
 
 def _finish(span: Span, method: str, path: str | None, status: int) -> None:

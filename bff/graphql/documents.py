@@ -95,6 +95,13 @@ class Documents:
             "graphql_documents_over_limit", "Documents that break a rule.", ["rule"], registry=telemetry.registry
         )
         self._over = {rule: over.labels(rule) for rule in _RULES}
+        found = Counter(
+            "graphql_documents",
+            "Documents of requests, by where they were had: parsed, in memory, or trusted ones by id.",
+            ["source"],
+            registry=telemetry.registry,
+        )
+        self._parsed_now, self._remembered, self._trusted = map(found.labels, ("parsed", "memory", "trusted"))
         self._cost = Distribution(
             "graphql_operation_cost",
             "What operations that have a bound may cost.",
@@ -160,6 +167,7 @@ class Documents:
             raise DocumentRefused.since(Code.PERSISTED_QUERY_HASH_MISMATCH, "The hash is not the SHA-256 of the query")
         trusted = self._by_id.get(id) or self._by_id.get(id.removeprefix("sha256:"))
         if trusted is not None:
+            self._trusted.inc()
             return _unless_refused(trusted)
         if request.query and not self._id_required:
             document = self.document(request.query)
@@ -183,6 +191,7 @@ class Documents:
             DocumentRefused: it cannot be parsed, breaks a rule, or does not fit the schema.
         """
         known = self._known.get(text)
+        (self._parsed_now if known is None else self._remembered).inc()
         if known is None:
             try:
                 known = self._prepare(text)

@@ -104,6 +104,12 @@ class Execution:
             ["reason"],
             registry=telemetry.registry,
         )
+        self._errors = Counter(
+            "graphql_errors",
+            "Errors in answers of operations that were executed, by code.",
+            ["code"],
+            registry=telemetry.registry,
+        )
         self._calls_over = Counter(
             "graphql_undeclared_calls",
             "Operations in which resolvers called something more often than their modules tell, by what they called.",
@@ -319,7 +325,10 @@ class Execution:
 
     def errors(self, errors: Sequence[GraphQLError], request_id: str) -> list[dict[str, Any]]:
         self._audit(errors, request_id)
-        return [self._error(error, request_id) for error in errors]
+        entries = [self._error(error, request_id) for error in errors]
+        for each in entries:
+            self._errors.labels(each["extensions"]["code"]).inc()
+        return entries
 
     def _error(self, error: GraphQLError, request_id: str) -> dict[str, Any]:
         original = _original(error)

@@ -27,7 +27,7 @@ from bff.upstream.identity import Signer
 from bff.upstream.mirror import Mirror, Mirrored
 from bff.upstream.names import Resolve
 from bff.upstream.names import resolve as system_resolve
-from bff.upstream.observe import Attempts, Observe
+from bff.upstream.observe import Attempts, Batches, Observe
 from bff.upstream.retry import Repeats, Retry, RetrySettings
 from bff.upstream.target import Addressed, Target
 from bff.upstream.tls import ServiceTlsSettings, Tls
@@ -89,6 +89,7 @@ class Measures:
 
     def __init__(self, telemetry: Telemetry) -> None:
         self.attempts = Attempts(telemetry)
+        self.batches = Batches(telemetry)
         self.breaks = Breaks(telemetry)
         self.repeats = Repeats(telemetry)
         self.holds = Holds(telemetry)
@@ -124,7 +125,9 @@ def connect(
 
     def to(target: Target, wire: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
         # Nearest to the wire: a span and a measurement for each attempt, whatever the policies above make of it.
-        transport: httpx.AsyncBaseTransport = Observe(wire, name, measures.attempts, telemetry, target.arm)
+        transport: httpx.AsyncBaseTransport = Observe(
+            wire, name, measures.attempts, telemetry, target.arm, str(target.url)
+        )
         # Above the span, so that it says which deployment was called.
         return Addressed(transport, target.url)
 
@@ -188,6 +191,7 @@ def connect(
         transport,
         told=_told(name, settings, signer),
         max_batch=settings.max_batch,
+        batches=measures.batches,
         max_answer=settings.max_answer,
         for_anybody=settings.identity == "none",
         gathering=Gathering(settings.gather, settings.max_batch, arm) if settings.gather else None,

@@ -120,6 +120,8 @@ class Columns(DataLoader[tuple[K, ...], Column[V_co]]):
             keys = list(dict.fromkeys(chain.from_iterable(columns)))
             new = [key for key in keys if key not in self._reads] if self._reads else keys
             fetches = self._fetches(new)
+            if len(new) < len(keys) and (batches := self._upstream.service.batches):
+                batches.known.labels(self._batch.name).inc(len(keys) - len(new))
             if len(fetches) == 1 and len(new) == len(keys):
                 found = await fetches[0]
                 return [_values(found, column) for column in columns]
@@ -160,12 +162,14 @@ class Columns(DataLoader[tuple[K, ...], Column[V_co]]):
         self, keys: list[K], read: asyncio.Future[Mapping[K, V_co] | BaseException]
     ) -> Mapping[K, V_co] | BaseException:
         found: Mapping[K, V_co] | BaseException
-        gathering = self._upstream.service.gathering
+        service = self._upstream.service
+        if service.batches is not None:
+            service.batches.record(self._batch.name, len(keys))
         try:
-            if gathering is None:
+            if service.gathering is None:
                 found = await self._batch.fetch(self._upstream, keys, **self._arguments)
             else:
-                found = await gathering.read(self._batch, self._upstream, keys)
+                found = await service.gathering.read(self._batch, self._upstream, keys)
         except asyncio.CancelledError as cancelled:
             read.set_result(cancelled)
             raise

@@ -28,6 +28,7 @@ from bff.core.errors import (
 )
 from bff.core.identity import Caller
 from bff.core.trace import Trace
+from bff.core.waits import Waits
 from bff.upstream.events import EventStream, EventStreams
 from bff.upstream.feeds import Feeds
 from bff.upstream.gather import Gathering
@@ -38,6 +39,7 @@ from bff.upstream.wire import NOTHING, headers_of, request_of
 if TYPE_CHECKING:
     from bff.upstream.deployments import Deployments
     from bff.upstream.health import Health
+    from bff.upstream.observe import Batches
 
 T = TypeVar("T")
 Headers = list[tuple[bytes, bytes]]
@@ -65,6 +67,8 @@ class Origin(NamedTuple):
     """How many calls may be repeated on behalf of all of it, where there is a bound to that."""
     asked: Asked | None = None
     """What it says, for balancing; None where it is no client's request, or where nothing is balanced."""
+    waits: Waits | None = None
+    """How long it waits for services; None where nobody wants to know."""
 
     @property
     def headers(self) -> Headers:
@@ -94,6 +98,8 @@ class Service:
     gathering: Gathering | None = None
     """Where batched reads of several requests meet."""
     max_batch: int = 500
+    batches: Batches | None = None
+    """Where batched reads are counted."""
     max_answer: int = 16 * 1024 * 1024
     timeout: float = 2.0
     streams: EventStreams | None = None
@@ -120,10 +126,15 @@ class Service:
         """
         extensions = {"deadline": origin.deadline, "whole": whole, "origin": origin, "tried": []}
         request = self._request(method, target, headers, content, origin, extensions)
+        if origin.waits is not None:
+            origin.waits.enter()
         try:
             return await self.transport.handle_async_request(request)
         except httpx.TransportError as error:
             raise failure(self.name, error, attempts_of(error)) from error
+        finally:
+            if origin.waits is not None:
+                origin.waits.leave()
 
     async def open(self, streams: EventStreams, target: bytes, headers: Headers, origin: Origin) -> httpx.Response:
         """GET what goes on for as long as both sides want, on a connection beside those of calls; raises as `send`."""

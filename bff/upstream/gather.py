@@ -105,9 +105,13 @@ class Gathering:
         alarm = loop.call_at(
             min(origin.deadline - _RESERVE, loop.time() + _LONGEST), _end, waiter, upstream.service.name
         )
+        if origin.waits is not None:
+            origin.waits.enter()
         try:
             found = await waiter
         finally:
+            if origin.waits is not None:
+                origin.waits.leave()
             alarm.cancel()
             self._leave(group, round_, waiter)
             del round_, waiter  # an error's traceback leads back to here

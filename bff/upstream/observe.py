@@ -8,25 +8,48 @@ from collections.abc import Callable
 import httpx
 from opentelemetry.instrumentation.httpx import AsyncOpenTelemetryTransport, RequestInfo
 from opentelemetry.trace import Span
+from prometheus_client import Counter
 
-from bff.core.durations import Durations
+from bff.core.durations import Distribution, Durations
 from bff.core.telemetry import Telemetry
 from bff.upstream.phases import phase_of
 
 
 class Attempts:
-    """Counted by service, arm and outcome: a status class, the phase that failed, or `cancelled`."""
+    """Counted by service, arm, target and outcome: a status class, the phase that failed, or `cancelled`."""
 
     def __init__(self, telemetry: Telemetry) -> None:
         self.durations = Durations(
             "http_client_request_duration_seconds",
             "Time of one attempt at a service, to the head of its answer.",
-            ["service", "arm", "outcome"],
+            ["service", "arm", "target", "outcome"],
             telemetry.registry,
         )
 
-    def record(self, service: str, arm: str, outcome: str, seconds: float) -> None:
-        self.durations.observe(seconds, (service, arm, outcome))
+    def record(self, labels: tuple[str, str, str, str], seconds: float, trace_id: str) -> None:
+        self.durations.observe(seconds, labels, trace_id)
+
+
+class Batches:
+    """How many keys batched reads have, and how many of those that were asked for the request had read already."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        self.keys = Distribution(
+            "bff_batch_keys",
+            "Keys in one batched read of one request.",
+            ["batch"],
+            telemetry.registry,
+            buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000),
+        )
+        self.known = Counter(
+            "bff_batch_known_keys",
+            "Keys that a request asked for again, and had read or was reading already.",
+            ["batch"],
+            registry=telemetry.registry,
+        )
+
+    def record(self, batch: str, keys: int) -> None:
+        self.keys.observe(keys, (batch,))
 
 
 class Observe(httpx.AsyncBaseTransport):
@@ -42,19 +65,22 @@ class Observe(httpx.AsyncBaseTransport):
         attempts: Attempts,
         telemetry: Telemetry,
         arm: str = "",
+        target: str = "",
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.inner = inner
         self.recorded = AsyncOpenTelemetryTransport(inner, tracer_provider=telemetry.spans, request_hook=self._describe)
         self.service = service
         self.arm = arm
+        self.target = target
         self.attempts = attempts
         self.clock = clock
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         started = self.clock()
         outcome = "cancelled"
-        transport = self.recorded if request.extensions.get("recorded") else self.inner
+        recorded = request.extensions.get("recorded")
+        transport = self.recorded if recorded else self.inner
         try:
             response = await transport.handle_async_request(request)
             outcome = f"{response.status_code // 100}xx"
@@ -62,7 +88,9 @@ class Observe(httpx.AsyncBaseTransport):
             outcome = phase_of(error) or "failed"
             raise
         finally:
-            self.attempts.record(self.service, self.arm, outcome, self.clock() - started)
+            trace_id = request.extensions["origin"].trace.trace_id if recorded else ""
+            labels = (self.service, self.arm, self.target, outcome)
+            self.attempts.record(labels, self.clock() - started, trace_id)
         return response
 
     async def _describe(self, span: Span, request: RequestInfo) -> None:
