@@ -36,7 +36,7 @@ def world():
 
 
 def reads(world: World) -> tuple[Loads, Any]:
-    upstream = SimpleNamespace(service=SimpleNamespace(max_batch=MAX_BATCH))
+    upstream = SimpleNamespace(service=SimpleNamespace(max_batch=MAX_BATCH, gathering=None, batches=None))
     return Loads(lambda _: upstream), batch("things")(world.fetch)
 
 
