@@ -404,6 +404,10 @@ async def test_the_table_of_metrics_has_those_that_are_measured_with_their_label
     pair.key.unlink()
     await one.app.state.tls.context.look()
     await one.query(FOUR_SERVICES, headers=operator())
+    for headers in ({}, operator()):
+        again = '{ product(id: "prd_9") { id } order(id: "ord_1") { items { product { id } } } }'
+        await one.query(again, headers=headers)
+    await one.client.get("/nothing/here")
     measured: dict[str, set[str]] = {}
     for family in one.telemetry.registry.collect():
         for sample in family.samples:
