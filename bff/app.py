@@ -45,6 +45,7 @@ from bff.graphql.ide import Example, Ide
 from bff.graphql.trusted import read as read_trusted
 from bff.graphql.views import UnknownCoordinate
 from bff.graphql.weights import scopes_in
+from bff.rest.direct import Direct, Redirect
 from bff.rest.openapi import OpenApi
 from bff.rest.openapi.contract import Contract
 from bff.rest.openapi.contract import read as contract
@@ -52,6 +53,7 @@ from bff.rest.openapi.document import Description, Methods, describe
 from bff.rest.openapi.page import Page
 from bff.rest.own import Own
 from bff.rest.proxy import Passthrough
+from bff.rest.transform import Transformation
 from bff.rest.validation import Validation
 from bff.rest.wellknown import WellKnown
 from bff.server import Tls
@@ -127,7 +129,7 @@ def build(
     }
     fronts: Mapping[Front, ASGIApp] = {
         Front.GRAPHQL: Ide(graphql, config.graphql.path, example) if config.graphql.ide else graphql,
-        Front.REST: Passthrough(services, validations),
+        Front.REST: _rest(config, services, validations),
         Front.OWN: Own(_own(config, execution.schema, signer, description)),
     }
 
@@ -234,6 +236,18 @@ def _balances(config: Config) -> bool:
     return any(each.targets for each in config.services.values())
 
 
+def _rest(config: Config, services: Mapping[str, Service], validations: Mapping[str, Validation]) -> ASGIApp:
+    """Routes that lead to services, and those that the gateway answers by itself."""
+    changed = {each.name: Transformation(each) for each in config.routes if each.service and each.transforms}
+    direct: dict[str, ASGIApp] = {}
+    for each in config.routes:
+        if each.redirect is not None:
+            direct[each.name] = Redirect(each.redirect, each.response)
+        elif each.service is None:
+            direct[each.name] = Direct(each.response)
+    return Passthrough(services, validations, changed, direct)
+
+
 def _own(config: Config, schema: GraphQLSchema, signer: Signer | None, description: Description) -> dict[str, ASGIApp]:
     """What the gateway says of itself, by the names of its routes."""
     auth, apps = config.auth, dict[str, ASGIApp]()
@@ -263,6 +277,7 @@ def _description(config: Config, contracts: Mapping[str, Contract]) -> Descripti
         contracts,
         config.auth.schemes,
         config.limits.answered,
+        remade={each.name for each in config.routes if each.request.remakes or each.response.remakes},
         title=config.openapi.title,
         version=config.openapi.version,
     )

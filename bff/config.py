@@ -22,9 +22,10 @@ from bff.edge.firewall import FirewallSettings
 from bff.edge.limits import LimitSettings, TierSettings
 from bff.edge.observe import ObservabilitySettings
 from bff.edge.overload import OverloadSettings
-from bff.edge.routing import RouteSettings, clashes, route
+from bff.edge.routing import clashes, route
 from bff.graphql import UNIT, GraphQLSettings
 from bff.rest.openapi import OpenApiSettings
+from bff.rest.settings import RestRouteSettings
 from bff.server import ConnectionSettings, TlsSettings
 from bff.upstream import ServiceSettings
 
@@ -107,7 +108,7 @@ class Config(Settings):
     """Rules over the caller, for `@policy` and for routes: `policies: {gold: "caller.tier == 'gold'"}`."""
     services: Annotated[dict[str, ServiceSettings], DefaultsFrom("service")]
     """The services behind the gateway, by name: `services: {users: {url: "http://users.internal"}}`."""
-    routes: Annotated[tuple[RouteSettings, ...], DefaultsFrom("route")] = ()
+    routes: Annotated[tuple[RestRouteSettings, ...], DefaultsFrom("route")] = ()
     """REST: `routes: [{name: users, path: "/api/users/{rest*}", service: users, rewrite: "/users/{rest}"}]`."""
     openapi: OpenApiSettings = OpenApiSettings()
     """The description of these routes, for programs and people: `openapi: {enabled: true, title: Shop}`."""
@@ -131,10 +132,10 @@ class Config(Settings):
         """Routes that lead nowhere, or that could take each other's requests."""
         names: dict[str, int] = {}
         for index, each in enumerate(self.routes):
-            if each.service not in self.services:
+            if each.service is not None and each.service not in self.services:
                 hint = did_you_mean(each.service, self.services)
                 yield ("routes", index, "service"), f"there is no service `{each.service}`{hint}"
-            elif each.validate != "off" and not self.services[each.service].openapi:
+            elif each.service is not None and each.validate != "off" and not self.services[each.service].openapi:
                 yield ("routes", index, "validate"), f"needs the service's document: services.{each.service}.openapi"
             for at, name in enumerate(each.policies):
                 if name not in self.policies:

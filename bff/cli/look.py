@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -78,7 +79,7 @@ def routes(config: ConfigPath = DEFAULT_CONFIG, profile: Profile = "production")
                 ",".join(sorted(route.methods or ["*"])),
                 route.path,
                 ", ".join(conditions(route)) or "-",
-                f"{route.service} {route.rewrite or ''}".strip() if route.service else "the gateway",
+                f"{route.service} {route.rewrite or ''}".strip() if route.service else _itself(bounds),
                 needs(route),
                 f"{route.cost}{' or as told' if route.cost_header else ''}",
                 str(route.concurrency or "-"),
@@ -87,6 +88,11 @@ def routes(config: ConfigPath = DEFAULT_CONFIG, profile: Profile = "production")
             )
         )
     table(rows)
+
+
+def _itself(written: Mapping[str, Any]) -> str:
+    redirect = written.get("redirect")
+    return f"{redirect['status']} {redirect['to']}" if redirect else "the gateway"
 
 
 @commands.command()

@@ -62,7 +62,7 @@ class Client:
 
     def __init__(self, scope: Scope, receive: Receive, limit: int) -> None:
         said = head(scope)
-        self._has_body = _has_body(said)
+        self.has_body = _has_body(said)
         self._receive = bounded_receive(said, receive, limit)
         self._exchange: Exchange | None = scope.get("bff.exchange")
         self._left = self._late = self._served = False
@@ -86,7 +86,7 @@ class Client:
 
     async def body(self, deadline: float) -> bytes | AsyncIterator[bytes]:
         """All of a body that came with the head, so that it is one write, or else a stream of it."""
-        if not self._has_body:
+        if not self.has_body:
             self.watch()
             return b""
         alarm = self._alarm(deadline)

@@ -16,7 +16,7 @@ from bff.core.settings import Complaint, Duration, Settings, Size, malformed
 from bff.edge.routing.template import LITERAL, fault, template
 
 # Its base has a method of that name, long deprecated; the key is what configurations have.
-warnings.filterwarnings("ignore", message='Field name "validate" in "RouteSettings')
+warnings.filterwarnings("ignore", message='Field name "validate" in "(Rest)?RouteSettings')
 
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
@@ -77,7 +77,7 @@ class RouteSettings(Settings):
     """And what else: over `method`, `path`, `host`, `headers`, `query`, `cookies`, `caller` and `body` (JSON)."""
     priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
     """Which of two routes goes first that say as much: the larger."""
-    service: str
+    service: str | None = None
     """The name of the service that it leads to."""
     rewrite: str | None = None
     """The service's path, and perhaps its query: `/users/{rest}`, `/users?q={query.term}`. By default as sent."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -102,6 +102,7 @@ def describe(
     schemes: Mapping[str, Object],
     limits: Iterable[str],
     *,
+    remade: Container[str] = (),
     title: str,
     version: str,
 ) -> Description:
@@ -112,6 +113,7 @@ def describe(
         contracts: of services that have a document.
         schemes: how callers show who they are.
         limits: the headers by which the gateway says what is left.
+        remade: routes whose bodies are not those of their service, by name.
         title: what the API is called.
         version: which one of it this is.
     """
@@ -121,7 +123,8 @@ def describe(
     # Of routes on one path, the one that has no conditions is what most callers meet.
     for route in sorted(routes, key=_is_conditional):
         if route.front is Front.REST and route.service is not None:
-            for each in gateway.entries(route, contracts.get(route.service)):
+            contract = None if route.name in remade else contracts.get(route.service)
+            for each in gateway.entries(route, contract):
                 if (each.path, each.method) not in entries:
                     each.body["operationId"] = _unique(each.body["operationId"], route.name, ids)
                     entries[each.path, each.method] = each

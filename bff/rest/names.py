@@ -1,0 +1,105 @@
+"""Which headers pass the gateway: up to a service, and down to the client."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+
+from bff.core.deadline import REQUEST_TIMEOUT
+from bff.upstream.client import Headers
+
+# RFC 9110 §7.6.1, and two names that never were standard.
+_HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+_CONNECTION = len(b"connection")
+_OURS = frozenset(
+    {
+        b"host",
+        b"authorization",
+        b"x-api-key",
+        b"x-request-id",
+        b"traceparent",
+        b"tracestate",
+        b"via",
+        # How long is left is told anew with each attempt.
+        REQUEST_TIMEOUT,
+        # Who calls from where is what the connection says, not the caller.
+        b"forwarded",
+        b"x-real-ip",
+        b"true-client-ip",
+        b"cf-connecting-ip",
+        b"x-client-ip",
+        b"x-cluster-client-ip",
+        # A method or a path other than the one whose scopes were checked.
+        b"x-http-method",
+        b"x-http-method-override",
+        b"x-method-override",
+        b"x-original-url",
+        b"x-rewrite-url",
+        # CGI programs take it for their own proxy setting.
+        b"proxy",
+    }
+)
+_OURS_BY_PREFIX = (
+    b"x-auth-",
+    b"x-user-",
+    b"x-internal-",
+    b"x-forwarded-",
+    # What other gateways call a caller: a service that once stood behind one may still believe it.
+    b"x-authenticated-",
+    b"x-consumer-",
+    b"x-credential-",
+    # What others who end TLS say of a client's certificate (RFC 9440).
+    b"client-cert",
+    b"ssl-client-",
+    b"x-client-cert",
+    b"x-ssl-client-",
+)
+# Two that tell about the inside, and the id that the gateway itself puts on every answer.
+_KEPT_INSIDE = frozenset({b"server", b"x-powered-by", b"x-request-id"})
+
+
+def is_identity(name: str) -> bool:
+    """Whether services may take it for who calls, and the gateway itself does not say it."""
+    folded = name.lower().encode().replace(b"_", b"-")
+    return folded.startswith(_OURS_BY_PREFIX) and not folded.startswith((b"x-auth-", b"x-forwarded-"))
+
+
+@lru_cache(maxsize=1024)
+def goes_up(given: bytes) -> bytes | None:
+    """The name that it goes on under, in lower case as ASGI has them; None if it does not."""
+    # Many servers read x_auth_subject and X-Auth-Subject as one name.
+    name = given.lower().replace(b"_", b"-")
+    stays = name in _HOP_BY_HOP or name in _OURS or name.startswith(_OURS_BY_PREFIX)
+    return None if stays else given.lower()
+
+
+@lru_cache(maxsize=1024)
+def comes_down(given: bytes) -> bytes | None:
+    name = given.lower()
+    # Whose pages may read an answer is what `server.cors` says, and not a service behind it.
+    stays = name in _HOP_BY_HOP or name in _KEPT_INSIDE or name.startswith(b"access-control-")
+    return None if stays else name
+
+
+def end_to_end(headers: Headers, verdict: Callable[[bytes], bytes | None]) -> Headers:
+    """Those that go on."""
+    kept = [(name, value) for given, value in headers if (name := verdict(given)) is not None]
+    named = b",".join(
+        [value for given, value in headers if len(given) == _CONNECTION and given.lower() == b"connection"]
+    )
+    if named:
+        hops = {name.strip().lower() for name in named.split(b",")}
+        kept = [header for header in kept if header[0] not in hops]
+    return kept
