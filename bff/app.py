@@ -24,12 +24,13 @@ from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from bff import edge
 from bff.config import Config, ConfigError
-from bff.console import Readiness, admin, limits, upstreams
+from bff.console import Readiness, admin, limits, requests, upstreams
 from bff.core.asked import Asked
 from bff.core.certificates import Observed
 from bff.core.deadline import REQUEST_TIMEOUT, seconds_asked
 from bff.core.head import head
 from bff.core.policies import Policies
+from bff.core.requests import Requests
 from bff.core.route import Front
 from bff.core.store import SharedLedger, SharedStore, store_settings
 from bff.core.telemetry import JsonLog, Telemetry, otlp, tracer_provider
@@ -119,7 +120,8 @@ def build(
     policies = Policies(config.policies)
     execution = _execution(config, services, policies, telemetry, random)
     pages = config.server.cors.origins if config.server.cors else ()
-    graphql = GraphQL(execution, config.graphql, pages, credentials, telemetry, random)
+    kept = Requests(config.observability.requests, random)
+    graphql = GraphQL(execution, config.graphql, pages, credentials, telemetry, random, kept)
     contracts = {name: contract(name, each.openapi) for name, each in config.services.items() if each.openapi}
     description = _description(config, contracts)
     validations = {
@@ -154,6 +156,7 @@ def build(
         firewall=config.firewall,
         observability=config.observability,
         telemetry=telemetry,
+        requests=kept,
         random=random,
     )
     app = Gateway(
@@ -182,6 +185,7 @@ def build(
     )
     app.state.services = services
     app.state.readiness = readiness
+    app.state.requests = kept
     app.state.execution = execution
     app.state.accounts = accounts
     app.state.store = store
@@ -191,7 +195,7 @@ def build(
     app.state.admin = admin(
         telemetry,
         readiness,
-        [limits(accounts), upstreams(services)],
+        [limits(accounts), requests(kept), upstreams(services)],
         token=config.admin.token,
         metrics=config.observability.metrics.prometheus,
     )
@@ -366,6 +370,7 @@ class Fronts:
             hurried=seconds < route.timeout,
             asked=Asked(scope) if self.balances else None,
             waits=scope.get("bff.waits"),
+            waterfall=scope.get("bff.waterfall"),
         )
         return self.fronts[route.front](scope, receive, send)
 

@@ -39,6 +39,7 @@ PROFILES: Mapping[str, Mapping[str, Any]] = {
     "development": {
         "graphql": {"get": True, "ide": True, "introspection": True, "batching": {"max_operations": 5}},
         "openapi": {"enabled": True},
+        "observability": {"requests": {"sample": 1.0, "explain": True}},
     },
 }
 

@@ -12,11 +12,12 @@ from prometheus_client.exposition import choose_encoder
 
 from bff.console.limits import limits
 from bff.console.readiness import Readiness
+from bff.console.requests import requests
 from bff.console.upstreams import upstreams
 from bff.core.settings import Secret
 from bff.core.telemetry import Telemetry
 
-__all__ = ["Readiness", "admin", "limits", "upstreams"]
+__all__ = ["Readiness", "admin", "limits", "requests", "upstreams"]
 
 
 def admin(

@@ -9,6 +9,7 @@ from starlette.middleware import Middleware
 
 from bff.core.entitlements import Tables
 from bff.core.policies import Policies
+from bff.core.requests import Requests
 from bff.core.route import Route
 from bff.core.telemetry import Telemetry
 from bff.edge.auth import Auth
@@ -42,6 +43,7 @@ def layers(
     firewall: FirewallSettings,
     observability: ObservabilitySettings,
     telemetry: Telemetry,
+    requests: Requests,
     random: Random,
 ) -> list[Middleware]:
     """Outermost first. The order is policy; each line says why it is where it is.
@@ -53,7 +55,7 @@ def layers(
     decisions = Decisions(telemetry)
     return [
         # Sees the final status: requests that are refused or fail below are traffic too.
-        Middleware(Observe, settings=observability, telemetry=telemetry, random=random),
+        Middleware(Observe, settings=observability, telemetry=telemetry, random=random, requests=requests),
         # Of every answer, also of those that the next one writes.
         Middleware(Hardening),
         # Of every answer too, and preflights are answered here: they have no credential.

@@ -30,6 +30,7 @@ from bff.core.answer import SWITCHED, Answer
 from bff.core.durations import Durations
 from bff.core.head import head
 from bff.core.identity import ANONYMOUS
+from bff.core.requests import Requests, RequestSettings
 from bff.core.settings import Settings
 from bff.core.telemetry import Bounded, Telemetry
 from bff.core.trace import Sampler, Trace
@@ -65,6 +66,7 @@ class ObservabilitySettings(Settings):
     logs: LogSettings = LogSettings()
     traces: TraceSettings = TraceSettings()
     metrics: MetricsSettings = MetricsSettings()
+    requests: RequestSettings = RequestSettings()
     arm_header: HeaderName | None = None
     """A header of answers that says which arm of each service they are from, `orders=canary`; by default none does."""
 
@@ -99,6 +101,7 @@ class Observe:
         settings: ObservabilitySettings,
         telemetry: Telemetry,
         random: Random,
+        requests: Requests,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.app = app
@@ -106,6 +109,7 @@ class Observe:
         self.clock = clock
         self.sampler = Sampler(settings.traces.sample, random)
         self.random = random
+        self.requests = requests
         self.arm_header = (settings.arm_header or "").lower().encode()
         self.operations = Bounded(settings.metrics.max_values)
         self.durations = Durations(
@@ -136,6 +140,7 @@ class Observe:
             await self.app(scope, receive, send)
             return
         started = self.clock()
+        self.requests.begin(scope, started)
         trace, span = self._begin(scope)
         waits = scope["bff.waits"] = Waits(self.clock)
         answer = scope["bff.answer"] = Answer(send, waits)
@@ -145,7 +150,8 @@ class Observe:
         counts = scope["type"] == "http"
         self.active += counts
         try:
-            await self.app(scope, receive, self._naming(scope, answer) if self.arm_header else answer.send)
+            outward = self._naming(scope, answer) if self.arm_header else answer.send
+            await self.app(scope, receive, self._timing(scope, answer, outward) if self.requests.explains else outward)
         finally:
             self.active -= counts
             if token:
@@ -162,6 +168,16 @@ class Observe:
                 named = ", ".join(f"{service.lower()}={arm}" for service, arm in arms.items())
                 answer.headers.append((self.arm_header, named.encode()))
             await answer.send(message)
+
+        return send
+
+    def _timing(self, scope: Scope, answer: Answer, outward: Send) -> Send:
+        """As `outward`, with what took its time in `Server-Timing`, for callers who may be told."""
+
+        async def send(message: Message) -> None:
+            if not answer.begun and (said := self.requests.server_timing(scope)):
+                answer.headers.append((b"server-timing", said))
+            await outward(message)
 
         return send
 
@@ -207,6 +223,7 @@ class Observe:
             self.durations.observe(seconds, self._labels(_method(scope), name, status, operation), _exemplar(trace))
         if code := scope.get("bff.code"):
             self.refusals.labels(name, code).inc()
+        self.requests.end(scope, status, seconds)
         arms: dict[str, str] = scope.get("bff.arms", {})
         if span:
             for service, arm in arms.items():

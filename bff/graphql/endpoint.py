@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 from bff.core.errors import BadRequest, CsrfPrevented, Forbidden, MethodNotAllowed, NotAcceptable, Unauthenticated
 from bff.core.head import head
 from bff.core.receive import Client
+from bff.core.requests import Requests
 from bff.graphql import GraphQLSettings
 from bff.graphql.charges import HEADER, Charges
 from bff.graphql.defer import send_in_parts, spec_of
@@ -44,11 +45,17 @@ class Endpoint:
     """The ASGI app at `graphql.path`."""
 
     def __init__(
-        self, execution: Execution, streams: EventStreams, charges: Charges, settings: GraphQLSettings
+        self,
+        execution: Execution,
+        streams: EventStreams,
+        charges: Charges,
+        settings: GraphQLSettings,
+        requests: Requests,
     ) -> None:
         self._execution = execution
         self._charges = charges
         self._streams = streams
+        self._requests = requests
         self._get = settings.get
         self._max_operations = settings.batching.max_operations
         self._methods = ("GET", "POST") if settings.get else ("POST",)
@@ -77,6 +84,7 @@ class Endpoint:
                 whole = refused(prepared) if isinstance(prepared, DocumentRefused) else prepared
                 if isinstance(prepared, Prepared):
                     await self._charges.admit(scope.get("bff.tab"), [prepared])
+                scope["bff.waterfall"] = None  # what lasts is not slow
                 await self._streams.answer(scope, send, whole)
                 return
             answered = await self._respond(scope, prepared, media_type, send)
@@ -139,6 +147,8 @@ class Endpoint:
         self._charges.settle(tab, [prepared], [result])
         if HEADER in headers:
             result["extensions"] = self._charges.told(tab, prepared, result)
+        if told := self._requests.told(scope):
+            result.setdefault("extensions", {})["explain"] = told
         return (400 if "data" not in result and media_type == GRAPHQL_JSON else 200), result
 
     async def _respond_to_all(self, scope: Scope, requests: list[Request], media_type: str) -> list[Result]:

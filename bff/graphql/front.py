@@ -8,6 +8,7 @@ from random import Random
 
 from starlette.types import Receive, Scope, Send
 
+from bff.core.requests import Requests
 from bff.core.telemetry import Telemetry
 from bff.graphql import GraphQLSettings
 from bff.graphql.charges import Charges
@@ -29,6 +30,7 @@ class GraphQL:
         judge: of credentials that come in `connection_init`, and of those of clients that stay.
         telemetry: where websockets and subscriptions are logged and counted.
         random: for when clients come again.
+        requests: those that are kept, and who is told of their own.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class GraphQL:
         judge: Judge,
         telemetry: Telemetry,
         random: Random,
+        requests: Requests,
     ) -> None:
         self.execution = execution
         charges = Charges(settings.limits.cost)
@@ -46,7 +49,7 @@ class GraphQL:
         self._streams = EventStreams(self._operations, judge, settings.timeout, random)
         origins = frozenset((*pages, *settings.subscriptions.origins))
         self._websockets = Websockets(self._operations, origins, judge, settings.timeout, telemetry)
-        self._endpoint = Endpoint(execution, self._streams, charges, settings)
+        self._endpoint = Endpoint(execution, self._streams, charges, settings, requests)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         app = self._websockets if scope["type"] == "websocket" else self._endpoint

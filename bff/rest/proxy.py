@@ -73,7 +73,8 @@ class Passthrough:
             headers += _framing(method, headers, content)
             if validation and route.validate == "both":
                 headers = readable(headers)
-            response = await service.send(method, target, headers, content, origin)
+            path = route.rewrite or route.path
+            response = await service.send(method, target, headers, content, origin, path=path)
             if validation and route.validate == "both":
                 await validation.read(checks, response, service, is_head=method == "HEAD")
             if response.status_code in _POINTING:

@@ -10,11 +10,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from time import perf_counter
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 import aiodataloader
 from aiodataloader import DataLoader
 
+from bff.core.waterfall import Read
 from bff.upstream.client import Upstream
 from bff.upstream.feeds import Stream, Watcher
 
@@ -101,6 +103,7 @@ class Columns(DataLoader[tuple[K, ...], Column[V_co]]):
         self._arguments = dict(batch.arguments)
         self._reads: dict[K, asyncio.Future[Mapping[K, V_co] | BaseException]] = {}
         self._running: set[asyncio.Task[Any]] = set()
+        self._since = 0.0
         self.calls = 0
 
     def get_cache_key(self, key: tuple[K, ...]) -> tuple[K, ...]:
@@ -110,6 +113,7 @@ class Columns(DataLoader[tuple[K, ...], Column[V_co]]):
         # As aiodataloader does it, and as late, less the task that it makes only to call `dispatch_queue` two ticks on.
         self._queue.append(aiodataloader.Loader(key, future))
         if len(self._queue) == 1:
+            self._since = perf_counter()
             self.loop.call_soon(self.loop.call_soon, aiodataloader.dispatch_queue, self)
 
     async def batch_load_fn(self, columns: list[tuple[K, ...]]) -> list[Column[V_co]]:
@@ -119,7 +123,7 @@ class Columns(DataLoader[tuple[K, ...], Column[V_co]]):
         try:
             keys = list(dict.fromkeys(chain.from_iterable(columns)))
             new = [key for key in keys if key not in self._reads] if self._reads else keys
-            fetches = self._fetches(new)
+            fetches = self._fetches(new, sum(map(len, columns)), len(keys) - len(new))
             if len(new) < len(keys) and (batches := self._upstream.service.batches):
                 batches.known.labels(self._batch.name).inc(len(keys) - len(new))
             if len(fetches) == 1 and len(new) == len(keys):
@@ -137,14 +141,17 @@ class Columns(DataLoader[tuple[K, ...], Column[V_co]]):
         finally:
             self._running.discard(task)
 
-    def _fetches(self, keys: list[K]) -> list[Coroutine[Any, Any, Mapping[K, V_co] | BaseException]]:
+    def _fetches(
+        self, keys: list[K], asked: int, hits: int
+    ) -> list[Coroutine[Any, Any, Mapping[K, V_co] | BaseException]]:
         """What has to be done to read these keys, each as far as a call of the service reaches."""
-        size = self._upstream.service.max_batch
+        size, since = self._upstream.service.max_batch, self._since
         fetches = []
         for start in range(0, len(keys), size):
             chunk, read = keys[start : start + size], self.loop.create_future()
             self._reads.update(dict.fromkeys(chunk, read))
-            fetches.append(self._fetch(chunk, read))
+            told = Read(self._batch.name, len(chunk), asked, hits, since)
+            fetches.append(self._fetch(chunk, read, told))
         self.calls += len(fetches)
         return fetches
 
@@ -159,17 +166,18 @@ class Columns(DataLoader[tuple[K, ...], Column[V_co]]):
         self._running.difference_update(tasks)
 
     async def _fetch(
-        self, keys: list[K], read: asyncio.Future[Mapping[K, V_co] | BaseException]
+        self, keys: list[K], read: asyncio.Future[Mapping[K, V_co] | BaseException], told: Read
     ) -> Mapping[K, V_co] | BaseException:
         found: Mapping[K, V_co] | BaseException
-        service = self._upstream.service
+        upstream = self._upstream.reading(told)
+        service = upstream.service
         if service.batches is not None:
             service.batches.record(self._batch.name, len(keys))
         try:
             if service.gathering is None:
-                found = await self._batch.fetch(self._upstream, keys, **self._arguments)
+                found = await self._batch.fetch(upstream, keys, **self._arguments)
             else:
-                found = await service.gathering.read(self._batch, self._upstream, keys)
+                found = await service.gathering.read(self._batch, upstream, keys)
         except asyncio.CancelledError as cancelled:
             read.set_result(cancelled)
             raise
@@ -234,7 +242,7 @@ class Loads:
         """Make the call; whatever was read before is read anew after it, since it may have changed something."""
         self._calls[call.name] = self._calls.get(call.name, 0) + 1
         try:
-            return await call.function(self._upstream(call.service), *args, **kwargs)
+            return await call.function(self._upstream(call.service).reading(Read(call.name)), *args, **kwargs)
         finally:
             for columns in self._columns.values():
                 columns.forget()

@@ -29,6 +29,7 @@ from bff.core.errors import (
 from bff.core.identity import Caller
 from bff.core.trace import Trace
 from bff.core.waits import Waits
+from bff.core.waterfall import Read, Waterfall
 from bff.upstream.events import EventStream, EventStreams
 from bff.upstream.feeds import Feeds
 from bff.upstream.gather import Gathering
@@ -69,6 +70,8 @@ class Origin(NamedTuple):
     """What it says, for balancing; None where it is no client's request, or where nothing is balanced."""
     waits: Waits | None = None
     """How long it waits for services; None where nobody wants to know."""
+    waterfall: Waterfall | None = None
+    """Where its calls are taken down, if they are."""
 
     @property
     def headers(self) -> Headers:
@@ -118,23 +121,46 @@ class Service:
         origin: Origin,
         *,
         whole: bool = False,
+        path: str = "",
+        read: Read | None = None,
     ) -> httpx.Response:
-        """One exchange. `target`: path and query below the service's address.
+        """One exchange.
+
+        Args:
+            method: of HTTP.
+            target: path and query below the service's address.
+            headers: to be sent beside those that say who asks.
+            content: the body.
+            origin: the request that it is for.
+            whole: whether to wait for all of the answer.
+            path: as a template, and
+            read: what it is for: both for those who look at it afterwards.
 
         Raises:
             UpstreamUnavailable, UpstreamTimeout, UpstreamBadResponse, DeadlineExceeded
         """
         extensions = {"deadline": origin.deadline, "whole": whole, "origin": origin, "tried": []}
         request = self._request(method, target, headers, content, origin, extensions)
+        call = origin.waterfall and origin.waterfall.call(self.name, f"{method} {path}", read)
+        extensions["call"] = call
         if origin.waits is not None:
             origin.waits.enter()
         try:
-            return await self.transport.handle_async_request(request)
+            response = await self.transport.handle_async_request(request)
         except httpx.TransportError as error:
+            if call:
+                call.fail(phase_of(error) or "failed")
             raise failure(self.name, error, attempts_of(error)) from error
+        except BaseException:
+            if call:
+                call.fail("cancelled")
+            raise
         finally:
             if origin.waits is not None:
                 origin.waits.leave()
+        if call:
+            call.answered(response.status_code)
+        return response
 
     async def open(self, streams: EventStreams, target: bytes, headers: Headers, origin: Origin) -> httpx.Response:
         """GET what goes on for as long as both sides want, on a connection beside those of calls; raises as `send`."""
@@ -233,11 +259,12 @@ class Upstream:
         return await users.get("/users/{}", User, id)
     """
 
-    __slots__ = ("origin", "service")
+    __slots__ = ("origin", "read", "service")
 
-    def __init__(self, service: Service, origin: Origin) -> None:
+    def __init__(self, service: Service, origin: Origin, read: Read | None = None) -> None:
         self.service = service
         self.origin = origin
+        self.read = read
 
     def get(self, path: str, into: type[T], *segments: str, **query: Param) -> Coroutine[Any, Any, T]:
         """GET, decoded as `into`. Each `{}` of `path` takes one of `segments`; lists in `query` are joined by commas.
@@ -288,9 +315,13 @@ class Upstream:
                     raise UpstreamBadResponse(service.name, phase=Phase.BODY) from error
                 yield value
 
+    def reading(self, read: Read) -> Upstream:
+        """The same for this, if anybody takes it down."""
+        return self if self.origin.waterfall is None else Upstream(self.service, self.origin, read)
+
     def lasting(self) -> Upstream:
         """The same on behalf of what outlives the request: each call has the time that the service allows."""
-        return Upstream(self.service, self.origin._replace(deadline=inf))
+        return Upstream(self.service, self.origin._replace(deadline=inf, waterfall=None))
 
     async def _exchange(
         self,
@@ -311,7 +342,9 @@ class Upstream:
         if headers:
             sent += [(name.lower().encode(), _header_value(value)) for name, value in headers.items()]
         target = _target(path, segments, query)
-        response = await self.service.send(method, target, sent, content, self.origin, whole=True)
+        response = await self.service.send(
+            method, target, sent, content, self.origin, whole=True, path=path, read=self.read
+        )
         there: bytes | None = getattr(response.stream, "content", None)
         body = await self.service.whole(response) if there is None else there
         if response.status_code >= 400:

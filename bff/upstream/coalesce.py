@@ -194,6 +194,8 @@ class Coalesce(httpx.AsyncBaseTransport):
             self._alone.inc()
             return await self.inner.handle_async_request(request)
         self._followed.inc()
+        if seen := request.extensions.get("call"):
+            seen.joined = True
         return _copy(shared, request)
 
     def _leave(self, key: Key, call: _Call, waiter: asyncio.Future[Any]) -> None:

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple, cast
 import httptools
 import httpx
 
+from bff.core.waterfall import Timing
 from bff.upstream.phases import Phase, failed
 from bff.upstream.wire import Outgoing
 
@@ -57,8 +58,8 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_alarm", "_alarm_at", "_bounds", "_buffered", "_chunks", "_congested", "_expires", "_head_only",
         "_head_size", "_length", "_limits", "_loop", "_on_close", "_parser", "_parser_strayed", "_patient",
-        "_paused", "_phase", "_plain", "_request", "_trailer_size", "_transport", "_until_end", "_upload",
-        "_waiter", "_writer", "address", "closed", "complete", "error", "headers", "heard", "idle_since",
+        "_paused", "_phase", "_plain", "_request", "_timing", "_trailer_size", "_transport", "_until_end",
+        "_upload", "_waiter", "_writer", "address", "closed", "complete", "error", "headers", "heard", "idle_since",
         "keep_alive", "opened_at", "reused", "status", "version",
     )  # fmt: skip
 
@@ -74,6 +75,7 @@ class Connection(asyncio.Protocol):
         self._alarm_at = self._expires = inf
         self._upload: asyncio.Task[None] | None = None
         self._congested = False
+        self._timing: Timing | None = None
         self.closed = False
         self.reused = False
         self.keep_alive = True
@@ -86,6 +88,10 @@ class Connection(asyncio.Protocol):
     def send(self, request: httpx.Request, outgoing: Outgoing, limits: Limits) -> None:
         """Start an exchange; a body that is not in the head follows on its own, side by side with the answer."""
         self._request, self._limits = request, limits
+        self._timing = request.extensions.get("timing")
+        if self._timing is not None:
+            self._timing.reused = self.reused
+            self._timing.enter(Phase.SEND)
         self._head_only = outgoing.head_only
         self.status, self.version = 0, b"HTTP/1.1"
         self.headers: list[tuple[bytes, bytes]] = []
@@ -155,6 +161,9 @@ class Connection(asyncio.Protocol):
             self._upload = None
         self._expires = inf
         self.complete = self.reused = True
+        if self._timing is not None:
+            self._timing.end()
+            self._timing = None
         if not clean:
             self.abort()
             return False
@@ -293,6 +302,8 @@ class Connection(asyncio.Protocol):
         # Where there is no body, the parser still waits for the one that the headers speak of.
         self.complete = self._parser_strayed = self._head_only
         self._phase = Phase.BODY
+        if self._timing is not None:
+            self._timing.enter(Phase.BODY)
 
     def on_body(self, body: bytes) -> None:
         if self.complete:
@@ -338,6 +349,8 @@ class Connection(asyncio.Protocol):
 
     def _sent(self) -> None:
         self._phase = Phase.FIRST_BYTE
+        if self._timing is not None:
+            self._timing.enter(Phase.FIRST_BYTE)
         self._expire_in(self._limits.read)
 
     def _ended(self, exc: Exception | None) -> None:

@@ -53,7 +53,9 @@ class _Round:
         first = asked[0][0]
         last = max((each.origin for each, _ in asked), key=lambda origin: origin.deadline)
         origin = first.origin._replace(deadline=last.deadline, hurried=last.hurried)
-        return type(first)(first.service, origin), list(dict.fromkeys(key for _, keys in asked for key in keys))
+        keys = list(dict.fromkeys(key for _, keys in asked for key in keys))
+        read = first.read and first.read._replace(keys=len(keys))
+        return type(first)(first.service, origin, read), keys
 
     def found(self, found: Found | None) -> None:
         for waiter in self.asked:
@@ -99,6 +101,9 @@ class Gathering:
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[Found | None] = loop.create_future()
         round_ = self._join(group, read, keys)
+        joined = None
+        if round_.asked and origin.waterfall and (told := upstream.read):
+            joined = origin.waterfall.call(upstream.service.name, told.name, told)
         round_.asked[waiter] = (upstream, keys)
         if len(round_.keys) >= self._most:
             self._begin(group, round_)
@@ -113,6 +118,9 @@ class Gathering:
             if origin.waits is not None:
                 origin.waits.leave()
             alarm.cancel()
+            if joined:
+                joined.joined = True
+                joined.fail("" if waiter.done() and not waiter.cancelled() and not waiter.exception() else "cancelled")
             self._leave(group, round_, waiter)
             del round_, waiter  # an error's traceback leads back to here
         if found is None:

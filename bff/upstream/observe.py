@@ -12,6 +12,7 @@ from prometheus_client import Counter
 
 from bff.core.durations import Distribution, Durations
 from bff.core.telemetry import Telemetry
+from bff.core.waterfall import Call
 from bff.upstream.phases import phase_of
 
 
@@ -80,10 +81,15 @@ class Observe(httpx.AsyncBaseTransport):
         started = self.clock()
         outcome = "cancelled"
         recorded = request.extensions.get("recorded")
+        call: Call | None = request.extensions.get("call")
+        timing = call and call.attempt(request.url, self.arm)
+        request.extensions["timing"] = timing
         transport = self.recorded if recorded else self.inner
         try:
             response = await transport.handle_async_request(request)
             outcome = f"{response.status_code // 100}xx"
+            if timing:
+                timing.status = response.status_code
         except httpx.TransportError as error:
             outcome = phase_of(error) or "failed"
             raise
@@ -91,6 +97,9 @@ class Observe(httpx.AsyncBaseTransport):
             trace_id = request.extensions["origin"].trace.trace_id if recorded else ""
             labels = (self.service, self.arm, self.target, outcome)
             self.attempts.record(labels, self.clock() - started, trace_id)
+            if timing:
+                timing.end()
+                timing.failed = "" if timing.status else outcome
         return response
 
     async def _describe(self, span: Span, request: RequestInfo) -> None:

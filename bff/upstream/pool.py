@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 import httpx
 from aiohappyeyeballs import start_connection
 
+from bff.core.waterfall import Timing
 from bff.upstream.connection import Bounds, Connection, Limits
 from bff.upstream.names import AddressInfo, Name, Resolve
 from bff.upstream.phases import Phase, failed
@@ -172,18 +173,19 @@ class Pool:
         """Fill a place that is counted in `_opening` already."""
         phase = Phase.POOL
         connection: Connection | None = None
+        timing: Timing | None = request.extensions.get("timing")
         try:
             if self._closed:
                 raise failed(httpx.ConnectError, "the gateway closed its connections", request, phase)
             async with asyncio.timeout_at(self._when(limits.connect, limits)):
-                phase = Phase.DNS
+                phase = _enter(Phase.DNS, timing)
                 addresses = await self._name.addresses()
-                phase = Phase.CONNECT
+                phase = _enter(Phase.CONNECT, timing)
                 sock = await self._socket(addresses)
                 address = sock.getpeername()[0]
                 tls = self._tls
                 if tls is not None:
-                    phase = Phase.TLS
+                    phase = _enter(Phase.TLS, timing)
                 _, connection = await self._loop.create_connection(
                     self._connection,
                     sock=sock,
@@ -251,6 +253,12 @@ class Pool:
     def _when(self, seconds: float, limits: Limits) -> float | None:
         when = min(self.time() + seconds, limits.deadline)
         return when if when < inf else None
+
+
+def _enter(phase: Phase, timing: Timing | None) -> Phase:
+    if timing is not None:
+        timing.enter(phase)
+    return phase
 
 
 def _reason(error: Exception) -> str:

@@ -120,6 +120,8 @@ class Transport(httpx.AsyncBaseTransport):
         pool = self._pool(request)
         if limits.deadline <= pool.time():
             raise failed(httpx.PoolTimeout, "its deadline has passed", request, Phase.POOL)
+        if timing := request.extensions.get("timing"):
+            timing.enter(Phase.POOL)
         connection = pool.take() or await pool.acquire(request, limits)
         if connection.reused and outgoing.replayable:
             try:

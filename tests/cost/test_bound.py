@@ -31,12 +31,15 @@ MAX_BATCH = {"shops": 3, "people": 4, "items": 5}
 class Service:
     def __init__(self, name: str) -> None:
         self.max_batch = MAX_BATCH[name]
-        self.gathering = None
+        self.gathering = self.batches = None
 
 
 class Upstream:
     def __init__(self, name: str) -> None:
         self.service = Service(name)
+
+    def reading(self, _: object) -> Upstream:
+        return self
 
 
 class Weighing(BreadthExecutor):

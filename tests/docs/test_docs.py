@@ -364,6 +364,7 @@ def test_the_profiles_differ_in_what_the_docs_say():
         "development": {
             "graphql": {"get": True, "ide": True, "introspection": True, "batching": {"max_operations": 5}},
             "openapi": {"enabled": True},
+            "observability": {"requests": {"sample": 1.0, "explain": True}},
         },
     }
 

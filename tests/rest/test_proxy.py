@@ -14,6 +14,7 @@ from bff.app import Fronts
 from bff.config import ServerSettings
 from bff.core.errors import UpstreamUnavailable
 from bff.core.identity import Caller
+from bff.core.requests import Requests
 from bff.core.route import Front, Route
 from bff.core.telemetry import JsonLog, Telemetry
 from bff.edge.errors import Errors
@@ -56,7 +57,8 @@ def gateway(network, base="http://users.internal:8101", *, told=lambda origin: o
 
     telemetry = Telemetry(log=JsonLog(log or io.BytesIO()))
     app = Guard(Routing(authenticated, Matcher(ROUTES)), max_headers=65536, max_body=1 << 30)
-    return Observe(Errors(app, telemetry), ObservabilitySettings(), telemetry, random.Random(1))  # noqa: S311
+    chance, settings = random.Random(1), ObservabilitySettings()  # noqa: S311
+    return Observe(Errors(app, telemetry), settings, telemetry, chance, Requests(settings.requests, chance))
 
 
 class Network(httpx.AsyncBaseTransport):

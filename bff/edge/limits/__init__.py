@@ -89,6 +89,7 @@ class Limits:
     def _spend(
         self, tab: Tab, route: Route, slots: Sequence[Slot], scope: Scope, receive: Receive, send: Send
     ) -> Awaitable[None]:
+        scope["bff.account"] = tab
         if route.front is Front.GRAPHQL:
             scope["bff.tab"] = tab
         if slots or route.cost_header or self.accounts.shared:

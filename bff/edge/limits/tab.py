@@ -42,7 +42,18 @@ class Ledger(Protocol):
 class Tab:
     """What one request, or one operation over a socket, has on its caller's account."""
 
-    __slots__ = ("_answer", "_asked", "_given_back", "_headers", "_ledger", "_reservations", "_states", "key", "policy")
+    __slots__ = (
+        "_answer",
+        "_asked",
+        "_given_back",
+        "_headers",
+        "_ledger",
+        "_reservations",
+        "_states",
+        "key",
+        "policy",
+        "refusing",
+    )
 
     def __init__(self, ledger: Ledger, policy: Policy, key: str, asked: Asked, answer: Answer | None) -> None:
         self._ledger, self.policy, self._asked, self._answer = ledger, policy, asked, answer
@@ -51,6 +62,7 @@ class Tab:
         self.key = key
         self._states: list[tuple[int, int]] = []
         self._given_back = 0
+        self.refusing: Sequence[str] = ()
 
     async def spend(self, cost: int) -> None:
         """Take `cost` units for good.
@@ -80,6 +92,7 @@ class Tab:
     def heed(self, decision: Decision, cost: int) -> None:
         policy, decisions = self.policy, self._ledger.decisions
         self._show(decision)
+        self.refusing = decision.refusing
         if decision.refusing:
             decisions.refused(self._asked, decision.refusing, policy.tier, cost)
             raise _refusal(decision, policy, cost)
@@ -108,6 +121,16 @@ class Tab:
     @property
     def taken(self) -> int:
         return sum([each.cost for each in self._reservations])
+
+    def shown(self) -> dict[str, object]:
+        """What operators, and those who ask for it, are told."""
+        return {
+            "tier": self.policy.tier,
+            "decision": "refused" if self.refusing else "admitted",
+            "refused_by": list(self.refusing),
+            "taken": self.taken,
+            "left": self.left if self._states else None,
+        }
 
     def settle(self, cost: int) -> None:
         """Pay `cost` instead of all that was taken, though never less than the floor."""
