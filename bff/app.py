@@ -38,12 +38,13 @@ from bff.edge.credentials import Credentials
 from bff.edge.limits import Accounts
 from bff.edge.overload import Load
 from bff.graphql import defer
+from bff.graphql.aggregates.endpoint import Aggregates
+from bff.graphql.charges import Charges
 from bff.graphql.compose import compose
 from bff.graphql.documents import Documents
 from bff.graphql.execution import Execution
 from bff.graphql.front import GraphQL
 from bff.graphql.ide import Example, Ide
-from bff.graphql.trusted import read as read_trusted
 from bff.graphql.views import UnknownCoordinate
 from bff.graphql.weights import scopes_in
 from bff.rest.direct import Direct, Redirect
@@ -132,6 +133,13 @@ def build(
     fronts: Mapping[Front, ASGIApp] = {
         Front.GRAPHQL: Ide(graphql, config.graphql.path, example) if config.graphql.ide else graphql,
         Front.REST: _rest(config, services, validations),
+        Front.AGGREGATE: Aggregates(
+            config.aggregates,
+            execution,
+            Charges(config.graphql.limits.cost),
+            policies,
+            cookies=credentials.cookie is not None,
+        ),
         Front.OWN: Own(_own(config, execution.schema, signer, description)),
     }
 
@@ -220,10 +228,8 @@ def _execution(
     schema = schema_of(config)._schema  # noqa: SLF001
     if config.graphql.defer:
         defer.allow(schema)
-    path = config.graphql.documents.path
-    trusted = read_trusted(path) if path else ()
     max_batch = {name: each.max_batch for name, each in config.services.items()}
-    documents = Documents(schema, config.graphql, telemetry, trusted, max_batch=max_batch, policies=policies)
+    documents = Documents(schema, config.graphql, telemetry, config.trusted, max_batch=max_batch, policies=policies)
     execution = Execution(schema, documents, services, config.graphql, telemetry, random)
     try:
         execution.add_views(config.tables())

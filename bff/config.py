@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,6 +25,9 @@ from bff.edge.observe import ObservabilitySettings
 from bff.edge.overload import OverloadSettings
 from bff.edge.routing import clashes, route
 from bff.graphql import UNIT, GraphQLSettings
+from bff.graphql.aggregates import Aggregate, aggregates
+from bff.graphql.trusted import DocumentsError, Trusted
+from bff.graphql.trusted import read as read_trusted
 from bff.rest.openapi import OpenApiSettings
 from bff.rest.settings import RestRouteSettings
 from bff.server import ConnectionSettings, TlsSettings
@@ -144,9 +148,21 @@ class Config(Settings):
                     yield ("routes", index, "policies", at), f"there is no policy `{name}` in `policies`{hint}"
             if names.setdefault(each.name, index) != index:
                 yield ("routes", index, "name"), f"routes[{names[each.name]}] has the same name"
-        if not any(each.problems() for each in self.routes if any(each.problems())):
-            for complaint in clashes(self.all_routes()):
-                yield ("routes",), complaint
+        if not any(any(each.problems()) for each in self.routes):
+            yield from self._clashes_of_all()
+
+    def _clashes_of_all(self) -> Iterable[Complaint]:
+        """Among what is written in the file and in the trusted documents."""
+        try:
+            routes = self.all_routes()
+        except DocumentsError:
+            return  # said where they are compiled
+        taken = {each.name for each in routes if each.front is not Front.AGGREGATE}
+        for aggregate in self.aggregates:
+            if aggregate.name in taken:
+                yield ("graphql", "documents", "path"), f"{aggregate.where}: a route has this name already"
+        for complaint in clashes(routes):
+            yield ("routes",), complaint
 
     def _names(self, where: tuple[Key, ...], tier: str | None, table: str | None) -> Iterable[Complaint]:
         """Of tiers and tables that there are not."""
@@ -201,7 +217,29 @@ class Config(Settings):
         )
         own = [assets] if self.graphql.ide else []
         by_id = replace(graphql, path=f"{graphql.path.rstrip('/')}/{{id}}")
-        return [graphql, by_id, *own, *self._documents(), *(route(each) for each in self.routes)]
+        return [graphql, by_id, *own, *self._documents(), *(route(each) for each in self.routes), *self._aggregates()]
+
+    @cached_property
+    def trusted(self) -> tuple[Trusted, ...]:
+        """The trusted documents, as they were when they were first asked for.
+
+        Raises:
+            DocumentsError: they cannot be read.
+        """
+        path = self.graphql.documents.path
+        return tuple(read_trusted(path)) if path else ()
+
+    @cached_property
+    def aggregates(self) -> tuple[Aggregate, ...]:
+        """Those trusted documents that are REST endpoints.
+
+        Raises:
+            DocumentsError: one makes no sense.
+        """
+        return aggregates(self.trusted)
+
+    def _aggregates(self) -> Iterable[Route]:
+        return (each.route(self.graphql.limits.size, self.graphql.timeout) for each in self.aggregates)
 
     def _documents(self) -> Iterable[Route]:
         if path := self.auth.metadata_path:

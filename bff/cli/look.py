@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,7 +37,13 @@ def check(context: typer.Context, config: ConfigPath = DEFAULT_CONFIG, profile: 
     except Exception as error:  # noqa: BLE001 - whatever keeps it from starting is what was asked for
         fail(f"{config}: the schema does not compose: {error}")
     warn(settings)
-    typer.echo(f"{config}: fine, {len(settings.services)} services and {len(settings.all_routes())} routes")
+    typer.echo(
+        f"{config}: fine, {_counted(settings.services, 'service')} and {_counted(settings.all_routes(), 'route')}"
+    )
+
+
+def _counted(things: Sized, name: str) -> str:
+    return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
 
 
 @check_commands.command("request")
@@ -55,11 +61,12 @@ def check_request(
     """
     from bff.cli.request import body_of, explained
     from bff.config import ConfigError
+    from bff.graphql.trusted import DocumentsError
 
     settings = read_config(config, profile)
     try:
         typer.echo(explained(settings, method.upper(), target, headers or [], body_of(body)))
-    except (ConfigError, OSError) as error:
+    except (ConfigError, DocumentsError, OSError) as error:
         fail(str(error))
 
 
@@ -67,11 +74,16 @@ def check_request(
 def routes(config: ConfigPath = DEFAULT_CONFIG, profile: Profile = "production") -> None:
     """List the routes: what answers where and when, who may pass, what it costs and how large and long it may be."""
     from bff.cli.request import conditions, needs
+    from bff.graphql.trusted import DocumentsError
 
     settings = read_config(config, profile)
     written = {each.name: each.model_dump(mode="json") for each in settings.routes}
     rows = [("NAME", "METHODS", "PATH", "CONDITIONS", "TO", "NEEDS", "COST", "AT A TIME", "BODY", "TIME")]
-    for route in settings.all_routes():
+    try:
+        all_routes = settings.all_routes()
+    except DocumentsError as error:
+        fail(str(error))
+    for route in all_routes:
         bounds = written.get(route.name, {})
         rows.append(
             (

@@ -36,7 +36,7 @@ class Recorded(httpx.AsyncBaseTransport):
             return await self._others.handle_async_request(request)
         body = await request.aread()
         self.calls.append((request, body))
-        return httpx.Response(200, headers={"content-type": "application/json"}, content=b"{}")
+        return httpx.Response(200, headers={"content-type": "application/json"}, stream=httpx.ByteStream(b"{}"))
 
 
 def explained(config: Config, method: str, target: str, headers: list[str], body: bytes) -> str:
@@ -156,6 +156,8 @@ def conditions(route: Any) -> list[str]:
 
 def needs(route: Any) -> str:
     """What somebody has to show to pass, in words."""
+    if route.front == "aggregate":
+        return "what its fields need"
     parts = [] if route.public else ["a credential"]
     if route.read_scopes == route.write_scopes:
         parts += sorted(route.read_scopes)
@@ -225,7 +227,7 @@ def _calls(network: Recorded) -> Rows:
 
 
 def _answer(status: int, answer: bytes, *, relayed: bool) -> Rows:
-    if relayed and status == 200:
+    if relayed and status in {200, 502}:  # that what services answer here makes no sense says nothing of them
         yield "answer", "the service's"
         return
     try:

@@ -34,7 +34,7 @@ no other module makes up either. What a service refuses (its own 4xx) becomes th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Any, ClassVar
 
@@ -287,6 +287,20 @@ class UpstreamTimeout(UpstreamError):
     """It took longer than one attempt may."""
 
     status, code, title = 504, Code.UPSTREAM_TIMEOUT, "A service took too long"
+
+
+def _tree(error: type[GatewayError]) -> Iterator[type[GatewayError]]:
+    yield error
+    for each in error.__subclasses__():
+        yield from _tree(each)
+
+
+_STATUSES: dict[Code, int] = {each.code: each.status for each in _tree(GatewayError)}
+
+
+def status_of(code: Code) -> int:
+    """The status that goes with a code where an error is told by its code alone; 400 for rules over documents."""
+    return _STATUSES.get(code, 400)
 
 
 _REFUSALS: dict[int, type[ClientError]] = {

@@ -19,10 +19,15 @@ class Front(StrEnum):
 
     GRAPHQL = "graphql"
     REST = "rest"
+    AGGREGATE = "aggregate"
     OWN = "own"
 
     # The text's own, straight: an enum's hashes its name each time, by a call of Python.
     __hash__ = str.__hash__
+
+
+OPERATIONS = frozenset({Front.GRAPHQL, Front.AGGREGATE})
+"""Those that execute operations, which cost their callers what they ask for."""
 
 
 class Condition(NamedTuple):

@@ -13,6 +13,8 @@ from bff.core.route import Front, Route
 from bff.edge.credentials import Credentials
 from bff.edge.credentials.refusals import Challenge, missing, missing_scopes
 
+_BY_PATH = frozenset({Front.REST, Front.AGGREGATE})
+
 
 class Auth:
     """Below routing, whose `scope["bff.route"]` it reads; everything below reads `scope["bff.caller"]`."""
@@ -54,9 +56,9 @@ class Auth:
         await self.app(scope, receive, send)
 
     def _check_entitlements(self, caller: Caller, scope: Scope) -> None:
-        """Those of REST: what a table leaves of GraphQL is the schema that the caller has."""
+        """Those of paths: what a table leaves of GraphQL is the schema that the caller has."""
         table = self.tables.table(caller)
-        if table is None or scope["bff.route"].front is not Front.REST:
+        if table is None or scope["bff.route"].front not in _BY_PATH:
             return
         method = scope.get("method", "GET")
         if not table.allows_request(method, scope["path"]):

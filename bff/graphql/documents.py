@@ -34,6 +34,7 @@ from bff.core.identity import Caller
 from bff.core.policies import NO_POLICIES, Policies
 from bff.core.telemetry import Telemetry
 from bff.graphql import GraphQLSettings, Mode, RuleModes
+from bff.graphql.aggregates import without_rest
 from bff.graphql.cost import Costs, Estimate, too_expensive
 from bff.graphql.demands import refuse_operation
 from bff.graphql.document import Document, DocumentRefused, Operation
@@ -250,7 +251,7 @@ class Documents:
         by_id: dict[str, Document] = {}
         for each in documents:
             try:
-                document = by_text.get(each.text) or self._valid(parse(each.text), None)
+                document = by_text.get(each.text) or self._valid(without_rest(parse(each.text)), None)
             except (DocumentRefused, GraphQLSyntaxError) as error:
                 reasons = error.errors if isinstance(error, DocumentRefused) else [error]
                 problems |= dict.fromkeys(f"{each.where}: {reason.message}" for reason in reasons)

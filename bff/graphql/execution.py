@@ -32,6 +32,7 @@ from bff.engine import Operation as Executable
 from bff.graphql import GraphQLSettings
 from bff.graphql.context import Context
 from bff.graphql.cost import Estimate, weigh
+from bff.graphql.demands import Demands
 from bff.graphql.document import Document, DocumentRefused, Operation, formatted
 from bff.graphql.documents import Documents
 from bff.graphql.request import Request
@@ -147,6 +148,11 @@ class Execution:
         operation = document.operation(request.operation_name)
         estimate = documents.judge(document, operation, request.variables, caller)
         return Prepared(document, operation, request, estimate, documents.schema)
+
+    def needs_of(self, id: str, name: str) -> Mapping[str, Demands]:
+        """What an operation of a trusted document demands of its caller at most, by coordinate."""
+        document = self._documents.find(Request("", {}, name, id))
+        return document.operation(name).cost.all_needs({})
 
     def _documents_of(self, caller: Caller) -> Documents:
         table = self._tables.name(caller)

@@ -15,6 +15,7 @@ from graphql import (
     validate,
 )
 
+from bff.graphql.aggregates import without_rest
 from bff.graphql.cost import Costs, Estimate
 from bff.graphql.demands import NOTHING, Demands
 from bff.graphql.worst import Group, Row
@@ -168,7 +169,7 @@ def explain(
 
 def _operations(costs: Costs, file: Path, variables: Mapping[str, Any]) -> Iterator[Explained]:
     try:
-        document = parse(file.read_text())
+        document = without_rest(parse(file.read_text()))
     except (OSError, UnicodeDecodeError) as error:
         raise ExplainError(f"{file}: {getattr(error, 'strerror', None) or error}") from None
     except GraphQLSyntaxError as error:

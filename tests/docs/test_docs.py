@@ -120,6 +120,8 @@ def test_every_block_is_of_a_kind_that_is_looked_at():
         "yaml alert",
         "json",
         "js clients",
+        "graphql",
+        "graphql operations/order_page.graphql",
     }
     assert [str(each) for each in BLOCKS if each.info not in kinds and each not in MODULES] == []
 
@@ -416,6 +418,26 @@ async def test_the_table_of_metrics_has_those_that_are_measured_with_their_label
                 name = f"{family.name}_total" if family.type == "counter" else family.name
                 measured.setdefault(name, set()).update(set(sample.labels) - {"le"})
     assert {name: labels for name, labels in described.items() if name} == measured
+
+
+def test_the_operation_shown_is_the_demo_s():
+    (block,) = [each for each in BLOCKS if each.info.startswith("graphql operations/")]
+    assert (ROOT / block.info.removeprefix("graphql ")).read_text() == block.text
+
+
+async def test_the_page_shown_is_answered_and_the_other_operations_are_endpoints(tmp_path):
+    for at, block in enumerate(each for each in BLOCKS if each.page == "docs/aggregates.md" and "@rest" in each.text):
+        if "directive" not in block.text:
+            (tmp_path / f"{at}.graphql").write_text(block.text)
+    one = gateway(graphql={"documents": {"path": str(tmp_path)}})
+    assert [each.name for each in one.config.aggregates] == ["OrderPage", "PlaceOrder", "RenameUser"]
+    page = await one.client.get("/api/pages/order/ord_1", headers=operator())
+    assert {"id", "status", "items", "payment"} <= page.json().keys()
+    order = {"items": [{"productId": "prd_1", "quantity": 1}], "idempotencyKey": "once-and-only-once"}
+    placed = await one.client.post("/api/actions/orders", json=order, headers=operator())
+    assert (placed.status_code, placed.json()["status"]) == (201, "PENDING")
+    renamed = await one.client.patch("/api/actions/users/usr_1", json={"name": "Ada"}, headers=operator())
+    assert renamed.json()["updateUser"] == {"id": "usr_1", "name": "Ada"}
 
 
 # Sessions

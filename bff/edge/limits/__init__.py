@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from bff.core.answer import Answer, answer_of
 from bff.core.errors import GatewayError, RateLimited
 from bff.core.identity import Caller
-from bff.core.route import MAX_COST, Front, Route
+from bff.core.route import MAX_COST, OPERATIONS, Route
 from bff.core.store import Decision, Slot
 from bff.edge.limits.accounts import Accounts, limiter_of, store_of
 from bff.edge.limits.policy import Asked, Decisions, Policy
@@ -90,7 +90,7 @@ class Limits:
         self, tab: Tab, route: Route, slots: Sequence[Slot], scope: Scope, receive: Receive, send: Send
     ) -> Awaitable[None]:
         scope["bff.account"] = tab
-        if route.front is Front.GRAPHQL:
+        if route.front in OPERATIONS:
             scope["bff.tab"] = tab
         if slots or route.cost_header or self.accounts.shared:
             return self._settled(tab, route, slots, scope, receive, send)
@@ -112,7 +112,7 @@ class Limits:
         try:
             await self.app(scope, receive, send)
         except GatewayError as error:
-            if error.status >= 500 and scope["bff.route"].front is not Front.GRAPHQL:
+            if error.status >= 500 and scope["bff.route"].front not in OPERATIONS:
                 tab.settle(FLOOR)  # what the caller cannot mend costs it no more than it has to
             raise
 
