@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Final, Protocol, Self
 
 from starlette.types import Message, Receive, Scope
 
 from bff.core.errors import DeadlineExceeded, PayloadTooLarge
 from bff.core.head import Head, head
+
+CUT_SHORT: Final = "cut short by the end of the gateway"
+"""The message with which a request's task is cancelled whose client is still there, and is to be told."""
 
 
 class ClientGone(Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -10,9 +11,9 @@ from typing import Any
 import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from bff.core.errors import Code, CsrfPrevented, Forbidden, GatewayError, Unauthenticated
+from bff.core.errors import Code, CsrfPrevented, Forbidden, GatewayError, ShuttingDown, Unauthenticated
 from bff.core.identity import Caller
-from bff.core.receive import ClientGone
+from bff.core.receive import CUT_SHORT, ClientGone
 from bff.core.route import Front, Route
 from bff.core.telemetry import JsonLog, Telemetry
 
@@ -38,6 +39,12 @@ class Errors:
             await self.app(scope, receive, send)
         except ClientGone:
             return
+        except asyncio.CancelledError as error:
+            if error.args != (CUT_SHORT,) or scope["bff.answer"].begun:
+                raise
+            _go_on()
+            scope["bff.code"] = ShuttingDown.code
+            await answer(ShuttingDown("The gateway ends, and this took longer than it waits"), scope, send)
         except Exception as error:
             failure = error if isinstance(error, GatewayError) else self._unexpected(scope, error)
             if scope["bff.answer"].begun:
@@ -84,6 +91,13 @@ class Errors:
 
     def _unexpected(self, scope: Scope, error: Exception) -> GatewayError:
         return masked(error, scope.get("bff.request_id", ""), self.telemetry.log)
+
+
+def _go_on() -> None:
+    """Of the cancellation nothing is left to be done but the answer."""
+    task = asyncio.current_task()
+    if task is not None:
+        task.uncancel()
 
 
 def masked(error: Exception, request_id: str, log: JsonLog) -> GatewayError:

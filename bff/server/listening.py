@@ -10,13 +10,17 @@ from typing import Any, Final, cast
 
 import uvicorn
 
+from bff.core.receive import CUT_SHORT
 from bff.server.connection import Connection
 from bff.server.http2 import Http2
 from bff.server.tls import Handshake
 
-_AT_ONCE: Final = 100
 # Without a descriptor to be had, to look again at once is to do nothing else.
 _LATER: Final = 1.0
+_LOOK: Final = 0.1
+# For those whose time is over to be told so.
+_LAST_WORDS: Final = 1.0
+_OURS: Final = (Connection, Handshake, Http2)
 
 
 class Server(uvicorn.Server):
@@ -46,10 +50,28 @@ class Server(uvicorn.Server):
         if self._drain is not None:
             # Whoever is sent away is not to come back to this port.
             await self._stop_listening(sockets or [])
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self.config.timeout_graceful_shutdown):
-                    await self._drain()
+            ending = asyncio.create_task(self._end(self._drain))
+            within = asyncio.get_running_loop().time() + float(self.config.timeout_graceful_shutdown or 0)
+            while not ending.done() and not self.force_exit and asyncio.get_running_loop().time() < within:
+                await asyncio.wait([ending], timeout=_LOOK)
+            if not ending.done() and not self.force_exit:
+                await self._cut_short(ending)
+            ending.cancel()
         await super().shutdown(sockets)
+
+    async def _end(self, drain: Callable[[], Awaitable[None]]) -> None:
+        await drain()
+        for connection in list(self.server_state.connections):
+            if not isinstance(connection, _OURS):  # a websocket that nothing was asked by
+                connection.shutdown()
+        await self._wait_tasks_to_complete()
+
+    async def _cut_short(self, ending: asyncio.Task[None]) -> None:
+        """Whoever still waits for an answer is told that there will be none."""
+        for each in list(self.server_state.tasks):
+            each.cancel(CUT_SHORT)
+        await asyncio.wait([ending], timeout=_LAST_WORDS)
+        self.config.timeout_graceful_shutdown = 0
 
     async def _stop_listening(self, sockets: list[socket.socket]) -> None:
         """Whoever has connected by now is let in: to close a port resets all that wait behind it."""
@@ -65,9 +87,7 @@ class Server(uvicorn.Server):
             client.setblocking(False)
             await self._let_in(client)
         for connection in list(self.server_state.connections):
-            if isinstance(
-                connection, Connection | Handshake | Http2
-            ):  # websockets are told by `drain`, in their own way
+            if isinstance(connection, _OURS):  # websockets are told by `drain`, in their own way
                 connection.shutdown()
 
     async def _let_in(self, client: socket.socket) -> None:
@@ -113,14 +133,14 @@ class _Handshakes:
             self._loop.add_reader(each, self._accept, each)
 
     def _accept(self, listening: socket.socket) -> None:
-        for _ in range(_AT_ONCE):
-            try:
-                client, _ = listening.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError:
-                self._loop.remove_reader(listening)
-                self._later = self._loop.call_later(_LATER, self._listen)
-                return
-            client.setblocking(False)
-            self._protocol().begin(client)
+        """One in turn, as uvloop does: processes that share the port get as many each."""
+        try:
+            client, _ = listening.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except OSError:
+            self._loop.remove_reader(listening)
+            self._later = self._loop.call_later(_LATER, self._listen)
+            return
+        client.setblocking(False)
+        self._protocol().begin(client)
