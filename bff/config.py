@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from bff.core import loading
+from bff.core.cpus import cpus
 from bff.core.entitlements import Entitlements, Entry, Tables
 from bff.core.expressions import Expression, Over
 from bff.core.loading import ConfigError, DefaultsFrom, Loaded, did_you_mean
@@ -58,6 +60,8 @@ class DrainSettings(Settings):
 class ServerSettings(ConnectionSettings):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    workers: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = 1
+    """Processes that take clients at this port; `auto`: as many as there are CPUs to use."""
     tls: TlsSettings | None = None
     """Without it, plain HTTP: for a load balancer in front."""
     http2: bool = False
@@ -74,8 +78,15 @@ class ServerSettings(ConnectionSettings):
     """What happens at SIGTERM."""
 
     def problems(self) -> Iterable[Complaint]:
+        if self.workers != 1 and not hasattr(signal, "sigtimedwait"):
+            yield ("workers",), "has to be 1 on this system, which cannot wait for signals; Linux can"
         if self.http2 and self.tls is None:
             yield ("http2",), "needs `tls`: clients choose HTTP/2 in its handshake"
+
+    @property
+    def processes(self) -> int:
+        """How many workers that is."""
+        return cpus() if self.workers == "auto" else self.workers
 
     @property
     def protocols(self) -> tuple[str, ...]:

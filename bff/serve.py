@@ -1,4 +1,4 @@
-"""Running the gateway: the public and the admin port in one process, and an end that loses nothing."""
+"""One process of the gateway: requests of clients and of operators, and an end that loses nothing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import gc
 import signal
 import socket
 from collections.abc import Awaitable, Callable
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import uvicorn
 from fastapi import FastAPI
@@ -43,6 +43,13 @@ class _Websocket(WebSocketsSansIOProtocol):
             self._cut = None
 
 
+class Listening(NamedTuple):
+    """The sockets at which clients and operators connect; other processes may take clients at the same one."""
+
+    clients: socket.socket
+    operators: socket.socket
+
+
 def _public(app: FastAPI, config: Config) -> Server:
     live = config.graphql.subscriptions
     one = connections(config.server)
@@ -66,6 +73,10 @@ def _public(app: FastAPI, config: Config) -> Server:
         ws_ping_interval=live.heartbeat,
         ws_ping_timeout=live.heartbeat,
     )
+
+
+def _for_operators(app: FastAPI, config: Config) -> Server:
+    return _server(app, config.admin.host, config.admin.port, http="httptools", graceful=1, lifespan="off", ws="none")
 
 
 def _server(
@@ -101,8 +112,12 @@ def _server(
     )
 
 
-def _listening(section: str, host: str, port: int) -> socket.socket:
-    """Had before anything starts: a port that is taken is then one sentence instead of half a gateway."""
+def listen(section: str, host: str, port: int) -> socket.socket:
+    """A port, had before anything starts: one that is taken is then one sentence instead of half a gateway.
+
+    Raises:
+        ConfigError: it cannot be had.
+    """
     try:
         return socket.create_server(
             (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048
@@ -111,30 +126,27 @@ def _listening(section: str, host: str, port: int) -> socket.socket:
         raise ConfigError.of(f"{section}.port", f"{host}:{port} cannot be listened at: {error.strerror}") from error
 
 
-async def serve(config: Config, *, started: Callable[[], None], example: Example | None = None) -> None:
+async def serve(
+    config: Config, *, started: Callable[[], None], example: Example | None = None, at: Listening | None = None
+) -> None:
     """Serve until SIGTERM or SIGINT: say no at `/readyz`, wait, take no more connections, let requests end.
 
     Args:
         config: the settings.
         started: called once both ports answer.
         example: what GraphiQL begins with.
+        at: where to listen, if not at the ports of the configuration.
 
     Raises:
         ConfigError: a port cannot be had.
     """
     app = build(config, example=example)
-    public = _public(app, config)
-    admin = _server(
-        app.state.admin,
-        config.admin.host,
-        config.admin.port,
-        http="httptools",
-        graceful=1,
-        lifespan="off",
-        ws="none",
+    at = at or Listening(
+        listen("server", config.server.host, config.server.port),
+        listen("admin", config.admin.host, config.admin.port),
     )
-    for_clients = _listening("server", config.server.host, config.server.port)
-    for_operators = _listening("admin", config.admin.host, config.admin.port)
+    public = _public(app, config)
+    admin = _for_operators(app.state.admin, config)
     loop = asyncio.get_running_loop()
     stopping: asyncio.Task[None] | None = None
 
@@ -152,11 +164,33 @@ async def serve(config: Config, *, started: Callable[[], None], example: Example
 
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, stop)
-    _spare_what_stays()
+    spare_what_stays()
     async with asyncio.TaskGroup() as servers:
-        servers.create_task(_until_end(public, for_clients, admin))
-        servers.create_task(_until_end(admin, for_operators, public))
+        servers.create_task(_until_end(public, at.clients, admin))
+        servers.create_task(_until_end(admin, at.operators, public))
         await asyncio.gather(public.up.wait(), admin.up.wait())
+        started()
+
+
+async def operate(app: FastAPI, config: Config, at: socket.socket, *, started: Callable[[], None]) -> None:
+    """Serve operators alone, until SIGTERM or SIGINT.
+
+    Args:
+        app: what answers them.
+        config: the settings.
+        at: where they connect.
+        started: called once it answers.
+    """
+    server = _for_operators(app, config)
+
+    def stop() -> None:
+        server.should_exit = True
+
+    for each in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(each, stop)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(server.serve([at]))
+        await server.up.wait()
         started()
 
 
@@ -165,7 +199,7 @@ _NEW_OBJECTS = 20_000
 megabytes at most, and more than the requests in flight make. Python's own 700 has it look at what is about to go."""
 
 
-def _spare_what_stays() -> None:
+def spare_what_stays() -> None:
     """What is loaded stays until the end, so the garbage collector need not look through it again and again."""
     gc.collect()
     gc.freeze()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any
@@ -38,20 +38,32 @@ def run(
     demo: Annotated[bool, typer.Option(help="Start the demo's services too.")] = False,
 ) -> None:
     """Serve until Ctrl-C or SIGTERM: clients on the public port, operators on the admin port."""
-    import uvloop
-
     from bff.config import ConfigError
     from bff.graphql.compose import SchemaError
-    from bff.serve import serve
 
     settings = read_config(config, profile)
     warn(settings)
     shown = example() if demo else None
     with _demo() if demo else nullcontext():
         try:
-            uvloop.run(serve(settings, started=lambda: _banner(settings, profile, demo=demo), example=shown))
+            status = _serve(settings, lambda: _banner(settings, profile, demo=demo), shown)
         except (ConfigError, SchemaError) as error:
             fail(str(error))
+    raise typer.Exit(status)
+
+
+def _serve(settings: Config, started: Callable[[], None], shown: Example | None) -> int:
+    """Until the end, in one process or several; the status to end with."""
+    if settings.server.processes > 1:
+        from bff.supervisor import Supervisor
+
+        return Supervisor(settings, started=started, example=shown).run()
+    import uvloop
+
+    from bff.serve import serve
+
+    uvloop.run(serve(settings, started=started, example=shown))
+    return 0
 
 
 @commands.command("demo")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from fastapi import APIRouter, HTTPException
 
 from bff.core.store import StoreUnavailable
@@ -24,3 +27,8 @@ def limits(accounts: Accounts) -> APIRouter:
             raise HTTPException(503, "The store is away: what callers have left is not known") from error
 
     return pages
+
+
+def limits_of_all(said: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Of several processes, what `/-/limits` says of them together: accounts are one, unless their store is away."""
+    return said[0] | {"accounts": sum(each["accounts"] for each in said)}

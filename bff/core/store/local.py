@@ -68,11 +68,23 @@ class LocalValkey:
 
     def start(self) -> None:
         """Return once it answers."""
+        self._folder.mkdir(mode=0o700, exist_ok=True)
         self._watching.start()
+        try:
+            self.wait_until_up()
+        except OSError:
+            self.stop()
+            raise
+
+    def wait_until_up(self) -> None:
+        """Return once it answers, whichever process has started it.
+
+        Raises:
+            OSError: it does not, in ten seconds.
+        """
         until = time.monotonic() + _PATIENCE
         while not self._answers():
-            if time.monotonic() > until or not self._watching.is_alive():
-                self.stop()
+            if time.monotonic() > until:
                 raise OSError("the local Valkey does not start")
             time.sleep(0.01)
 

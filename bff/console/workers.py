@@ -1,0 +1,213 @@
+"""The admin port of a gateway of several processes: each worker is asked, and what they say is put together."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import httpx
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.telemetry import TelemetryConfig
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from bff.console.limits import limits_of_all
+from bff.console.totals import Totals
+from bff.console.upstreams import upstreams_of_all
+
+_PATIENCE: Final = 2.0
+"""Seconds that a worker has to answer: one that is late is left out."""
+
+_METHODS: Final = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+_MAX_BODY: Final = 1024 * 1024
+# Of the connection alone, between two processes.
+_HOP: Final = frozenset({"connection", "content-length", "host", "keep-alive", "transfer-encoding", "date", "server"})
+# Nothing is encrypted on a socket of this machine, and to make one of these for each connection takes a while.
+_NO_TLS: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+_MERGED: Final[Mapping[str, Callable[[Sequence[Any]], Any]]] = {
+    "/-/limits": limits_of_all,
+    "/-/upstreams": upstreams_of_all,
+}
+
+
+class Worker(NamedTuple):
+    """A process that takes clients.
+
+    Attributes:
+        place: which of them it is, from 0 on; who takes the place of a dead one has the same.
+        pid: its process.
+        path: the socket at which it says what operators ask.
+    """
+
+    place: int
+    pid: int
+    path: Path
+
+
+class Workers(Collector):
+    """Those that live.
+
+    Args:
+        number: how many there are to be.
+        living: those that there are.
+        lost: how many of each place have ended unasked.
+    """
+
+    def __init__(self, number: int, living: Callable[[], Sequence[Worker]], lost: Callable[[], Sequence[int]]) -> None:
+        self.number, self.living, self._lost = number, living, lost
+
+    def collect(self) -> list[Metric]:
+        up = GaugeMetricFamily("bff_workers", "Processes that take clients.", value=len(self.living()))
+        lost = CounterMetricFamily("bff_workers_lost", "Workers that ended unasked.", labels=["worker"])
+        for place, count in enumerate(self._lost()):
+            lost.add_metric([str(place)], count)
+        return [up, lost]
+
+    async def ask(self, request: Request) -> list[tuple[Worker, httpx.Response | None]]:
+        """The same of all of them; None where one does not say in time."""
+        living, body = self.living(), await _body(request)
+        return list(zip(living, await asyncio.gather(*(_ask(each, request, body) for each in living)), strict=True))
+
+
+def over_workers(workers: Workers, *, metrics: bool) -> FastAPI:
+    """The app of the admin port. Workers know what operators may see: each is shown the request's credential.
+
+    `?worker=1` asks one of them alone. What changes something is asked of all, what else there is to read of the first.
+    """
+    quiet: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
+    app = FastAPI(title="Gateway administration", docs_url=None, redoc_url=None, openapi_url=None, telemetry=quiet)
+    totals, own = Totals(), CollectorRegistry()
+    own.register(workers)
+
+    @app.get("/healthz")
+    async def alive() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/readyz")
+    async def ready(request: Request) -> Response:
+        return _readiness(await workers.ask(request), workers.number)
+
+    if metrics:
+
+        @app.get("/metrics")
+        async def measured(request: Request) -> Response:
+            if "worker" in request.query_params:
+                return await _other(workers, request)
+            answers = await workers.ask(request)
+            said = {worker.pid: answer.text if answer else None for worker, answer in answers}
+            return Response(totals.text(said, own), media_type=CONTENT_TYPE_LATEST)
+
+    @app.api_route("/{path:path}", methods=_METHODS)
+    async def other(request: Request) -> Response:
+        return await _other(workers, request)
+
+    return app
+
+
+def _readiness(answers: Sequence[tuple[Worker, httpx.Response | None]], number: int) -> Response:
+    """Ready while one of them is: it takes the requests of those that are not there."""
+    said = [answer for _, answer in answers if answer]
+    ready = [each for each in said if each.status_code == 200]
+    problems = {name: why for each in said for name, why in each.json().get("problems", {}).items()}
+    workers = {"workers": {"ready": len(ready), "of": number}}
+    if ready:
+        return JSONResponse(ready[0].json() | workers)
+    problems = problems or {"gateway": "no worker is up"}
+    return JSONResponse({"status": "unavailable", "problems": problems} | workers, 503)
+
+
+async def _other(workers: Workers, request: Request) -> Response:
+    chosen = request.query_params.get("worker")
+    living = [each for each in workers.living() if chosen in {None, str(each.place)}]
+    if not living:
+        return JSONResponse({"detail": "There is no such worker at present"}, 503 if chosen is None else 404)
+    merge = _MERGED.get(request.url.path.rstrip("/")) or (upstreams_of_all if _of_one(request) else None)
+    if chosen is None and (merge or request.method != "GET"):
+        answers = [answer for _, answer in await workers.ask(request) if answer]
+        failed = next((each for each in answers if each.status_code >= 400), None)
+        if failed or not merge or not answers:
+            return _relayed(failed or (answers[0] if answers else None))
+        return JSONResponse(merge([each.json() for each in answers]))
+    return await _streamed(living[0], request)
+
+
+def _of_one(request: Request) -> bool:
+    return request.url.path.startswith("/-/upstreams/")
+
+
+def _relayed(answer: httpx.Response | None) -> Response:
+    if answer is None:
+        return JSONResponse({"detail": "No worker answers"}, 503)
+    return Response(answer.content, answer.status_code, _passed_on(answer.headers))
+
+
+async def _streamed(worker: Worker, request: Request) -> Response:
+    """What one of them says, as it says it."""
+    stack = _connected(worker, request, await _body(request), httpx.Timeout(_PATIENCE, read=None))
+    try:
+        answer = await stack.__aenter__()
+    except httpx.HTTPError:
+        return JSONResponse({"detail": f"Worker {worker.place} does not answer"}, 503)
+
+    async def chunks() -> AsyncIterator[bytes]:
+        try:
+            async for chunk in answer.aiter_raw():
+                yield chunk
+        finally:
+            await stack.__aexit__(None, None, None)
+
+    return StreamingResponse(chunks(), answer.status_code, _passed_on(answer.headers))
+
+
+async def _ask(worker: Worker, request: Request, body: bytes) -> httpx.Response | None:
+    try:
+        async with asyncio.timeout(_PATIENCE), _connected(worker, request, body, httpx.Timeout(_PATIENCE)) as answer:
+            await answer.aread()
+            return answer
+    except (httpx.HTTPError, TimeoutError):
+        return None
+
+
+@asynccontextmanager
+async def _connected(
+    worker: Worker, request: Request, body: bytes, patience: httpx.Timeout
+) -> AsyncIterator[httpx.Response]:
+    """The head of what a worker answers."""
+    url = httpx.URL("http://worker").copy_with(raw_path=_target(request))
+    asked = httpx.Request(
+        request.method,
+        url,
+        headers=_passed_on(request.headers),
+        content=body,
+        extensions={"timeout": patience.as_dict()},
+    )
+    async with httpx.AsyncHTTPTransport(uds=str(worker.path), verify=_NO_TLS) as transport:
+        answer = await transport.handle_async_request(asked)
+        answer.request = asked
+        try:
+            yield answer
+        finally:
+            await answer.aclose()
+
+
+def _target(request: Request) -> bytes:
+    query: bytes = request.scope["query_string"]
+    raw: bytes = request.scope["raw_path"]
+    return raw + b"?" + query if query else raw
+
+
+def _passed_on(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in headers.items() if name.lower() not in _HOP}
+
+
+async def _body(request: Request) -> bytes:
+    if len(body := await request.body()) > _MAX_BODY:
+        raise HTTPException(413, f"The body is larger than {_MAX_BODY} bytes")
+    return body

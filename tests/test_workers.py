@@ -1,0 +1,317 @@
+"""Several workers as people run them: one port, one account, one set of metrics, and each may die."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import httpx
+import pytest
+from prometheus_client import CollectorRegistry
+
+from bff.console.totals import Totals
+from bff.console.upstreams import upstreams_of_all
+from bff.core.cpus import cpus
+from tests.load import REQUEST, load
+from tests.running import ROOT, Running, running
+
+WORKERS = 4
+QUERY = b'{"query": "{ product(id: \\"prd_1\\") { name } }"}'
+GRAPHQL = (
+    b"POST /graphql HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    b"Content-Length: %d\r\n\r\n%b" % (len(QUERY), QUERY)
+)
+MANY = {"BFF__SERVER__WORKERS": str(WORKERS), "BFF__LIMITS__MODE": "off"}
+
+
+@pytest.fixture(scope="module")
+def four(real_services) -> Iterator[Running]:
+    with running(ROOT / "bff.yaml", real_services, **MANY) as gateway:
+        yield gateway
+
+
+def operators(gateway: Running, path: str) -> httpx.Response:
+    return httpx.get(gateway.admin + path, timeout=10, trust_env=False)
+
+
+def measured(gateway: Running, name: str, worker: int | None = None) -> float:
+    """The sum of a metric's series."""
+    text = operators(gateway, "/metrics" if worker is None else f"/metrics?worker={worker}").text
+    return sum(float(value) for value in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE))
+
+
+def answered(gateway: Running, worker: int | None = None) -> float:
+    return measured(gateway, "http_server_request_duration_seconds_count", worker)
+
+
+def worker_pids(gateway: Running) -> set[int]:
+    """Those of its children that listen at its port."""
+    port = int(gateway.url.rpartition(":")[2])
+    found = set()
+    for each in children(gateway.process.pid):
+        if any(f"socket:[{inode}]" in sockets(each) for inode in listening(port)):
+            found.add(each)
+    return found
+
+
+def children(pid: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def sockets(pid: int) -> set[str]:
+    there = set()
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            there.add(str(each.readlink()))
+    return there
+
+
+def listening(port: int) -> list[str]:
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return [row[9] for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "0A"]
+
+
+def ask(gateway: Running, request: bytes = REQUEST) -> bytes:
+    port = int(gateway.url.rpartition(":")[2])
+    said = b""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        client.sendall(request)
+        while more := client.recv(65536):
+            said += more
+    return said
+
+
+def test_connections_are_shared_evenly_and_what_is_measured_is_of_all(four):
+    before = answered(four), [answered(four, each) for each in range(WORKERS)]
+    with ThreadPoolExecutor(16) as pool:
+        said = list(pool.map(lambda _: ask(four), range(400)))
+    assert all(each.startswith(b"HTTP/1.1 200 ") for each in said)
+    each = [answered(four, at) - old for at, old in enumerate(before[1])]
+    assert answered(four) - before[0] == sum(each) == 400
+    assert max(each) < 2.5 * 400 / WORKERS, each
+
+
+def test_operators_are_told_of_all_workers(four):
+    assert operators(four, "/healthz").json() == {"status": "ok"}
+    assert operators(four, "/readyz").json() == {"status": "ok", "workers": {"ready": WORKERS, "of": WORKERS}}
+    assert measured(four, "bff_workers") == WORKERS
+    service = operators(four, "/-/upstreams/users").json()
+    one = operators(four, "/-/upstreams/users?worker=0").json()
+    assert service["retries_left"] == WORKERS * one["retries_left"]
+    assert set(operators(four, "/-/upstreams").json()) == {"users", "products", "orders", "payments"}
+    assert operators(four, "/-/upstreams/nobody").status_code == 404
+    assert operators(four, "/-/nothing").status_code == 404
+    assert operators(four, "/-/limits?worker=9").status_code == 404
+
+
+def test_the_death_of_a_worker_costs_no_more_than_what_it_had_in_hand(four):
+    counted, lost = answered(four), measured(four, "bff_workers_lost_total")
+    victim = max(worker_pids(four))
+    with load(four) as clients:
+        time.sleep(0.5)
+        os.kill(victim, signal.SIGKILL)
+        died = time.monotonic()
+        while measured(four, "bff_workers_lost_total") == lost or measured(four, "bff_workers") < WORKERS:
+            assert time.monotonic() - died < 5
+            assert operators(four, "/readyz").status_code == 200
+            time.sleep(0.05)
+        time.sleep(0.5)
+    # Eight clients have one request each under way at most.
+    assert len(clients.lost) <= 8, clients.lost
+    assert clients.refused == 0
+    assert clients.answered > 50
+    assert victim not in worker_pids(four)
+    assert len(worker_pids(four)) == WORKERS
+    assert answered(four) > counted, "what the dead one had counted counts on"
+    assert '"event":"process_lost"' in four.stdout
+
+
+def test_the_process_for_operators_is_replaced_as_well(four):
+    others = worker_pids(four)
+    (victim,) = set(children(four.process.pid)) - others
+    os.kill(victim, signal.SIGKILL)
+    until = time.monotonic() + 5
+    while not (set(children(four.process.pid)) - others - {victim}):
+        assert time.monotonic() < until
+    # The port is never closed: who asks meanwhile waits.
+    assert operators(four, "/readyz").json()["workers"] == {"ready": WORKERS, "of": WORKERS}
+    assert ask(four).startswith(b"HTTP/1.1 200 ")
+    while not operators(four, "/-/limits").json()["store"]["up"]:
+        assert time.monotonic() < until + 5
+
+
+@pytest.mark.parametrize("workers", [1, WORKERS])
+def test_nothing_is_lost_by_the_end_under_load(real_services, workers):
+    with running(ROOT / "bff.yaml", real_services, **{**MANY, "BFF__SERVER__WORKERS": str(workers)}) as gateway:
+        with load(gateway) as clients:
+            time.sleep(0.7)
+            gateway.process.send_signal(signal.SIGTERM)
+            assert gateway.process.wait(15) == 0
+        assert clients.lost == []
+        assert clients.answered > 20
+        assert clients.refused == 8
+
+
+@pytest.mark.parametrize("workers", [1, WORKERS])
+def test_a_service_that_hangs_does_not_hold_the_end_up_and_whoever_waits_is_told(real_services, workers):
+    with socket.create_server(("127.0.0.1", 0)) as hung, ExitStack() as stack:
+        more = {
+            **MANY,
+            "BFF__SERVER__WORKERS": str(workers),
+            "BFF__SERVER__DRAIN__TIMEOUT": "1s",
+            "BFF__SERVICES__PRODUCTS__URL": f"http://127.0.0.1:{hung.getsockname()[1]}",
+            "BFF__SERVICES__PRODUCTS__TIMEOUT": "20s",
+        }
+        gateway = stack.enter_context(running(ROOT / "bff.yaml", real_services, **more))
+        pool = stack.enter_context(ThreadPoolExecutor(8))
+        said = [pool.submit(ask, gateway, each) for each in (REQUEST, GRAPHQL) * 4]
+        for _ in said:
+            stack.enter_context(hung.accept()[0])
+        began = time.monotonic()
+        gateway.process.send_signal(signal.SIGTERM)
+        assert gateway.process.wait(10) == 0
+        assert time.monotonic() - began < 5
+        for each in said:
+            assert each.result().startswith((b"HTTP/1.1 503 ", b"HTTP/1.1 504 ")), each.result()
+
+
+def test_callers_have_one_account_with_all_workers(real_services):
+    # Else a machine that is busy with other tests has the store count as away.
+    patient = {"BFF__STORE": '{"timeout": "1s"}'}
+    more = {**MANY, **patient, "BFF__LIMITS__MODE": "enforce", "BFF__LIMITS__PER_ADDRESS": "100000/minute"}
+    with running(ROOT / "bff.yaml", real_services, **more) as gateway, ThreadPoolExecutor(16) as pool:
+        said = list(pool.map(lambda _: ask(gateway), range(150)))
+        statuses = [each[9:12] for each in said]
+        assert statuses.count(b"200") == 60, "anonymous callers have 60 a minute"
+        assert statuses.count(b"429") == 90
+        assert all(answered(gateway, each) for each in range(WORKERS)), "all workers had a part in it"
+        left = operators(gateway, "/-/limits/address:127.0.0.1").json()["tiers"]["anonymous"]["windows"]
+        assert [each["left"] for each in left.values()] == [0]
+        assert operators(gateway, "/-/limits").json()["store"]["up"] is True
+
+
+def test_a_second_signal_ends_it_at_once(real_services):
+    more = {"BFF__SERVER__DRAIN__DELAY": "20s"}
+    with running(ROOT / "bff.yaml", real_services, **MANY, **more) as gateway:
+        gateway.process.send_signal(signal.SIGTERM)
+        until = time.monotonic() + 5
+        while operators(gateway, "/readyz").status_code == 200:
+            assert time.monotonic() < until
+        assert operators(gateway, "/readyz").json()["problems"] == {"gateway": "shutting down"}
+        assert ask(gateway).startswith(b"HTTP/1.1 200 "), "until balancers have noticed, it works"
+        gateway.process.send_signal(signal.SIGTERM)
+        assert gateway.process.wait(5) == 0
+
+
+def test_workers_end_when_nobody_is_left_to_look_after_them(real_services):
+    with running(ROOT / "bff.yaml", real_services, **MANY) as gateway:
+        workers = children(gateway.process.pid)
+        gateway.process.kill()
+        until = time.monotonic() + 5
+        while any(Path(f"/proc/{each}").exists() for each in workers):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        with pytest.raises(ConnectionRefusedError):
+            ask(gateway)
+
+
+def test_what_keeps_workers_from_starting_is_said_once(real_services):
+    wrong = {"BFF__ENTITLEMENTS": '{"basic": ["Nobody.name"]}'}
+    with pytest.raises(AssertionError) as error, running(ROOT / "bff.yaml", real_services, **MANY, **wrong):
+        pass
+    assert str(error.value).count("Nobody") == 1
+
+
+def test_one_worker_is_one_process(development):
+    assert children(development.process.pid) == []
+
+
+TWO = {
+    1: """# TYPE http_requests_total counter
+http_requests_total{route="a"} 5.0
+# TYPE active gauge
+active 2.0
+# TYPE breaker_state gauge
+breaker_state{service="users"} 3.0
+# TYPE store_up gauge
+store_up 1.0
+# TYPE seconds histogram
+seconds_bucket{le="0.1"} 1.0
+seconds_bucket{le="+Inf"} 2.0
+seconds_count 2.0
+seconds_sum 1.5
+""",
+    2: """# TYPE http_requests_total counter
+http_requests_total{route="a"} 7.0
+http_requests_total{route="b"} 1.0
+# TYPE active gauge
+active 3.0
+# TYPE breaker_state gauge
+breaker_state{service="users"} 0.0
+# TYPE store_up gauge
+store_up 0.0
+# TYPE seconds histogram
+seconds_bucket{le="0.1"} 1.0
+seconds_bucket{le="+Inf"} 1.0
+seconds_count 1.0
+seconds_sum 0.05
+""",
+}
+
+
+def lines(totals: Totals, said: dict[int, str | None]) -> set[str]:
+    text = totals.text(said, CollectorRegistry()).decode()
+    return {each for each in text.splitlines() if not each.startswith("#")}
+
+
+def test_counts_and_histograms_add_up_and_gauges_by_what_they_mean():
+    assert lines(Totals(), dict(TWO)) == {
+        'http_requests_total{route="a"} 12.0',
+        'http_requests_total{route="b"} 1.0',
+        "active 5.0",
+        'breaker_state{service="users"} 3.0',
+        "store_up 0.0",
+        'seconds_bucket{le="0.1"} 2.0',
+        'seconds_bucket{le="+Inf"} 3.0',
+        "seconds_count 3.0",
+        "seconds_sum 1.55",
+    }
+
+
+def test_what_a_process_has_counted_counts_on_when_it_is_late_or_gone():
+    totals = Totals()
+    lines(totals, dict(TWO))
+    late = lines(totals, {1: TWO[1], 2: None})
+    assert {'http_requests_total{route="a"} 12.0', "active 5.0"} <= late
+    gone = lines(totals, {1: TWO[1]})
+    assert {'http_requests_total{route="a"} 12.0', "seconds_count 3.0", "active 2.0", "store_up 1.0"} <= gone
+    anew = lines(totals, {1: TWO[1], 3: TWO[2]})
+    assert {'http_requests_total{route="a"} 19.0', 'http_requests_total{route="b"} 2.0', "active 5.0"} <= anew
+
+
+def test_of_a_target_that_only_one_worker_leaves_alone_that_judgement_is_shown():
+    def seen(**by: object) -> dict[str, object]:
+        target = {"url": "http://a", "up": True, "in_flight": 1, "errors": 2, "breaker": {"state": "closed"}, **by}
+        return {"users": {"in_flight": 1, "waiting": 0, "retries_left": 10, "targets": [target]}}
+
+    shown = upstreams_of_all([seen(), seen(breaker={"state": "open", "why": "refused"}), seen()])
+    (target,) = shown["users"]["targets"]
+    assert shown["users"]["retries_left"] == 30
+    assert target["breaker"] == {"state": "open", "why": "refused"}
+    assert (target["in_flight"], target["errors"]) == (3, 6)
+
+
+def test_auto_is_what_the_machine_and_its_container_leave(tmp_path):
+    quota = tmp_path / "cpu.max"
+    here = len(os.sched_getaffinity(0))
+    assert cpus(quota) == here
+    for text, number in {"max 100000": here, "150000 100000": min(here, 2), "10000 100000": 1}.items():
+        quota.write_text(text)
+        assert cpus(quota) == number
