@@ -149,6 +149,9 @@ def build(
     priorities = {name: tier.priority for name, tier in config.tiers.items()}
     load = Load(config.server.overload, config.server.max_in_flight, priorities, telemetry, random)
     layers = edge.layers(
+        trusted_proxies=config.server.trusted_proxies,
+        proxy_headers=config.server.proxy_headers,
+        compression=config.server.compression,
         cors=config.server.cors,
         max_headers=config.server.max_headers,
         max_body=config.server.max_body,

@@ -17,11 +17,13 @@ from bff.core.entitlements import Entitlements, Entry, Tables
 from bff.core.expressions import Expression, Over
 from bff.core.loading import ConfigError, DefaultsFrom, Loaded, did_you_mean
 from bff.core.route import Front, Route
-from bff.core.settings import Complaint, Duration, Key, Secret, Settings, Size
+from bff.core.settings import Complaint, Duration, Key, Network, Secret, Settings, Size
 from bff.core.store import StoreSettings, StoreUrl
+from bff.edge.compression import Coding
 from bff.edge.cors import CorsSettings
 from bff.edge.credentials import AuthSettings
 from bff.edge.firewall import FirewallSettings
+from bff.edge.forwarded import Spoken
 from bff.edge.limits import LimitSettings, TierSettings
 from bff.edge.observe import ObservabilitySettings
 from bff.edge.overload import OverloadSettings
@@ -66,12 +68,18 @@ class ServerSettings(ConnectionSettings):
     """Without it, plain HTTP: for a load balancer in front."""
     http2: bool = False
     """Whether clients may choose HTTP/2 in their handshake; websockets stay on HTTP/1.1."""
+    trusted_proxies: tuple[Network, ...] = ()
+    """Where load balancers and the like call from: what they say of the client is believed, and nobody else's word."""
+    proxy_headers: Spoken = "x-forwarded"
+    """Which headers they write: X-Forwarded-For and -Proto, or `forwarded` (RFC 7239)."""
     max_body: Size = 2 * 1024 * 1024
     """Of any request; a route may allow less."""
     max_in_flight: Annotated[int, Field(ge=1, le=100_000)] = 512
     """Requests that wait for their answer at a time; one more is refused with 503."""
     overload: OverloadSettings = OverloadSettings()
     """How that bound falls while the gateway cannot answer so many in time: `overload: {mode: measure}`."""
+    compression: tuple[Coding, ...] = ()
+    """What answers may be compressed by, the favourite first: `[zstd, br, gzip]`. By default none is."""
     cors: CorsSettings | None = None
     """Whose pages may read answers; without it, those of the gateway's own origin."""
     drain: DrainSettings = DrainSettings()

@@ -13,11 +13,13 @@ from bff.core.requests import Requests
 from bff.core.route import Route
 from bff.core.telemetry import Telemetry
 from bff.edge.auth import Auth
+from bff.edge.compression import Coding, Compression
 from bff.edge.cors import Cors, CorsSettings
 from bff.edge.credentials import AuthSettings, Credentials
 from bff.edge.errors import Errors
 from bff.edge.firewall import Firewall, FirewallSettings, is_on
 from bff.edge.firewall.modsecurity import ModSecurity
+from bff.edge.forwarded import Forwarded, Network, Spoken
 from bff.edge.guard import Guard
 from bff.edge.hardening import Hardening
 from bff.edge.limits import Accounts, AddressLimit, Decisions, Limits, LimitSettings
@@ -28,6 +30,9 @@ from bff.edge.routing import BodyRouting, Described, Matcher, Routing, reads_bod
 
 def layers(
     *,
+    trusted_proxies: Sequence[Network],
+    proxy_headers: Spoken,
+    compression: Sequence[Coding],
     cors: CorsSettings | None,
     max_headers: int,
     max_body: int,
@@ -54,12 +59,16 @@ def layers(
     engine = ModSecurity(firewall.modsecurity) if firewall.modsecurity and looks else None
     decisions = Decisions(telemetry)
     return [
+        # Before anything looks at who the client is.
+        *([Middleware(Forwarded, trusted=trusted_proxies, spoken=proxy_headers)] if trusted_proxies else []),
         # Sees the final status: requests that are refused or fail below are traffic too.
         Middleware(Observe, settings=observability, telemetry=telemetry, random=random, requests=requests),
         # Of every answer, also of those that the next one writes.
         Middleware(Hardening),
         # Of every answer too, and preflights are answered here: they have no credential.
         *([Middleware(Cors, settings=cors)] if cors else []),
+        # Of every answer as well, refusals too, once it is known what is in it.
+        *([Middleware(Compression, codings=compression)] if compression else []),
         # Everything below may raise; only this one writes what went wrong.
         Middleware(Errors, telemetry=telemetry),
         # Before anything costs: refusals that need no more than the request's head.

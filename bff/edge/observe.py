@@ -86,6 +86,7 @@ class AccessLine(msgspec.Struct, tag_field="event", tag="request", omit_defaults
     bytes: int
     credential: str
     consumer: str | None
+    address: str | None
     operation: str = ""
     code: str = ""
     close: int = 0
@@ -244,6 +245,7 @@ class Observe:
                 answer.size,
                 caller.credential,
                 caller.consumer,
+                client[0] if (client := scope.get("client")) else None,
                 operation,
                 scope.get("bff.code", ""),
                 scope.get("bff.close", 0),
