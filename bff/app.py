@@ -18,13 +18,13 @@ import httpx
 import strawberry
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
-from graphql import GraphQLSchema
+from graphql import GraphQLSchema, print_schema
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from bff import edge
 from bff.config import Config, ConfigError
-from bff.console import Readiness, admin, limits, requests, upstreams
+from bff.console import Readiness, admin, configuration, drain, keys, limits, live, requests, traffic, upstreams
 from bff.core.asked import Asked
 from bff.core.certificates import Observed
 from bff.core.deadline import REQUEST_TIMEOUT, seconds_asked
@@ -86,6 +86,7 @@ def build(
     telemetry: Telemetry | None = None,
     random: Random | None = None,
     example: Example | None = None,
+    origin: Mapping[str, str] | None = None,
 ) -> Gateway:
     """The gateway's app. `app.state.admin` is the one for the admin port; `await app.state.drain()` ends what lasts.
 
@@ -96,6 +97,7 @@ def build(
         telemetry: where logs, metrics and spans go.
         random: where ids and waits come from.
         example: what GraphiQL begins with.
+        origin: where each value of the configuration came from, as `bff.config.traced` says it.
 
     Raises:
         SchemaError: the modules in schema/ do not fit together, or trusted documents do not fit them.
@@ -206,7 +208,16 @@ def build(
     app.state.admin = admin(
         telemetry,
         readiness,
-        [limits(accounts), requests(kept), upstreams(services)],
+        [
+            live(telemetry.traffic, services, accounts, kept, readiness, most=config.admin.max_viewers),
+            traffic(telemetry.traffic),
+            requests(kept),
+            limits(accounts),
+            upstreams(services, telemetry),
+            keys(credentials),
+            drain(readiness, telemetry),
+            configuration(config, origin or {}, lambda: print_schema(execution.schema)),
+        ],
         token=config.admin.token,
         metrics=config.observability.metrics.prometheus,
     )

@@ -106,7 +106,10 @@ class AdminSettings(Settings):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 9000
     token: Secret | None = None
-    """What `/-/...` asks for, as `Authorization: Bearer`; without one, whoever reaches the port may read it."""
+    """What the console and `/-/...` ask for, as `Authorization: Bearer`; without one, this machine alone may read, and
+    nobody may change anything."""
+    max_viewers: Annotated[int, Field(ge=1, le=1000)] = 20
+    """How many may look at the console at a time."""
 
 
 class Config(Settings):
@@ -115,7 +118,7 @@ class Config(Settings):
     server: ServerSettings = ServerSettings()
     """Where clients connect, and the bounds of every request: `server: {port: 8080}`."""
     admin: AdminSettings = AdminSettings()
-    """Where operators connect, for `/healthz`, `/readyz` and `/metrics`: `admin: {port: 9000}`."""
+    """Where operators connect, for `/console`, `/healthz`, `/readyz` and `/metrics`: `admin: {port: 9000}`."""
     auth: AuthSettings = AuthSettings()
     """Which credentials are taken: `auth: {api_keys: [{consumer: acme, hash: "sha256:..."}]}`."""
     tiers: dict[str, TierSettings] = Field(default_factory=dict)

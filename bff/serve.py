@@ -6,7 +6,7 @@ import asyncio
 import gc
 import signal
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import uvicorn
@@ -127,7 +127,12 @@ def listen(section: str, host: str, port: int) -> socket.socket:
 
 
 async def serve(
-    config: Config, *, started: Callable[[], None], example: Example | None = None, at: Listening | None = None
+    config: Config,
+    *,
+    started: Callable[[], None],
+    example: Example | None = None,
+    origin: Mapping[str, str] | None = None,
+    at: Listening | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT: say no at `/readyz`, wait, take no more connections, let requests end.
 
@@ -135,12 +140,13 @@ async def serve(
         config: the settings.
         started: called once both ports answer.
         example: what GraphiQL begins with.
+        origin: where each value of the configuration came from.
         at: where to listen, if not at the ports of the configuration.
 
     Raises:
         ConfigError: a port cannot be had.
     """
-    app = build(config, example=example)
+    app = build(config, example=example, origin=origin)
     at = at or Listening(
         listen("server", config.server.host, config.server.port),
         listen("admin", config.admin.host, config.admin.port),

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -86,12 +86,20 @@ class Supervisor:
         config: the settings; `server.workers` is how many.
         started: called once all are up.
         example: what GraphiQL begins with.
+        origin: where each value of the configuration came from.
 
     Raises:
         ConfigError: a port cannot be had.
     """
 
-    def __init__(self, config: Config, *, started: Callable[[], None], example: Example | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        started: Callable[[], None],
+        example: Example | None = None,
+        origin: Mapping[str, str] | None = None,
+    ) -> None:
         schema_modules(config)  # loaded once, for all of them
         self._started: Callable[[], None] | None = started
         self._drain = config.server.drain
@@ -104,7 +112,7 @@ class Supervisor:
         self._store = _local_store(config)
         config = _with_one_account(config, self._store, self._number)
         self._workers = [
-            Place(at, f"worker {at}", partial(self._work, at, config, example)) for at in range(self._number)
+            Place(at, f"worker {at}", partial(self._work, at, config, example, origin)) for at in range(self._number)
         ]
         self._operators = Place(self._number, "operators", lambda: self._operate(config))
         self._ends_by = 0.0  # when those that still live are killed; 0 while nothing ends
@@ -239,7 +247,7 @@ class Supervisor:
 
     # What the others do.
 
-    def _work(self, place: int, config: Config, example: Example | None) -> None:
+    def _work(self, place: int, config: Config, example: Example | None, origin: Mapping[str, str] | None) -> None:
         self._for_operators.close()
         operators = socket.socket(socket.AF_UNIX)
         operators.bind(str(self._socket(os.getpid())))
@@ -249,7 +257,7 @@ class Supervisor:
         def up() -> None:
             self.board.up[place] = 1
 
-        uvloop.run(serve(config, started=up, example=example, at=Listening(self._clients, operators)))
+        uvloop.run(serve(config, started=up, example=example, origin=origin, at=Listening(self._clients, operators)))
 
     def _operate(self, config: Config) -> None:
         self._clients.close()
@@ -257,6 +265,7 @@ class Supervisor:
             self._store.start()
         app = over_workers(
             Workers(self._number, self._living, lambda: self.board.lost[: self._number]),
+            token=config.admin.token,
             metrics=config.observability.metrics.prometheus,
         )
 

@@ -156,7 +156,7 @@ class Gateway:
         self.app = build(self.config, network=carrier, telemetry=self.telemetry, random=Random(7))  # noqa: S311
         self.client = self.client_at(address)
         self.admin = httpx.AsyncClient(
-            transport=httpx.ASGITransport(self.app.state.admin), base_url="http://admin.example"
+            transport=httpx.ASGITransport(self.app.state.admin), base_url="http://127.0.0.1:9000"
         )
 
     def __iter__(self) -> Iterator[Any]:

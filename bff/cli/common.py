@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 if TYPE_CHECKING:
-    from bff.config import Config
+    from bff.config import Config, Loaded
 
 ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.", envvar="BFF_CONFIG")]
 Profile = Annotated[str, typer.Option(help="production or development.", envvar="BFF_PROFILE")]
@@ -24,10 +24,15 @@ def group(about: str) -> typer.Typer:
 
 
 def read_config(path: Path, profile: str) -> Config:
-    from bff.config import ConfigError, read
+    return traced_config(path, profile).config
+
+
+def traced_config(path: Path, profile: str) -> Loaded[Config]:
+    """With where each value came from."""
+    from bff.config import ConfigError, traced
 
     try:
-        return read(path, profile=profile, environ=os.environ)
+        return traced(path, profile=profile, environ=os.environ)
     except ConfigError as error:
         fail(str(error))
 

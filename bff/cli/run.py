@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bff.cli.common import DEFAULT_CONFIG, ConfigPath, Profile, fail, read_config, warn
+from bff.cli.common import DEFAULT_CONFIG, ConfigPath, Profile, fail, traced_config, warn
 
 if TYPE_CHECKING:
-    from bff.config import Config
+    from bff.config import Config, Loaded
     from bff.graphql.ide import Example
 
 commands = typer.Typer()
@@ -41,28 +41,30 @@ def run(
     from bff.config import ConfigError
     from bff.graphql.compose import SchemaError
 
-    settings = read_config(config, profile)
+    loaded = traced_config(config, profile)
+    settings = loaded.config
     warn(settings)
     shown = example() if demo else None
     with _demo() if demo else nullcontext():
         try:
-            status = _serve(settings, lambda: _banner(settings, profile, demo=demo), shown)
+            status = _serve(loaded, lambda: _banner(settings, profile, demo=demo), shown)
         except (ConfigError, SchemaError) as error:
             fail(str(error))
     raise typer.Exit(status)
 
 
-def _serve(settings: Config, started: Callable[[], None], shown: Example | None) -> int:
+def _serve(loaded: Loaded[Config], started: Callable[[], None], shown: Example | None) -> int:
     """Until the end, in one process or several; the status to end with."""
-    if settings.server.processes > 1:
+    config, origin = loaded.config, loaded.origin
+    if config.server.processes > 1:
         from bff.supervisor import Supervisor
 
-        return Supervisor(settings, started=started, example=shown).run()
+        return Supervisor(config, started=started, example=shown, origin=origin).run()
     import uvloop
 
     from bff.serve import serve
 
-    uvloop.run(serve(settings, started=started, example=shown))
+    uvloop.run(serve(config, started=started, example=shown, origin=origin))
     return 0
 
 
@@ -148,7 +150,7 @@ def _banner(config: Config, profile: str, *, demo: bool) -> None:
         f"  GraphQL   {base}{config.graphql.path}{'  (GraphiQL in a browser)' if config.graphql.ide else ''}",
         *(f"  REST      {base}{route.path}" for route in config.routes),
         *([f"  OpenAPI   {base}{config.openapi.path}{_page(config)}"] if config.openapi.enabled else []),
-        f"  Operators http://{config.admin.host}:{config.admin.port}/metrics, /healthz, /readyz",
+        f"  Operators http://{config.admin.host}:{config.admin.port}/console, /metrics, /healthz, /readyz",
     ]
     if demo:
         key = import_module("demo").API_KEY

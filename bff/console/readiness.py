@@ -9,19 +9,26 @@ from bff.upstream.health import Health
 
 
 class Readiness:
-    """Ready while nothing is being shut down and every required service has a healthy target.
+    """Ready while nothing is being shut down or drained and every required service has a healthy target.
 
     Args:
         required: of the services without which the gateway is of no use, by name.
+
+    Attributes:
+        draining: because it ends.
+        told_to_drain: by an operator, who may take it back.
     """
 
     def __init__(self, required: Mapping[str, Health]) -> None:
         self.draining = False
+        self.told_to_drain = False
         self._required = required
 
     async def problems(self) -> dict[str, str]:
         """What is in the way, by the name of what it is."""
         if self.draining:
             return {"gateway": "shutting down"}
+        if self.told_to_drain:
+            return {"gateway": "an operator drains it"}
         answers = await asyncio.gather(*(health.problem() for health in self._required.values()))
         return {name: problem for name, problem in zip(self._required, answers, strict=True) if problem}

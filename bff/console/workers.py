@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import httpx
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.telemetry import TelemetryConfig
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry
@@ -18,9 +18,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from bff.console.access import Operators
 from bff.console.limits import limits_of_all
 from bff.console.totals import Totals
 from bff.console.upstreams import upstreams_of_all
+from bff.core.settings import Secret
 
 _PATIENCE: Final = 2.0
 """Seconds that a worker has to answer: one that is late is left out."""
@@ -76,13 +78,14 @@ class Workers(Collector):
         return list(zip(living, await asyncio.gather(*(_ask(each, request, body) for each in living)), strict=True))
 
 
-def over_workers(workers: Workers, *, metrics: bool) -> FastAPI:
-    """The app of the admin port. Workers know what operators may see: each is shown the request's credential.
+def over_workers(workers: Workers, *, token: Secret | None, metrics: bool) -> FastAPI:
+    """The app of the admin port. Who may see what is judged here, since workers see none of the connection.
 
     `?worker=1` asks one of them alone. What changes something is asked of all, what else there is to read of the first.
     """
     quiet: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
     app = FastAPI(title="Gateway administration", docs_url=None, redoc_url=None, openapi_url=None, telemetry=quiet)
+    operators = Operators(token)
     totals, own = Totals(), CollectorRegistry()
     own.register(workers)
 
@@ -96,7 +99,7 @@ def over_workers(workers: Workers, *, metrics: bool) -> FastAPI:
 
     if metrics:
 
-        @app.get("/metrics")
+        @app.get("/metrics", dependencies=[Depends(operators.judge_scrape)])
         async def measured(request: Request) -> Response:
             if "worker" in request.query_params:
                 return await _other(workers, request)
@@ -106,6 +109,8 @@ def over_workers(workers: Workers, *, metrics: bool) -> FastAPI:
 
     @app.api_route("/{path:path}", methods=_METHODS)
     async def other(request: Request) -> Response:
+        if not request.url.path.startswith("/console"):
+            operators.judge(request)
         return await _other(workers, request)
 
     return app

@@ -21,6 +21,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Tracer
 from prometheus_client import CollectorRegistry
 
+from bff.core.traffic import Traffic
+
 OTHER = "other"
 
 _MAX_KEPT = 1000
@@ -34,6 +36,7 @@ class Telemetry:
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     log: JsonLog = field(default_factory=lambda: JsonLog(sys.stdout.buffer))
     spans: TracerProvider = field(default_factory=TracerProvider)
+    traffic: Traffic = field(default_factory=Traffic)
 
     def audit(self, action: str, **facts: Any) -> None:
         """A line for those who ask later who was refused, or which credentials came and went.

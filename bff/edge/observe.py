@@ -221,7 +221,9 @@ class Observe:
         operation: str = scope.get("bff.operation", "")
         status = answer.status if answer.complete else CLIENT_CLOSED
         if status != SWITCHED:  # a websocket lasts as long as its client likes
-            self.durations.observe(seconds, self._labels(_method(scope), name, status, operation), _exemplar(trace))
+            labels = self._labels(_method(scope), name, status, operation)
+            self.durations.observe(seconds, labels, _exemplar(trace))
+            self.telemetry.traffic.request(name, labels[3], status, seconds)
         if code := scope.get("bff.code"):
             self.refusals.labels(name, code).inc()
         self.requests.end(scope, status, seconds)

@@ -215,8 +215,17 @@ def _shown(
         "in_flight": bulkhead.in_flight,
         "waiting": bulkhead.waiting,
         "retries_left": retry.budget.left,
+        "split": _split(deployments),
         "targets": [{**each, "breaker": of} for each, of in zip(deployments.state(), judged, strict=True)],
     }
+
+
+def _split(deployments: Deployments) -> dict[str, object] | None:
+    """The shares of the arms for everybody, and until when they are an operator's, in seconds since 1970."""
+    weights = deployments.split.weights
+    if weights is None:
+        return None
+    return {"weights": weights.now(), "configured": weights.configured, "set_until": weights.set_until}
 
 
 def _told(name: str, settings: ServiceSettings, signer: Signer | None) -> Callable[[Origin], Headers]:

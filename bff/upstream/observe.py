@@ -26,9 +26,11 @@ class Attempts:
             ["service", "arm", "target", "outcome"],
             telemetry.registry,
         )
+        self.traffic = telemetry.traffic
 
     def record(self, labels: tuple[str, str, str, str], seconds: float, trace_id: str) -> None:
         self.durations.observe(seconds, labels, trace_id)
+        self.traffic.call(labels[0], labels[3], seconds)
 
 
 class Batches:

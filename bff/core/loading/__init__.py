@@ -19,7 +19,17 @@ from bff.core.loading.schema import json_schema
 from bff.core.loading.sources import Resolver, overridden, read_secret, read_text
 from bff.core.settings import Settings
 
-__all__ = ["ConfigError", "DefaultsFrom", "Loaded", "Problem", "did_you_mean", "json_schema", "load", "read_text"]
+__all__ = [
+    "ConfigError",
+    "DefaultsFrom",
+    "Loaded",
+    "Problem",
+    "did_you_mean",
+    "json_schema",
+    "load",
+    "read_text",
+    "values",
+]
 
 T = TypeVar("T", bound=Settings)
 
@@ -86,6 +96,14 @@ def load(
     if problems or config is None:
         raise ConfigError(problems)
     return Loaded(config, dict(_origins(config, root)))
+
+
+def values(config: Settings) -> Iterator[tuple[str, Any]]:
+    """Every value by the dotted key that `Loaded.origin` has for it, as JSON has it; secrets are masked."""
+    for path, settings in _sections(config):
+        for name in type(settings).model_fields:
+            if not any(_below(getattr(settings, name), ())):
+                yield dotted((*path, name)), settings.model_dump(mode="json", include={name})[name]
 
 
 def _opened(node: Node, annotation: Any) -> Node:

@@ -11,6 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 from limits.storage import Storage
@@ -151,6 +152,10 @@ class MemoryStore(Storage, MovingWindowSupport):
         ]
         reservation = _taken(account, entries, cost, slots)
         return Decision((), tuple(over), _states(account, windows, now), 0, reservation)
+
+    def latest(self, most: int) -> list[str]:
+        """The keys that were used last, the newest first."""
+        return list(islice(reversed(self._accounts), most))
 
     def look(self, key: str, windows: Sequence[Window]) -> tuple[list[tuple[int, int]], dict[str, int]]:
         """The state of each window, and how many of each slot are taken, without an account being made for it."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -171,6 +171,16 @@ class Credentials:
         )
         self._introspection_cache = settings.introspection.cache if settings.introspection else 0.0
         self._verified = Verified(settings.cache_size)
+
+    @property
+    def configured_keys(self) -> Sequence[ApiKeySettings]:
+        """The API keys of the configuration."""
+        return self._api_keys.configured
+
+    @property
+    def keys_file(self) -> Followed | None:
+        """The file with all others, if there is one."""
+        return self._file
 
     async def identify(
         self, headers: Headers, method: str = "WEBSOCKET", certificate: Certificate | None = None

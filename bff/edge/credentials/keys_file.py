@@ -210,6 +210,27 @@ class Followed:
             except Exception as error:  # noqa: BLE001 - whatever it is, revoked keys must not work for ever after it
                 self._telemetry.log.warning("api_keys_file", problem=type(error).__name__, kept=len(self._entries))
 
+    @property
+    def entries(self) -> Sequence[ApiKeySettings]:
+        """As they are in force."""
+        return self._entries
+
+    async def revoke(self, name: str) -> ApiKeySettings:
+        """Take a key out of the file, and refuse it from now on; raises as `revoke` does.
+
+        It may be that another process has taken it out a moment ago.
+        """
+        known = [each for each in self._entries if _is_called(each, name)]
+        try:
+            revoked = await asyncio.to_thread(revoke, self._path, name, self._keys.tiers, self._keys.configured)
+        except ConfigError:
+            await self.look()
+            if len(known) != 1 or known[0] in self._entries:
+                raise
+            return known[0]
+        await self.look()
+        return revoked
+
     async def look(self) -> None:
         """Take over what has changed; a file that cannot be used changes nothing."""
         try:

@@ -16,6 +16,8 @@ from bff.edge.limits.fallback import Fallback
 from bff.edge.limits.policy import Policy
 from bff.edge.limits.settings import LimitSettings, TierSettings
 
+_TOLD_OF_A_PERSON = 8  # characters
+
 
 class Accounts:
     """One account a caller and tier, whichever front it spends at.
@@ -98,11 +100,42 @@ class Accounts:
             tiers[tier] = {"windows": windows, "under_way": held}
         return {"caller": caller, "tiers": tiers}
 
+    def latest(self, most: int) -> list[dict[str, Any]]:
+        """The callers that asked for something last, of those that this process keeps the accounts of.
+
+        Of persons and addresses, only how they begin.
+        """
+        tiers = sorted(self.policies, key=len, reverse=True)
+        found = []
+        for key in self.store.latest(most):
+            tier = next(each for each in tiers if key.startswith(f"{each}/"))
+            found.append({"caller": _shortened(key.removeprefix(f"{tier}/")), "tier": tier} | self._said_of(key, tier))
+        return found
+
+    def _said_of(self, key: str, tier: str) -> dict[str, Any]:
+        windows = self.policies[tier].windows
+        states, held = self.store.look(key, windows)
+        return {
+            "windows": [
+                {"name": window.name, "limit": window.amount, "seconds": window.seconds, "left": left}
+                for window, (left, _) in zip(windows, states, strict=True)
+            ],
+            "under_way": sum(held.values()),
+        }
+
     async def _look(self, key: str, policy: Policy) -> tuple[list[tuple[int, int]], dict[str, int]] | None:
         if self.shared is None:
             return self.store.look(key, policy.windows) if key in self.store else None
         slots = {slot: None for route in self._routes for slot in policy.slots_for(route)}
         return await self.shared.look(key, policy.windows, [*dict.fromkeys(policy.slots), *slots])
+
+
+def _shortened(caller: str) -> str:
+    kind, _, name = caller.partition(":")
+    if kind == "consumer":
+        return caller
+    name, of, issuer = name.partition(" of ")
+    return f"{kind}:{name[:_TOLD_OF_A_PERSON]}{'…' if len(name) > _TOLD_OF_A_PERSON else ''}{of}{issuer}"
 
 
 def _said(limit: Any) -> dict[str, Any]:

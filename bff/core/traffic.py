@@ -1,0 +1,138 @@
+"""What passes, as an operator looks at it: rates, failures and latencies of the last minutes, by who they belong to."""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+SLOT: Final = 5
+"""Seconds that are counted together."""
+SLOTS: Final = 60
+"""How many of them are kept: five minutes."""
+SHOWN: Final = 50
+"""Of each kind, the busiest; the rest are kept, and counted in the whole."""
+
+# Each a quarter longer than the one before, from 0.2 ms to a minute: what is said of a latency is that exact.
+_BOUNDS: Final = tuple(0.0002 * 1.25**step for step in range(58))
+_MOST: Final = 500
+
+
+class _Slot:
+    __slots__ = ("buckets", "failed", "number", "refused")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.failed = self.refused = 0
+        self.buckets = [0] * (len(_BOUNDS) + 1)
+
+
+class Traffic:
+    """Counted as it passes, a microsecond a time, for the routes, the operations and the services that there are.
+
+    For one thread, as all that is observed on the loop is.
+
+    Args:
+        clock: seconds, from whenever.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._began = clock()
+        self._slots: dict[tuple[str, str], list[_Slot]] = {}
+        self._last_failures: dict[str, str] = {}
+
+    def request(self, route: str, operation: str, status: int, seconds: float) -> None:
+        """One that a client was answered; `operation` is empty for those that have no name."""
+        number = int(self._clock()) // SLOT
+        bucket = bisect_left(_BOUNDS, seconds)
+        self._add("routes", route, number, bucket, failed=status >= 500, refused=400 <= status < 500)
+        if operation:
+            self._add("operations", operation, number, bucket, failed=status >= 500, refused=400 <= status < 500)
+
+    def call(self, service: str, outcome: str, seconds: float) -> None:
+        """One attempt at a service; `outcome` as the metrics have it."""
+        refused = outcome in {"4xx", "cancelled"}
+        failed = not refused and outcome not in {"1xx", "2xx", "3xx"}
+        if failed:
+            self._last_failures[service] = outcome
+        number = int(self._clock()) // SLOT
+        self._add("services", service, number, bisect_left(_BOUNDS, seconds), failed=failed, refused=refused)
+
+    def _add(self, kind: str, name: str, number: int, bucket: int, *, failed: bool, refused: bool) -> None:
+        slots = self._slots.get((kind, name))
+        if slots is None:
+            if len(self._slots) >= _MOST:  # names are bounded where they come from; this is for all of them together
+                return
+            slots = self._slots[kind, name] = []
+        if slots and slots[-1].number == number:
+            slot = slots[-1]
+        else:
+            slot = _Slot(number)
+            slots.append(slot)
+            if slots[0].number <= number - SLOTS:
+                del slots[: next(at for at, each in enumerate(slots) if each.number > number - SLOTS)]
+        slot.buckets[bucket] += 1
+        slot.failed += failed
+        slot.refused += refused
+
+    def shown(self) -> dict[str, Any]:
+        """The last five minutes: of all requests, and by route, operation and service, the busiest first."""
+        now = self._clock()
+        last = int(now) // SLOT
+        seconds = min(max(now - self._began, 1.0), SLOT * SLOTS)
+        kinds: dict[str, dict[str, Any]] = {"routes": {}, "operations": {}, "services": {}}
+        requests: list[_Slot] = []
+        for (kind, name), slots in self._slots.items():
+            recent = [slot for slot in slots if slot.number > last - SLOTS]
+            if recent:
+                kinds[kind][name] = _figures(recent, last, seconds)
+            if kind == "routes":
+                requests += recent
+        for name, figures in kinds["services"].items():
+            figures["last_failure"] = self._last_failures.get(name)
+        busiest = {
+            kind: sorted(found.items(), key=lambda each: -each[1]["count"])[:SHOWN] for kind, found in kinds.items()
+        }
+        return {
+            "seconds": round(seconds),
+            "slot": SLOT,
+            "all": _figures(requests, last, seconds),
+            **{kind: dict(found) for kind, found in busiest.items()},
+        }
+
+
+def _figures(slots: Iterable[_Slot], last: int, seconds: float) -> dict[str, Any]:
+    counts, failures, buckets = [0] * SLOTS, [0] * SLOTS, [0] * (len(_BOUNDS) + 1)
+    refused = 0
+    for slot in slots:
+        at = slot.number - last - 1  # the newest is the last one
+        counts[at] += sum(slot.buckets)
+        failures[at] += slot.failed
+        refused += slot.refused
+        buckets = [one + other for one, other in zip(buckets, slot.buckets, strict=True)]
+    total = sum(counts)
+    return {
+        "count": total,
+        "rate": round(total / seconds, 3),
+        "failed": sum(failures),
+        "refused": refused,
+        **{f"p{share}_ms": _quantile(buckets, total, share / 100) for share in (50, 95, 99)},
+        "counts": counts,
+        "failures": failures,
+    }
+
+
+def _quantile(buckets: list[int], total: int, share: float) -> float | None:
+    """In milliseconds, within the bucket as if it were evenly filled."""
+    if not total:
+        return None
+    rank, before = share * total, 0
+    for at, count in enumerate(buckets):
+        if count and before + count >= rank:
+            low = _BOUNDS[at - 1] if at else 0.0
+            high = _BOUNDS[at] if at < len(_BOUNDS) else low
+            return round((low + (high - low) * (rank - before) / count) * 1000, 2)
+        before += count
+    return None
