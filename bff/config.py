@@ -146,6 +146,7 @@ class Config(Settings):
 
     def problems(self) -> Iterable[Complaint]:
         yield from self._clashes()
+        yield from self._told_twice()
         for tier, spending in self.tiers.items():
             yield from self._names(("tiers", tier), None, spending.entitlements)
         for index, key in enumerate(self.auth.api_keys):
@@ -154,6 +155,15 @@ class Config(Settings):
             yield from self._names(("auth", "client_certificates", index), each.tier, each.entitlements)
         if self.auth.client_certificates and (self.server.tls is None or self.server.tls.client_ca is None):
             yield ("auth", "client_certificates"), "needs `server.tls.client_ca`: whose certificates are believed"
+
+    def _told_twice(self) -> Iterable[Complaint]:
+        """Credentials that a route sets for a service which the gateway gives one already."""
+        for index, each in enumerate(self.routes):
+            service = self.services.get(each.service or "")
+            if service and (service.forward_credentials or service.identity == "signed"):
+                for key in each.request.headers.credentials():
+                    why = f"services.{each.service} is sent one already: its `identity` is signed, or it is forwarded"
+                    yield ("routes", index, "request", "headers", *key), why
 
     def _clashes(self) -> Iterable[Complaint]:
         """Routes that lead nowhere, or that could take each other's requests."""

@@ -39,6 +39,11 @@ class HeaderSettings(Settings):
     add: dict[Name, Text] = Field(default_factory=dict, max_length=_MOST)
     """Beside what was there."""
 
+    def credentials(self) -> Iterable[tuple[str, str]]:
+        """Where one is set for the service."""
+        for key, changes in (("set", self.set), ("add", self.add)):
+            yield from ((key, name) for name in changes if name.lower() in _FOR_SERVICES)
+
     def complaints(self, *, up: bool) -> Iterable[Complaint]:
         """What cannot be changed, or must not be. `up`: whether it is about a request."""
         for key, changes in (("set", self.set), ("add", self.add)):

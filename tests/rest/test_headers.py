@@ -160,6 +160,14 @@ def test_a_change_that_cannot_be_made_ends_the_start(changes, message):
     assert message in str(error.value)
 
 
+@pytest.mark.parametrize("service", ["identity: signed", "forward_credentials: true"])
+def test_a_service_is_never_sent_two_credentials(service):
+    text = AUTH.replace('any: {url: "http://any.internal"}', f'any: {{url: "http://any.internal", {service}}}')
+    with pytest.raises(ConfigError) as error:
+        load(f"{text}\nroutes:\n" + route("request: {headers: {set: {Authorization: Basic x}}}"))
+    assert "routes[0].request.headers.set.Authorization: services.any is sent one already" in str(error.value)
+
+
 async def test_an_identity_header_of_another_gateway_may_be_made_of_the_caller():
     changes = 'request: {headers: {set: {x-user-id: "{caller.subject}", authorization: "Bearer inside"}}}'
     given = await asked(changes, headers={"x-user-id": "victim", **customer()})
