@@ -38,8 +38,8 @@ from bff.edge.credentials import Credentials
 from bff.edge.limits import Accounts
 from bff.edge.overload import Load
 from bff.graphql import defer
+from bff.graphql.aggregates.description import Described, described
 from bff.graphql.aggregates.endpoint import Aggregates
-from bff.graphql.charges import Charges
 from bff.graphql.compose import compose
 from bff.graphql.documents import Documents
 from bff.graphql.execution import Execution
@@ -126,7 +126,10 @@ def build(
     kept = Requests(config.observability.requests, random)
     graphql = GraphQL(execution, config.graphql, pages, credentials, telemetry, random, kept)
     contracts = {name: contract(name, each.openapi) for name, each in config.services.items() if each.openapi}
-    description = _description(config, contracts)
+    has_cookies = credentials.cookie is not None
+    aggregates = Aggregates(config.aggregates, execution, config.graphql.limits.cost, policies, cookies=has_cookies)
+    pages_of = {name: described(each, execution.schema) for name, each in aggregates.endpoints.items()}
+    description = _description(config, contracts, pages_of)
     validations = {
         name: Validation(each, telemetry.log)
         for name, each in contracts.items()
@@ -135,13 +138,7 @@ def build(
     fronts: Mapping[Front, ASGIApp] = {
         Front.GRAPHQL: Ide(graphql, config.graphql.path, example) if config.graphql.ide else graphql,
         Front.REST: _rest(config, services, validations),
-        Front.AGGREGATE: Aggregates(
-            config.aggregates,
-            execution,
-            Charges(config.graphql.limits.cost),
-            policies,
-            cookies=credentials.cookie is not None,
-        ),
+        Front.AGGREGATE: aggregates,
         Front.OWN: Own(_own(config, execution.schema, signer, description)),
     }
 
@@ -295,13 +292,14 @@ def _own(config: Config, schema: GraphQLSchema, signer: Signer | None, descripti
     return apps
 
 
-def _description(config: Config, contracts: Mapping[str, Contract]) -> Description:
+def _description(config: Config, contracts: Mapping[str, Contract], aggregates: Mapping[str, Described]) -> Description:
     return describe(
         config.all_routes(),
         contracts,
         config.auth.schemes,
         config.limits.answered,
         remade={each.name for each in config.routes if each.request.remakes or each.response.remakes},
+        aggregates=aggregates,
         title=config.openapi.title,
         version=config.openapi.version,
     )

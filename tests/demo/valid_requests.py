@@ -22,7 +22,7 @@ ONCE = count(1)
 
 @schemathesis.hook
 def before_call(ctx: schemathesis.HookContext, case: schemathesis.Case, kwargs: dict[str, Any]) -> None:
-    existing = next(EXISTING[next(name for name in EXISTING if f"/{name}" in case.path)])
+    existing = next(EXISTING[next(name for name in EXISTING if f"/{name.rstrip('s')}" in case.path)])
     if existing and "id" in case.path_parameters:
         case.path_parameters["id"] = existing
     use_valid_query(case)

@@ -58,7 +58,7 @@ class Aggregates:
     Args:
         found: as they are written down.
         execution: of the operations.
-        charges: what they cost.
+        max_cost: `graphql.limits.cost`.
         policies: that callers are judged by.
         cookies: whether credentials may come in one.
 
@@ -70,12 +70,13 @@ class Aggregates:
         self,
         found: Iterable[Aggregate],
         execution: Execution,
-        charges: Charges,
+        max_cost: int,
         policies: Policies,
         *,
         cookies: bool = False,
     ) -> None:
         problems: list[str] = []
+        charges = Charges(max_cost)
         self.endpoints: dict[str, Endpoint] = {}
         vary = ", ".join(["Authorization", "X-API-Key", *(["Cookie"] if cookies else [])]).encode()
         for each in found:
@@ -106,9 +107,10 @@ class Endpoint:
         self._has_body = aggregate.method in BODIES
         if aggregate.unwrap and self.root is None:
             raise ValueError("`unwrap` is for an operation with one field, not of a fragment")
-        needs = execution.needs_of(aggregate.id, aggregate.name)
-        if aggregate.is_shared and needs:
-            raise ValueError(f"`cache` is for anybody, and {next(iter(needs))} is not: make it private")
+        self.document = execution.trusted(aggregate.id)
+        self.needs = self.document.operation(aggregate.name).cost.all_needs({})
+        if aggregate.is_shared and self.needs:
+            raise ValueError(f"`cache` is for anybody, and {next(iter(self.needs))} is not: make it private")
         default = b"private, no-cache" if aggregate.method == "GET" else b"no-store"
         self._cache = aggregate.cache.encode() if aggregate.cache else default
 

@@ -10,9 +10,10 @@ from typing import Any
 from bff.core.entitlements import Entitlements
 from bff.core.errors import Code
 from bff.core.request import RequestView
-from bff.core.route import METHODS, Front, Route
+from bff.core.route import METHODS, Route
 from bff.edge.routing import Matcher
 from bff.edge.routing.conditions import answered
+from bff.rest.openapi.aggregates import Described, as_described, contracts_of
 from bff.rest.openapi.contract import Contract, Object, Operation
 from bff.rest.openapi.paths import generic, names_in, outer, parameters_of, sample
 
@@ -103,6 +104,7 @@ def describe(
     limits: Iterable[str],
     *,
     remade: Container[str] = (),
+    aggregates: Mapping[str, Described] = {},
     title: str,
     version: str,
 ) -> Description:
@@ -113,23 +115,25 @@ def describe(
         contracts: of services that have a document.
         schemes: how callers show who they are.
         limits: the headers by which the gateway says what is left.
+        aggregates: what is known of each of them, by the names of their routes.
         remade: routes whose bodies are not those of their service, by name.
         title: what the API is called.
         version: which one of it this is.
     """
+    routes, pages = list(as_described(routes, aggregates)), contracts_of(aggregates)
     gateway = _Gateway(routes, schemes, tuple(limits))
     entries: dict[tuple[str, str], Entry] = {}
     ids: set[str] = set()
     # Of routes on one path, the one that has no conditions is what most callers meet.
     for route in sorted(routes, key=_is_conditional):
-        if route.front is Front.REST and route.service is not None:
-            contract = None if route.name in remade else contracts.get(route.service)
+        if route.service is not None or route.name in pages:
+            contract = None if route.name in remade else contracts.get(route.service or "", pages.get(route.name))
             for each in gateway.entries(route, contract):
                 if (each.path, each.method) not in entries:
                     each.body["operationId"] = _unique(each.body["operationId"], route.name, ids)
                     entries[each.path, each.method] = each
     components = gateway.components()
-    for contract in contracts.values():
+    for contract in (*contracts.values(), *pages.values()):
         for kind, values in contract.components.items():
             components.setdefault(kind, {}).update(values)
     return Description(title, version, sorted(entries.values(), key=lambda each: each.path), components)
