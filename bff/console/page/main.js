@@ -4,6 +4,7 @@ import { Refused, follow, json, text, token } from "./api.js";
 import { callers } from "./callers.js";
 import { asked } from "./dialog.js";
 import { h, patchChildren } from "./dom.js";
+import { requests } from "./requests.js";
 import { stateOf, services } from "./services.js";
 import { configuration, schema } from "./settings.js";
 import { empty } from "./parts.js";
@@ -11,6 +12,7 @@ import { traffic } from "./traffic.js";
 
 const VIEWS = {
   traffic: { name: "Traffic", draw: traffic, live: true },
+  requests: { name: "Requests", draw: requests, live: true, load: request },
   services: { name: "Services", draw: services, live: true },
   callers: { name: "Callers", draw: callers, live: true, load: async () => ({ keys: await json("keys") }) },
   config: { name: "Configuration", draw: configuration, load: async () => ({ config: await json("config") }) },
@@ -39,13 +41,24 @@ function route() {
   document.title = `${VIEWS[state.view].name} – Gateway`;
   patchChildren(document.getElementById("nav"), Object.entries(VIEWS).map(([name, each]) =>
     h("a", { href: `#/${name}`, "aria-current": name === state.view ? "page" : null }, each.name)));
-  if (before !== state.view) {
+  if (before !== state.view || state.argument) {
+    if (state.view === "requests" && state.loaded.request?.request_id !== state.argument) delete state.loaded.request;
     main.replaceChildren();
     scrollTo(0, 0);
   }
   draw();
   load();
   document.querySelector("[data-chosen]")?.scrollIntoView({ block: "nearest" });
+}
+
+async function request({ argument, loaded }) {
+  if (!argument || loaded.request?.request_id === argument) return {};
+  try {
+    return { request: await json(`requests/${encodeURIComponent(argument)}`) };
+  } catch (error) {
+    if (error.status === 404) return { request: null };
+    throw error;
+  }
 }
 
 async function load() {
@@ -86,11 +99,12 @@ async function watch() {
     try {
       await follow((snapshot) => {
         wait = 1;
+        const drained = state.snapshot?.draining;
         state.snapshot = snapshot;
         state.problem = "";
         connected("live", "live");
         announce(snapshot);
-        if (VIEWS[state.view].live) draw();
+        if (VIEWS[state.view].live || drained !== snapshot.draining) draw();
       });
     } catch (error) {
       if (error instanceof Refused && error.status === 401) await signIn();

@@ -4,6 +4,7 @@ import { bars } from "./chart.js";
 import { h } from "./dom.js";
 import { ms, rate, share, span } from "./format.js";
 import { badge, empty, figures, panel } from "./parts.js";
+import { listed } from "./requests.js";
 import { stateOf } from "./services.js";
 
 const figure = (word, value, note, bad) =>
@@ -12,6 +13,7 @@ const figure = (word, value, note, bad) =>
 export function traffic({ snapshot }) {
   const { all, routes, operations, services, seconds, slot } = snapshot.traffic;
   const now = all.counts.slice(-3, -1).reduce((sum, each) => sum + each, 0) / (2 * slot);
+  const bad = snapshot.requests.filter((each) => each.kind === "failed" || each.kind === "slow").slice(0, 5);
   const window = `in the last ${span(seconds)}`;
   return [
     wrong(snapshot),
@@ -29,6 +31,8 @@ export function traffic({ snapshot }) {
       h("div", { class: "chart" }, bars(all.counts, all.failures, { label: "Requests", height: 40, slot }),
         h("p", { class: "axis", "aria-hidden": "true" }, h("span", {}, "5 min ago"), h("span", {}, `at most ${Math.max(...all.counts)} in 5 s`), h("span", {}, "now"))),
     ),
+    panel("Failed and slow requests", "open one to see what it waited for",
+      bad.length ? listed(bad) : empty("None of those that are kept has failed or was slow.")),
     panel("Services", "calls to them, each attempt by itself",
       Object.keys(services).length ? figures("Service", services, { link: (name) => !(name in snapshot.services) ? name : h("a", { href: `#/services/${encodeURIComponent(name)}` }, name) }) : empty("No calls yet.")),
     panel("Routes", null, Object.keys(routes).length ? figures("Route", routes) : empty("No requests in the last five minutes. They appear here as they come.")),
