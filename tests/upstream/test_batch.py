@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from types import SimpleNamespace
+from math import inf
 from typing import Any
 
+import httpx
 import pytest
 
+from bff.core.identity import ANONYMOUS
+from bff.core.trace import Trace
 from bff.upstream.batch import Loads, batch
+from bff.upstream.client import Origin, Service, Upstream
 
 MAX_BATCH = 3
 
@@ -36,8 +40,9 @@ def world():
 
 
 def reads(world: World) -> tuple[Loads, Any]:
-    upstream = SimpleNamespace(service=SimpleNamespace(max_batch=MAX_BATCH, gathering=None, batches=None))
-    return Loads(lambda _: upstream), batch("things")(world.fetch)
+    service = Service("things", (), httpx.MockTransport(lambda _: httpx.Response(500)), max_batch=MAX_BATCH)
+    origin = Origin(ANONYMOUS, Trace("0" * 31 + "1", "0" * 15 + "1", sampled=False), "r", inf)
+    return Loads(lambda _: Upstream(service, origin)), batch("things")(world.fetch)
 
 
 async def ticks(count: int) -> None:
