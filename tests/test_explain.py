@@ -12,6 +12,7 @@ from graphql import parse, validate
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bff.cli.requests import drawn
 from bff.core.waterfall import Waterfall, critical_path
 from tests.engine.operations import written
 from tests.harness import FOUR_SERVICES, customer, gateway, operator, partner
@@ -181,6 +182,28 @@ async def test_an_id_that_is_not_kept_is_said_to_be_none():
     answer = await gate.admin.get("/-/requests/nobody")
     assert answer.status_code == 404
     assert "neither slow nor failed" in answer.json()["detail"]
+
+
+async def test_the_command_draws_what_a_request_did():
+    gate = gateway()
+    answer = await gate.query(FOUR_SERVICES, headers=operator())
+    lines = list(drawn(await kept(gate, answer.headers["x-request-id"])))
+    assert lines[0] == "POST /graphql  200"
+    calls = [line.replace("*", " ").split()[:2] for line in lines if "=" in line]
+    assert [service for service, _ in calls] == ["users", "orders", "products", "payments"]
+    assert ["orders", "orders.orders_by_user"] in calls
+    bars = [line[line.index("|") :] for line in lines if "|" in line]
+    assert {len(bar) for bar in bars} == {42}
+    assert bars[0].index("=") < bars[2].index("=") < bars[4].index("=")
+
+
+async def test_the_command_draws_a_request_that_called_nobody_and_one_that_was_refused():
+    gate = gateway(tiers={"anonymous": {"rate": ["1/minute"]}})
+    await gate.client.get("/api/products/prd_1")
+    for answer in (await gate.client.get("/api/products/prd_1"), await gate.client.get("/nowhere")):
+        text = "\n".join(drawn(await kept(gate, answer.headers["x-request-id"])))
+        assert str(answer.status_code) in text
+        assert answer.json()["code"] in text
 
 
 async def test_identical_reads_that_share_a_call_say_so():

@@ -53,6 +53,8 @@ def ask_admin(path: str, url: str | None, config: Path, profile: str) -> dict[st
     base = url or f"http://{host}:{admin.port}"
     try:
         answer = httpx.get(httpx.URL(base).copy_with(path=path), headers=headers)
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            fail(str(answer.json()["detail"]))
         answer.raise_for_status()
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         fail(f"The gateway's admin port, {base}, does not say: {error}")
@@ -61,9 +63,15 @@ def ask_admin(path: str, url: str | None, config: Path, profile: str) -> dict[st
 
 
 def table(rows: Sequence[Sequence[str]]) -> None:
+    for line in aligned(rows):
+        typer.echo(line)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """A line for each, their cells below each other."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
 @contextmanager
