@@ -162,7 +162,8 @@ class Requests:
             return "failed"
         if seconds >= self._settings.slow:
             return "slow"
-        return "sampled" if self._random.random() < self._settings.sample else None
+        share = self._settings.sample
+        return "sampled" if share and (share == 1 or self._random.random() < share) else None
 
     def may_be_told(self, caller: Caller) -> bool:
         allowed = self._settings.explain
