@@ -275,6 +275,7 @@ def test_token_says_what_to_do_when_there_is_no_identity_provider():
     assert ran.stdout == ""
     assert "bff demo" in ran.stderr
     assert "Traceback" not in ran.stderr
+    assert "urlopen" not in ran.stderr
 
 
 # run

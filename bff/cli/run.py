@@ -108,7 +108,9 @@ def _token(subject: str, scope: str | None, identity: str) -> str:
     try:
         return _granted(subject, scope, identity)
     except OSError as error:
-        fail(f"No token from the demo's identity provider at {identity}: {error}. Is `bff demo` or `make run` up?")
+        reason = getattr(error, "reason", error)  # of urllib's errors, which say no more than `<urlopen error ...>`
+        why = getattr(reason, "strerror", None) or reason
+        fail(f"No token from the demo's identity provider at {identity}: {why}. Is `bff demo` or `make run` up?")
 
 
 def _granted(subject: str, scope: str | None, identity: str) -> str:

@@ -68,7 +68,8 @@ def negotiate(accept: bytes) -> str:
         if offered and quality > best_quality and "charset" not in "".join(parameters).replace("charset=utf-8", ""):
             best, best_quality = offered, quality
     if not best:
-        raise NotAcceptable(f"Accept {GRAPHQL_JSON} or {JSON}, or {EVENT_STREAM} for subscriptions")
+        parts = "; multipart/mixed, for what is deferred, goes with one of them" if b"multipart/mixed" in accept else ""
+        raise NotAcceptable(f"Accept {GRAPHQL_JSON} or {JSON}, or {EVENT_STREAM} for subscriptions{parts}")
     return best
 
 

@@ -338,3 +338,11 @@ async def test_while_a_slow_operation_runs_others_are_answered():
     assert list((await shop.metrics("http_server_active_requests")).values()) == [1]
     hold.set()
     assert (await slow).errors == []
+
+
+async def test_parts_alone_are_refused_with_what_goes_with_them():
+    answer = await gateway().client.post(
+        "/graphql", json={"query": "{ __typename }"}, headers={"accept": "multipart/mixed"}
+    )
+    assert answer.status_code == 406
+    assert "multipart/mixed" in answer.json()["errors"][0]["message"]
