@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from bff import edge
 from bff.config import Config, ConfigError
-from bff.console import Readiness, admin, configuration, drain, keys, limits, live, requests, traffic, upstreams
+from bff.console import Readiness, admin, configuration, drain, keys, limits, live, purges, requests, traffic, upstreams
 from bff.core.asked import Asked
 from bff.core.certificates import Observed
 from bff.core.deadline import REQUEST_TIMEOUT, seconds_asked
@@ -47,15 +47,14 @@ from bff.graphql.front import GraphQL
 from bff.graphql.ide import Example, Ide
 from bff.graphql.views import UnknownCoordinate
 from bff.graphql.weights import scopes_in
-from bff.rest.direct import Direct, Redirect
+from bff.rest.cache import HttpCache
 from bff.rest.openapi import OpenApi
 from bff.rest.openapi.contract import Contract
 from bff.rest.openapi.contract import read as contract
 from bff.rest.openapi.document import Description, Methods, describe
 from bff.rest.openapi.page import Page
 from bff.rest.own import Own
-from bff.rest.proxy import Passthrough
-from bff.rest.transform import Transformation
+from bff.rest.routes import rest
 from bff.rest.validation import Validation
 from bff.rest.wellknown import WellKnown
 from bff.server import Tls
@@ -135,9 +134,11 @@ def build(
         for name, each in contracts.items()
         if any(route.service == name and route.validate != "off" for route in config.routes)
     }
+    caching = any(each.cache for each in config.routes)
+    cache = HttpCache(config.cache, services.values(), telemetry) if caching else None
     fronts: Mapping[Front, ASGIApp] = {
         Front.GRAPHQL: Ide(graphql, config.graphql.path, example) if config.graphql.ide else graphql,
-        Front.REST: _rest(config, services, validations),
+        Front.REST: rest(config.routes, services, validations, cache),
         Front.AGGREGATE: aggregates,
         Front.OWN: Own(_own(config, execution.schema, signer, description)),
     }
@@ -187,6 +188,7 @@ def build(
             ],
             [
                 *([store.close] if store else []),
+                *([cache.close] if cache else []),
                 credentials.close,
                 wire.aclose,
                 *(each.close for each in services.values()),
@@ -198,6 +200,7 @@ def build(
     app.state.requests = kept
     app.state.execution = execution
     app.state.accounts = accounts
+    app.state.cache = cache
     app.state.store = store
     app.state.credentials = credentials
     app.state.drain = graphql.drain
@@ -209,6 +212,7 @@ def build(
             live(telemetry.traffic, services, accounts, kept, readiness, most=config.admin.max_viewers),
             traffic(telemetry.traffic),
             requests(kept),
+            purges(cache.purge if cache else None),
             limits(accounts),
             upstreams(services, telemetry),
             keys(credentials),
@@ -255,18 +259,6 @@ def _forwards(config: Config) -> bool:
 
 def _balances(config: Config) -> bool:
     return any(each.targets for each in config.services.values())
-
-
-def _rest(config: Config, services: Mapping[str, Service], validations: Mapping[str, Validation]) -> ASGIApp:
-    """Routes that lead to services, and those that the gateway answers by itself."""
-    changed = {each.name: Transformation(each) for each in config.routes if each.service and each.transforms}
-    direct: dict[str, ASGIApp] = {}
-    for each in config.routes:
-        if each.redirect is not None:
-            direct[each.name] = Redirect(each.redirect, each.response)
-        elif each.service is None:
-            direct[each.name] = Direct(each.response)
-    return Passthrough(services, validations, changed, direct)
 
 
 def _own(config: Config, schema: GraphQLSchema, signer: Signer | None, description: Description) -> dict[str, ASGIApp]:

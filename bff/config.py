@@ -18,6 +18,7 @@ from bff.core.expressions import Expression, Over
 from bff.core.loading import ConfigError, DefaultsFrom, Loaded, did_you_mean
 from bff.core.route import Front, Route
 from bff.core.settings import Complaint, Duration, Key, Network, Secret, Settings, Size
+from bff.core.shelf import CacheSettings
 from bff.core.store import StoreSettings, StoreUrl
 from bff.edge.compression import Coding
 from bff.edge.cors import CorsSettings
@@ -129,6 +130,8 @@ class Config(Settings):
     """Whether limits hold, and what one address may ask for: `limits: {mode: measure}`."""
     store: StoreUrl | StoreSettings = StoreUrl("memory://")
     """Where accounts are kept: `store: redis://valkey.internal`, for all gateways that name the same."""
+    cache: CacheSettings = CacheSettings()
+    """How much is kept of answers: `cache: {max_size: 64MB}`. Routes say whether, by `cache: true`."""
     firewall: FirewallSettings = FirewallSettings()
     """What is looked for in requests, and whether it is refused: `firewall: {mode: detect}`."""
     policies: dict[str, Annotated[Expression, Over("caller")]] = Field(default_factory=dict)
@@ -206,6 +209,11 @@ class Config(Settings):
 
     def doubts(self) -> Iterable[str]:
         """What can be meant, and probably is not."""
+        if self.server.workers != 1 and any(each.cache for each in self.routes):
+            yield (
+                "server.workers: each worker keeps answers of its own, and knows what came through it; "
+                "others may give out an answer with `cache: true` for as long as it says that it is good"
+            )
         for tier, spending in self.tiers.items():
             windows = spending.windows()
             if not windows or self.limits.mode == "off":

@@ -43,8 +43,8 @@ def warn(config: Config) -> None:
         typer.echo(f"Warning: {each}", err=True)
 
 
-def ask_admin(path: str, url: str | None, config: Path, profile: str) -> dict[str, Any]:
-    """What the running gateway says at its admin port."""
+def ask_admin(path: str, url: str | None, config: Path, profile: str, *, sent: object = None) -> dict[str, Any]:
+    """What the running gateway says at its admin port; where something is sent, it is told to do it."""
     import httpx
 
     admin = read_config(config, profile).admin
@@ -52,7 +52,8 @@ def ask_admin(path: str, url: str | None, config: Path, profile: str) -> dict[st
     host = f"[{admin.host}]" if ":" in admin.host else admin.host
     base = url or f"http://{host}:{admin.port}"
     try:
-        answer = httpx.get(httpx.URL(base).copy_with(path=path), headers=headers)
+        method = "GET" if sent is None else "POST"
+        answer = httpx.request(method, httpx.URL(base).copy_with(path=path), headers=headers, json=sent)
         if answer.status_code == httpx.codes.NOT_FOUND:
             fail(str(answer.json()["detail"]))
         answer.raise_for_status()

@@ -16,6 +16,7 @@ from bff.console.keys import keys
 from bff.console.limits import limits
 from bff.console.live import live
 from bff.console.page import page
+from bff.console.purges import purges
 from bff.console.readiness import Readiness
 from bff.console.requests import requests
 from bff.console.traffic import traffic
@@ -23,7 +24,19 @@ from bff.console.upstreams import upstreams
 from bff.core.settings import Secret
 from bff.core.telemetry import Telemetry
 
-__all__ = ["Readiness", "admin", "configuration", "drain", "keys", "limits", "live", "requests", "traffic", "upstreams"]
+__all__ = [
+    "Readiness",
+    "admin",
+    "configuration",
+    "drain",
+    "keys",
+    "limits",
+    "live",
+    "purges",
+    "requests",
+    "traffic",
+    "upstreams",
+]
 
 
 def admin(

@@ -20,6 +20,7 @@ from prometheus_client.registry import Collector
 
 from bff.console.access import Operators
 from bff.console.limits import limits_of_all
+from bff.console.purges import purged_by_all
 from bff.console.totals import Totals
 from bff.console.upstreams import upstreams_of_all
 from bff.core.settings import Secret
@@ -34,6 +35,7 @@ _HOP: Final = frozenset({"connection", "content-length", "host", "keep-alive", "
 # Nothing is encrypted on a socket of this machine, and to make one of these for each connection takes a while.
 _NO_TLS: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 _MERGED: Final[Mapping[str, Callable[[Sequence[Any]], Any]]] = {
+    "/-/cache/purge": purged_by_all,
     "/-/limits": limits_of_all,
     "/-/upstreams": upstreams_of_all,
 }
@@ -135,7 +137,10 @@ async def _other(workers: Workers, request: Request) -> Response:
         return JSONResponse({"detail": "There is no such worker at present"}, 503 if chosen is None else 404)
     merge = _MERGED.get(request.url.path.rstrip("/")) or (upstreams_of_all if _of_one(request) else None)
     if chosen is None and (merge or request.method != "GET"):
-        answers = [answer for _, answer in await workers.ask(request) if answer]
+        asked = await workers.ask(request)
+        answers = [answer for _, answer in asked if answer]
+        if request.method != "GET" and len(answers) < len(asked):
+            return JSONResponse({"detail": "Not all workers have answered: ask again"}, 503)
         failed = next((each for each in answers if each.status_code >= 400), None)
         if failed or not merge or not answers:
             return _relayed(failed or (answers[0] if answers else None))

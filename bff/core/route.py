@@ -65,6 +65,7 @@ class Route:
         timeout: seconds for the whole request.
         relay_errors: whether a service's 5xx bodies go on to the client as they are.
         validate: whether requests, or answers as well, are held to the service's own document.
+        cache: whether answers are kept and given out again, as RFC 9111 allows.
         firewall: `off`, `detect` or `block`; None: as `firewall.mode` says.
     """
 
@@ -89,6 +90,7 @@ class Route:
     timeout: float = 30.0
     relay_errors: bool = False
     validate: Literal["request", "both", "off"] = "off"
+    cache: bool = False
     firewall: Literal["off", "detect", "block"] | None = None
 
     def scopes_for(self, method: str) -> frozenset[str]:

@@ -91,6 +91,7 @@ class AccessLine(msgspec.Struct, tag_field="event", tag="request", omit_defaults
     code: str = ""
     close: int = 0
     arms: dict[str, str] | None = None
+    cache: str = ""
 
 
 class Observe:
@@ -252,6 +253,7 @@ class Observe:
                 scope.get("bff.code", ""),
                 scope.get("bff.close", 0),
                 arms or None,
+                scope.get("bff.cache", ""),
             )
         )
 

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from bff.core.errors import NotFound, UpstreamFailed
 from bff.core.receive import Client
 from bff.core.route import Route
+from bff.rest.cache import Asked, HttpCache
 from bff.rest.names import comes_down, end_to_end, goes_up
 from bff.rest.redirects import outward
 from bff.rest.rewrite import target_of
@@ -34,6 +35,7 @@ class Passthrough:
         validations: of those by whose documents some route validates.
         transformations: of routes that have some, by their names.
         direct: what answers routes without a service.
+        cache: for routes with `cache: true`, if there are any.
     """
 
     def __init__(
@@ -42,11 +44,13 @@ class Passthrough:
         validations: Mapping[str, Validation] = MappingProxyType({}),
         transformations: Mapping[str, Transformation] = MappingProxyType({}),
         direct: Mapping[str, ASGIApp] = MappingProxyType({}),
+        cache: HttpCache | None = None,
     ) -> None:
         self.upstreams = upstreams
         self.validations = validations
         self.transformations = transformations
         self.direct = direct
+        self.cache = cache
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         route: Route = scope["bff.route"]
@@ -74,7 +78,8 @@ class Passthrough:
             if validation and route.validate == "both":
                 headers = readable(headers)
             path = route.rewrite or route.path
-            response = await service.send(method, target, headers, content, origin, path=path)
+            asked = Asked(service, scope, method, target, headers, content, origin, path, changes is not None)
+            response = await (self.cache.answer(asked) if self.cache is not None and route.cache else asked.send())
             if validation and route.validate == "both":
                 await validation.read(checks, response, service, is_head=method == "HEAD")
             if response.status_code in _POINTING:

@@ -162,9 +162,13 @@ def connect(
         arms = {each: Addressed(copies, each.url) for each in deployments.targets if each.arm == settings.mirror.to}
         transport = Mirror(transport, name, settings.mirror, arms, measures.mirrored, random, clock)
     # Above all that an attempt costs: what is shared is attempted once, for as long as anybody waits.
+    on_purge: list[Callable[[], None]] = []
     if settings.coalesce:
         how = settings.coalesce if isinstance(settings.coalesce, CoalesceSettings) else CoalesceSettings()
-        transport = Coalesce(transport, how, name, measures.shares, for_anybody=settings.identity == "none", arm=arm)
+        transport = shared = Coalesce(
+            transport, how, name, measures.shares, for_anybody=settings.identity == "none", arm=arm
+        )
+        on_purge.append(shared.forget)
     health = None
     if settings.health or settings.required:
         # Beside it: checks have connections of their own, so that no call keeps one from being made.
@@ -203,6 +207,8 @@ def connect(
         deployments=deployments,
         shown=lambda: _shown(deployments, bulkhead, retry, breakers),
         health=health,
+        arm=arm,
+        on_purge=on_purge,
     )
 
 

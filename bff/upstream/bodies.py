@@ -7,6 +7,8 @@ from typing import Any, cast
 
 import httpx
 
+from bff.upstream.wire import WholeBody
+
 Ended = Callable[[BaseException | None], None]
 
 
@@ -16,6 +18,49 @@ def on_end(response: httpx.Response, call: Ended) -> bool:
         return False
     response.stream = Followed(cast("httpx.AsyncByteStream", response.stream), call)
     return True
+
+
+async def read_up_to(response: httpx.Response, most: int) -> bytes | None:
+    """All of a body, which the response has then as well; None if it is longer, and still to be read from its start.
+
+    Raises:
+        httpx.TransportError: it did not come.
+    """
+    content: bytes | None = getattr(response.stream, "content", None)
+    if content is not None:
+        return content if len(content) <= most else None
+    length = response.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > most:
+        return None
+    stream = cast("httpx.AsyncByteStream", response.stream)
+    pieces, size = [], 0
+    body = aiter(stream)
+    async for piece in body:
+        pieces.append(piece)
+        size += len(piece)
+        if size > most:
+            response.stream = _Rest(pieces, body, stream)
+            return None
+    await stream.aclose()
+    response.stream = WholeBody(b"".join(pieces))
+    return response.stream.content
+
+
+class _Rest(httpx.AsyncByteStream):
+    """A body of which some has been read."""
+
+    def __init__(self, pieces: list[bytes], body: AsyncIterator[bytes], stream: httpx.AsyncByteStream) -> None:
+        self._pieces, self._body, self._stream = pieces, body, stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in self._pieces:
+            yield piece
+        self._pieces.clear()
+        async for piece in self._body:
+            yield piece
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
 
 class Followed(httpx.AsyncByteStream):

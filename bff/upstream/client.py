@@ -45,9 +45,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Headers = list[tuple[bytes, bytes]]
 Param = str | int | Sequence[str] | None
+Changed = Callable[["Service", bytes, httpx.Response | None], None]
+"""Given the service, the target of a call and its answer, if there was one."""
 
 # Which deployment of the service it becomes, the transport decides.
 _SOMEWHERE = httpx.URL("http://service")
+_HARMLESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _TICK = 0.002  # of loops whose time stands still between two looks at the clock, in whole milliseconds
 _SAFE = "-._~:@$!*()"  # what a query value may hold as it is (RFC 3986 §3.4), less what separates parameters
 
@@ -111,6 +114,12 @@ class Service:
     health: Health | None = None
     shown: Callable[[], Mapping[str, object]] = dict
     """What operators are told of it."""
+    arm: Callable[[Origin], object] | None = None
+    """Which of its arms a request's calls go to, where there are several."""
+    on_purge: list[Callable[[], None]] = field(default_factory=list)
+    """Who sees to it that nobody joins a read that began before something was purged."""
+    on_change: list[Changed] = field(default_factory=list)
+    """Who is told of each call that may have changed something, once it has ended."""
 
     async def send(
         self,
@@ -145,6 +154,7 @@ class Service:
         extensions["call"] = call
         if origin.waits is not None:
             origin.waits.enter()
+        response = None
         try:
             response = await self.transport.handle_async_request(request)
         except httpx.TransportError as error:
@@ -158,6 +168,9 @@ class Service:
         finally:
             if origin.waits is not None:
                 origin.waits.leave()
+            if self.on_change and method not in _HARMLESS:
+                for told in self.on_change:
+                    told(self, target, response)
         if call:
             call.answered(response.status_code)
         return response

@@ -7,9 +7,9 @@ none`), method, path, query and headers, less the ids of traces, which are those
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from math import inf
-from typing import Annotated, Any, Final, cast
+from typing import Annotated, Any, Final
 
 import httpx
 from prometheus_client import Counter
@@ -17,6 +17,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from bff.core.settings import Settings, Size, malformed
 from bff.core.telemetry import Telemetry
+from bff.upstream.bodies import read_up_to
 from bff.upstream.phases import Phase, failed, phase_of
 from bff.upstream.wire import NOTHING, WholeBody, headers_of
 
@@ -141,6 +142,10 @@ class Coalesce(httpx.AsyncBaseTransport):
     async def aclose(self) -> None:
         await self.inner.aclose()
 
+    def forget(self) -> None:
+        """Something has changed: nobody joins a call that began before."""
+        self._calls.clear()
+
     def _key(self, request: httpx.Request) -> Key:
         said, unseen = request.extensions, self._unseen
         headers = [header for header in request.headers.raw if header[0].lower() not in unseen]
@@ -153,7 +158,7 @@ class Coalesce(httpx.AsyncBaseTransport):
         try:
             return await self.inner.handle_async_request(request)
         finally:
-            self._calls.clear()
+            self.forget()
 
     # Who asks.
 
@@ -238,22 +243,9 @@ class Coalesce(httpx.AsyncBaseTransport):
         if self._is_for_one(response, key):
             return None
         content: bytes | None = getattr(response.stream, "content", None)
-        if content is not None:
-            return response if len(content) <= self._max_answer else None
-        if call.waiters.keys() <= {call.leader} or not self._is_short(request, response):
+        if content is None and (call.waiters.keys() <= {call.leader} or not self._is_short(request, response)):
             return None
-        stream = cast("httpx.AsyncByteStream", response.stream)
-        pieces, size = [], 0
-        body = aiter(stream)
-        async for piece in body:
-            pieces.append(piece)
-            size += len(piece)
-            if size > self._max_answer:
-                response.stream = _Rest(pieces, body, stream)
-                return None
-        await stream.aclose()
-        response.stream = WholeBody(b"".join(pieces))
-        return response
+        return response if await read_up_to(response, self._max_answer) is not None else None
 
     def _is_short(self, request: httpx.Request, response: httpx.Response) -> bool:
         """Whether to wait for all of the body: who reads it as it comes does not want to, if it may have no end."""
@@ -274,23 +266,6 @@ class Coalesce(httpx.AsyncBaseTransport):
         if b"*" in vary or not vary.isdisjoint(self._ignored):
             return True
         return b"accept-encoding" in self._ignored and "content-encoding" in headers
-
-
-class _Rest(httpx.AsyncByteStream):
-    """A body of which some has been read."""
-
-    def __init__(self, pieces: list[bytes], body: AsyncIterator[bytes], stream: httpx.AsyncByteStream) -> None:
-        self._pieces, self._body, self._stream = pieces, body, stream
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        for piece in self._pieces:
-            yield piece
-        self._pieces.clear()
-        async for piece in self._body:
-            yield piece
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
 
 
 def _end(waiter: asyncio.Future[Any], request: httpx.Request) -> None:

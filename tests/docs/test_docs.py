@@ -142,7 +142,7 @@ def test_every_command_shown_exists():
         match[1]
         for page in PAGES
         for match in re.finditer(
-            r"`(?:\.venv/bin/)?bff ([a-z]+(?: (?:create|list|revoke|schema|service|export))?)", page.read_text()
+            r"`(?:\.venv/bin/)?bff ([a-z]+(?: (?:create|list|purge|revoke|schema|service|export))?)", page.read_text()
         )
     }
     assert {"run", "check", "token", "keys create"} <= shown <= known
@@ -392,7 +392,10 @@ async def test_the_table_of_the_access_log_has_the_fields_that_are_written():
     await one.client.get("/nothing/here")
     async with Socket(one.app):
         pass
-    assert set().union(*one.access) == described
+    route = {"name": "any", "path": "/any", "service": "users", "public": True, "cache": True}
+    caching = gateway(routes=[route])
+    await caching.client.get("/any")
+    assert set().union(*one.access, *caching.access) == described
 
 
 async def test_the_table_of_metrics_has_those_that_are_measured_with_their_labels(tmp_path):
@@ -403,7 +406,8 @@ async def test_the_table_of_metrics_has_those_that_are_measured_with_their_label
     arms = {"stable": ["http://orders.internal"], "next": ["http://orders-next.internal"]}
     mirrored = {"url": None, "targets": arms, "mirror": {"to": "next", "percent": 1}}
     coalesced = {"products": {"coalesce": True}, "orders": mirrored}
-    one = gateway(server={"tls": pair.settings}, store="redis://nowhere.internal", services=coalesced)
+    cached = [{"name": "any", "path": "/any", "service": "users", "public": True, "cache": True}]
+    one = gateway(server={"tls": pair.settings}, store="redis://nowhere.internal", services=coalesced, routes=cached)
     pair.key.unlink()
     await one.app.state.tls.context.look()
     await one.query(FOUR_SERVICES, headers=operator())

@@ -98,6 +98,8 @@ class RouteSettings(Settings):
     """Whether a service's 5xx is replaced by a problem, unless it is one, or passed on as it is."""
     validate: Literal["request", "both", "off"] = "off"  # type: ignore[assignment]  # which pydantic once had, too
     """Whether requests, or answers as well, are held to the service's OpenAPI document."""
+    cache: bool = False
+    """Whether answers are kept and given out again, as they say themselves in `Cache-Control` (RFC 9111)."""
     firewall: Literal["off", "detect", "block"] | None = None
     """By default what `firewall.mode` says."""
 
@@ -157,5 +159,6 @@ def route(settings: RouteSettings) -> Route:
         timeout=settings.timeout,
         relay_errors=settings.errors == "relay",
         validate=settings.validate,
+        cache=settings.cache,
         firewall=settings.firewall,
     )
