@@ -98,6 +98,15 @@ def test_connections_are_shared_evenly_and_what_is_measured_is_of_all(four):
     assert max(each) < 2.5 * 400 / WORKERS, each
 
 
+def test_who_asks_for_openmetrics_gets_what_all_have_measured_too(four):
+    recorded = b"\r\ntraceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n\r\n"
+    assert ask(four, REQUEST.replace(b"\r\n\r\n", recorded)).startswith(b"HTTP/1.1 200 ")
+    accept = {"accept": "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"}
+    answer = httpx.get(f"{four.admin}/metrics", headers=accept, timeout=10, trust_env=False)
+    assert answer.status_code == 200
+    assert answer.text.count("\nhttp_server_request_duration_seconds_count{") >= 1
+
+
 def test_operators_are_told_of_all_workers(four):
     assert operators(four, "/healthz").json() == {"status": "ok"}
     assert operators(four, "/readyz").json() == {"status": "ok", "workers": {"ready": WORKERS, "of": WORKERS}}

@@ -34,6 +34,7 @@ _MAX_BODY: Final = 1024 * 1024
 _HOP: Final = frozenset({"connection", "content-length", "host", "keep-alive", "transfer-encoding", "date", "server"})
 # Nothing is encrypted on a socket of this machine, and to make one of these for each connection takes a while.
 _NO_TLS: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+_NO_HEADERS: Final[Mapping[str, str]] = {}
 _MERGED: Final[Mapping[str, Callable[[Sequence[Any]], Any]]] = {
     "/-/cache/purge": purged_by_all,
     "/-/limits": limits_of_all,
@@ -74,10 +75,11 @@ class Workers(Collector):
             lost.add_metric([str(place)], count)
         return [up, lost]
 
-    async def ask(self, request: Request) -> list[tuple[Worker, httpx.Response | None]]:
-        """The same of all of them; None where one does not say in time."""
+    async def ask(self, request: Request, **headers: str) -> list[tuple[Worker, httpx.Response | None]]:
+        """The same of all of them, with these headers besides; None where one does not say in time."""
         living, body = self.living(), await _body(request)
-        return list(zip(living, await asyncio.gather(*(_ask(each, request, body) for each in living)), strict=True))
+        asking = (_ask(each, request, body, headers) for each in living)
+        return list(zip(living, await asyncio.gather(*asking), strict=True))
 
 
 def over_workers(workers: Workers, *, token: Secret | None, metrics: bool) -> FastAPI:
@@ -105,7 +107,7 @@ def over_workers(workers: Workers, *, token: Secret | None, metrics: bool) -> Fa
         async def measured(request: Request) -> Response:
             if "worker" in request.query_params:
                 return await _other(workers, request)
-            answers = await workers.ask(request)
+            answers = await workers.ask(request, accept="text/plain")  # which is what is added up
             said = {worker.pid: answer.text if answer else None for worker, answer in answers}
             return Response(totals.text(said, own), media_type=CONTENT_TYPE_LATEST)
 
@@ -176,9 +178,10 @@ async def _streamed(worker: Worker, request: Request) -> Response:
     return StreamingResponse(chunks(), answer.status_code, _passed_on(answer.headers))
 
 
-async def _ask(worker: Worker, request: Request, body: bytes) -> httpx.Response | None:
+async def _ask(worker: Worker, request: Request, body: bytes, headers: Mapping[str, str]) -> httpx.Response | None:
+    connected = _connected(worker, request, body, httpx.Timeout(_PATIENCE), headers)
     try:
-        async with asyncio.timeout(_PATIENCE), _connected(worker, request, body, httpx.Timeout(_PATIENCE)) as answer:
+        async with asyncio.timeout(_PATIENCE), connected as answer:
             await answer.aread()
             return answer
     except (httpx.HTTPError, TimeoutError):
@@ -187,14 +190,14 @@ async def _ask(worker: Worker, request: Request, body: bytes) -> httpx.Response 
 
 @asynccontextmanager
 async def _connected(
-    worker: Worker, request: Request, body: bytes, patience: httpx.Timeout
+    worker: Worker, request: Request, body: bytes, patience: httpx.Timeout, headers: Mapping[str, str] = _NO_HEADERS
 ) -> AsyncIterator[httpx.Response]:
     """The head of what a worker answers."""
     url = httpx.URL("http://worker").copy_with(raw_path=_target(request))
     asked = httpx.Request(
         request.method,
         url,
-        headers=_passed_on(request.headers),
+        headers=_passed_on(request.headers) | dict(headers),
         content=body,
         extensions={"timeout": patience.as_dict()},
     )
