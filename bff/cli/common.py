@@ -52,8 +52,8 @@ def ask_admin(path: str, url: str | None, config: Path, profile: str, *, sent: o
     host = f"[{admin.host}]" if ":" in admin.host else admin.host
     base = url or f"http://{host}:{admin.port}"
     try:
-        method = "GET" if sent is None else "POST"
-        answer = httpx.request(method, httpx.URL(base).copy_with(path=path), headers=headers, json=sent)
+        at = httpx.URL(base).copy_with(path=path)
+        answer = httpx.get(at, headers=headers) if sent is None else httpx.post(at, headers=headers, json=sent)
         if answer.status_code == httpx.codes.NOT_FOUND:
             fail(str(answer.json()["detail"]))
         answer.raise_for_status()
