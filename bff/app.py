@@ -179,7 +179,7 @@ def build(
         telemetry=_QUIET,
         lifespan=_lifespan(
             telemetry,
-            [store.open] if store else [],
+            [*([store.open] if store else []), credentials.warm],
             [
                 credentials.follow,
                 *(each.follow for each in checks.values()),

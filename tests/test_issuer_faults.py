@@ -126,3 +126,21 @@ async def test_a_rotation_is_followed_by_the_first_token_of_the_new_key():
     assert len(shop.services.login.calls) == 2
     added = [line for line in shop.log if line["event"] == "audit" and line["action"] == "issuer_key_added"]
     assert [line["kid"] for line in added] == ["one", "two"]
+
+
+async def test_keys_are_there_before_the_first_request():
+    shop = gateway()
+    async with shop.app.router.lifespan_context(shop.app):
+        assert len(shop.services.login.calls) == 1
+        shop.services.login.fail(refused)
+        assert (await read(shop, bearer(signed_token())))[0] == 200
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_provider_that_is_away_holds_the_start_up_for_no_longer_than_its_timeout(fault):
+    shop = gateway(auth={"key_sets": {"timeout": "200ms"}})
+    shop.services.login.fail(FAULTS[fault])
+    started = time.monotonic()
+    async with shop.app.router.lifespan_context(shop.app):
+        assert time.monotonic() - started < AT_ONCE
+        assert (await read(shop, customer()))[0] == 200

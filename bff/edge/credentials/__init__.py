@@ -252,6 +252,10 @@ class Credentials:
             if by_certificate and certificate is not None and certificate.withdrawn:
                 return
 
+    async def warm(self) -> None:
+        """Have asked for all keys once, so that who comes first does not wait; a provider that is away holds nobody."""
+        await asyncio.gather(*(issuer.warm() for issuer in self._issuers.values()))
+
     async def follow(self) -> None:
         """Fetch keys before they are needed, and follow the file of API keys, until cancelled."""
         await asyncio.gather(self._refresh(), *([self._file.follow()] if self._file else []))

@@ -154,6 +154,9 @@ class Jwt:
     def refresh(self) -> None:
         self._keys.refresh()
 
+    async def warm(self) -> None:
+        await self._keys.warm()
+
     async def close(self) -> None:
         await self._keys.close()
 
@@ -170,6 +173,9 @@ class SharedKey:
 
     def refresh(self) -> None:
         """A secret is not fetched."""
+
+    async def warm(self) -> None:
+        """Nor is it waited for."""
 
     async def close(self) -> None:
         """There is nothing to close."""

@@ -96,6 +96,12 @@ class KeySet:
         if age >= self._settings.keep and self._keys:
             self._take({})
 
+    async def warm(self) -> None:
+        """Fetch the set for the first time, or have tried to, in `timeout`."""
+        self.refresh()
+        if self._task:
+            await asyncio.wait({self._task})
+
     async def close(self) -> None:
         if self._task:
             self._task.cancel()
