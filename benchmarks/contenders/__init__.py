@@ -139,6 +139,10 @@ def run(place: Place, **sections: Any) -> list[str]:
     """
     unlimited = "1000000/second"
     shipped = yaml.safe_load((ROOT / "bff.yaml").read_text())
+    # The file is written elsewhere, and paths in it start from its folder.
+    for name in ("contracts", "operations"):
+        if not (place.folder / name).exists():
+            (place.folder / name).symlink_to(ROOT / name)
     config = shipped | {
         "server": {"port": place.port},
         "admin": {"port": place.admin_port},

@@ -12,8 +12,9 @@ let credentials = {};
 // The headers of what was entered: the document shows what its holder may do, so it is asked for as its holder.
 function headersOf(authorized) {
   const headers = {};
-  for (const { schema, value } of Object.values(authorized)) {
+  for (const { schema: immutable, value } of Object.values(authorized)) {
     if (!value) continue;
+    const schema = immutable.toJS();
     if (schema.type === "http") headers.Authorization = `Bearer ${value}`;
     if (schema.type === "apiKey" && schema.in === "header") headers[schema.name] = value;
   }
