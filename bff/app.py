@@ -25,6 +25,7 @@ from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 from bff import edge
 from bff.config import Config, ConfigError
 from bff.console import Readiness, admin, configuration, drain, keys, limits, live, purges, requests, traffic, upstreams
+from bff.console.logs import logs
 from bff.core.asked import Asked
 from bff.core.certificates import Observed
 from bff.core.deadline import REQUEST_TIMEOUT, seconds_asked
@@ -204,6 +205,7 @@ def build(
     app.state.store = store
     app.state.credentials = credentials
     app.state.drain = graphql.drain
+    app.state.log = telemetry.log
     app.state.tls = tls
     app.state.admin = admin(
         telemetry,
@@ -218,6 +220,7 @@ def build(
             keys(credentials),
             drain(readiness, telemetry),
             configuration(config, origin or {}, lambda: print_schema(execution.schema)),
+            logs(telemetry),
         ],
         token=config.admin.token,
         metrics=config.observability.metrics.prometheus,

@@ -7,6 +7,7 @@ import gc
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Mapping
+from hashlib import sha256
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import uvicorn
@@ -158,6 +159,7 @@ async def serve(
 
     async def drain() -> None:
         app.state.readiness.draining = True
+        app.state.log.info("draining", delay_s=config.server.drain.delay, timeout_s=config.server.drain.timeout)
         await asyncio.sleep(config.server.drain.delay)
         public.should_exit = True
 
@@ -175,7 +177,14 @@ async def serve(
         servers.create_task(_until_end(public, at.clients, admin))
         servers.create_task(_until_end(admin, at.operators, public))
         await asyncio.gather(public.up.wait(), admin.up.wait())
+        app.state.log.info("started", configuration=_digest(config), services=len(config.services))
         started()
+    app.state.log.info("stopped")
+
+
+def _digest(config: Config) -> str:
+    """What tells one configuration from another in the log; secrets are no part of it."""
+    return sha256(config.model_dump_json().encode()).hexdigest()[:12]
 
 
 async def operate(app: FastAPI, config: Config, at: socket.socket, *, started: Callable[[], None]) -> None:

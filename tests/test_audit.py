@@ -11,7 +11,11 @@ from tests.shop import problem
 def audited(shop: Gateway) -> list[dict[str, object]]:
     """Without what every line has."""
     return [
-        {name: fact for name, fact in line.items() if name not in {"event", "level", "timestamp", "request_id"}}
+        {
+            name: fact
+            for name, fact in line.items()
+            if name not in {"event", "level", "timestamp", "request_id", "trace_id"}
+        }
         for line in shop.log
         if line["event"] == "audit"
     ]

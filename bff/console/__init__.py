@@ -15,6 +15,7 @@ from bff.console.drain import drain
 from bff.console.keys import keys
 from bff.console.limits import limits
 from bff.console.live import live
+from bff.console.logs import logs
 from bff.console.page import page
 from bff.console.purges import purges
 from bff.console.readiness import Readiness
@@ -32,6 +33,7 @@ __all__ = [
     "keys",
     "limits",
     "live",
+    "logs",
     "purges",
     "requests",
     "traffic",

@@ -7,7 +7,8 @@ import atexit
 import contextlib
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -24,6 +25,11 @@ from prometheus_client import CollectorRegistry
 from bff.core.traffic import Traffic
 
 OTHER = "other"
+
+LEVELS = ("debug", "info", "warning", "error")
+
+REQUEST: ContextVar[tuple[str, str] | None] = ContextVar("request", default=None)
+"""The ids of the request that is served, `request_id` and `trace_id`: on every line that is written meanwhile."""
 
 _MAX_KEPT = 1000
 _ENCODER = msgspec.json.Encoder()
@@ -64,12 +70,25 @@ class JsonLog:
         self._hold = hold
         self._kept: list[bytes] = []
         self._flushing: asyncio.TimerHandle | None = None
+        self.level = level
+        if hold:
+            atexit.register(self._end)
+
+    @property
+    def level(self) -> str:
+        """The least that is written; it may be set while the gateway runs."""
+        return self._level
+
+    @level.setter
+    def level(self, level: str) -> None:
         least = logging.getLevelNamesMapping()[level.upper()]
         self._takes_lines = least <= logging.INFO
+        self._level = level
         bound = structlog.wrap_logger(
             _At(self._now),
             wrapper_class=structlog.make_filtering_bound_logger(least),
             processors=[
+                _with_ids,
                 structlog.processors.add_log_level,
                 structlog.processors.TimeStamper(fmt="iso", utc=True),
                 structlog.processors.format_exc_info,
@@ -78,8 +97,6 @@ class JsonLog:
             cache_logger_on_first_use=True,
         )
         self.debug, self.info, self.warning, self.error = bound.debug, bound.info, bound.warning, bound.error
-        if hold:
-            atexit.register(self._end)
 
     def line(self, event: msgspec.Struct) -> None:
         """An event of level `info` of which there is one a request: through no processors, and perhaps kept a while."""
@@ -108,6 +125,14 @@ class JsonLog:
     def _now(self, line: bytes) -> None:
         self._kept.append(line)
         self.flush()
+
+
+def _with_ids(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    ids = REQUEST.get()
+    if ids is not None:
+        event.setdefault("request_id", ids[0])
+        event.setdefault("trace_id", ids[1])
+    return event
 
 
 class _At:

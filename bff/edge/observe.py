@@ -32,7 +32,7 @@ from bff.core.head import head
 from bff.core.identity import ANONYMOUS
 from bff.core.requests import Requests, RequestSettings
 from bff.core.settings import Settings
-from bff.core.telemetry import Bounded, Telemetry
+from bff.core.telemetry import REQUEST, Bounded, Telemetry
 from bff.core.trace import Sampler, Trace
 from bff.core.waits import Waits
 
@@ -148,6 +148,7 @@ class Observe:
         answer = scope["bff.answer"] = Answer(send, waits)
         answer.headers.append((b"x-request-id", scope["bff.request_id"].encode()))
         answer.defaults.append((b"date", _date(int(time.time()))))  # a service's own stays (RFC 9110 §6.6.1)
+        ids = REQUEST.set((scope["bff.request_id"], trace.trace_id))
         token = otel.attach(set_span_in_context(span)) if span else None
         counts = scope["type"] == "http"
         self.active += counts
@@ -158,6 +159,7 @@ class Observe:
             self.active -= counts
             if token:
                 otel.detach(token)
+            REQUEST.reset(ids)
             self._end(scope, trace, span, answer, self.clock() - started)
             if waits.begun is not None and counts:
                 self.overhead.observe(waits.begun - started - waits.total, (_route_name(scope),), _exemplar(trace))
