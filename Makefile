@@ -5,13 +5,13 @@ BIN := .venv/bin
 LOCKED := . tests/clients benchmarks/contenders/node benchmarks/contenders/hive
 NPM := PATH="$(CURDIR)/$(BIN):$$PATH" npm --ignore-scripts --no-audit --no-fund --loglevel=error
 
-.PHONY: run test check bench fuzz acceptance lock pages chromium modsecurity clean
+.PHONY: run test check bench fuzz acceptance lock pages chromium modsecurity prometheus clean
 
 run: .venv/installed
 	@$(MAKE) --no-print-directory pages || echo "There are no browser pages, since npm failed: see above. All else is there."
 	@$(BIN)/bff run --demo --profile $${BFF_PROFILE:-development}
 
-test: .venv/installed pages chromium tests/clients/node_modules/installed
+test: .venv/installed pages chromium prometheus tests/clients/node_modules/installed
 	$(BIN)/python -m pytest
 
 check: .venv/installed
@@ -70,6 +70,13 @@ modsecurity:
 		echo "Installing Debian's libmodsecurity3 and modsecurity-crs, for their tests." && apt-get -qq update && \
 		DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends libmodsecurity3 modsecurity-crs >/dev/null; \
 	else echo "There is no ModSecurity here, so its tests are skipped: apt-get install libmodsecurity3 modsecurity-crs"; fi
+
+# What tests ask the queries of deploy/; where it is not and cannot be installed, they are skipped.
+prometheus:
+	@command -v prometheus >/dev/null && command -v promtool >/dev/null || if [ "$$(id -u)" = 0 ]; then \
+		echo "Installing Debian's prometheus, for the tests of dashboard and alerts." && apt-get -qq update && \
+		DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends prometheus >/dev/null; \
+	else echo "There is no Prometheus here, so the tests of dashboard and alerts are skipped: apt-get install prometheus"; fi
 
 # Clients and tools of GraphQL that tests run against the gateway, by the Node and npm that are in .venv.
 tests/clients/node_modules/installed: tests/clients/package-lock.json .venv/installed
