@@ -6,6 +6,7 @@ import asyncio
 import atexit
 import contextlib
 import logging
+import os
 import sys
 from collections.abc import Callable, Mapping, MutableMapping
 from contextvars import ContextVar
@@ -19,6 +20,7 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace import Tracer
 from prometheus_client import CollectorRegistry
 
@@ -146,9 +148,22 @@ def _dumps(value: Any, **_: Any) -> bytes:
     return orjson.dumps(value, default=str)
 
 
+class Ids(RandomIdGenerator):
+    """Random ones, but for a span that is made late: it gets the ids that its request has been known by."""
+
+    given: tuple[int, int] | None = None
+
+    def generate_trace_id(self) -> int:
+        return self.given[0] if self.given else super().generate_trace_id()
+
+    def generate_span_id(self) -> int:
+        return self.given[1] if self.given else super().generate_span_id()
+
+
 def tracer_provider(*processors: SpanProcessor) -> TracerProvider:
     """A provider that records whatever it is given: whether to record was decided before, by `Sampler`."""
-    provider = TracerProvider(resource=Resource.create({"service.name": "bff"}), shutdown_on_exit=False)
+    name = Resource.create({"service.name": os.environ.get("OTEL_SERVICE_NAME", "bff")})
+    provider = TracerProvider(resource=name, id_generator=Ids(), shutdown_on_exit=False)
     for processor in processors:
         provider.add_span_processor(processor)
     return provider

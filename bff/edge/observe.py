@@ -35,6 +35,8 @@ from bff.core.settings import Settings
 from bff.core.telemetry import REQUEST, Bounded, Telemetry
 from bff.core.trace import Sampler, Trace
 from bff.core.waits import Waits
+from bff.core.waterfall import Waterfall
+from bff.edge.keep import Keep, KeepSettings
 
 HeaderName = Annotated[str, Field(pattern=r"^[xX]-[A-Za-z0-9-]{1,60}$")]
 
@@ -53,6 +55,7 @@ class LogSettings(Settings):
 class TraceSettings(Settings):
     sample: float = 1.0
     """The share of new traces that is recorded, 0 to 1; a client's own decision in `traceparent` goes first."""
+    keep: KeepSettings = KeepSettings()
 
 
 class MetricsSettings(Settings):
@@ -110,6 +113,7 @@ class Observe:
         self.telemetry = telemetry
         self.clock = clock
         self.sampler = Sampler(settings.traces.sample, random)
+        self.keep = Keep(settings.traces.keep, telemetry, clock)
         self.random = random
         self.requests = requests
         self.arm_header = (settings.arm_header or "").lower().encode()
@@ -160,7 +164,7 @@ class Observe:
             if token:
                 otel.detach(token)
             REQUEST.reset(ids)
-            self._end(scope, trace, span, answer, self.clock() - started)
+            self._end(scope, trace, span, answer, started)
             if waits.begun is not None and counts:
                 self.overhead.observe(waits.begun - started - waits.total, (_route_name(scope),), _exemplar(trace))
 
@@ -199,27 +203,12 @@ class Observe:
         """The request's span below the client's, or at the root of a new trace; nothing where nobody records."""
         if not trace.sampled:
             return trace, None
-        above = otel.Context()
-        if trace.parent_id:
-            client = SpanContext(
-                int(trace.trace_id, 16), int(trace.parent_id, 16), is_remote=True, trace_flags=TraceFlags(1)
-            )
-            above = set_span_in_context(NonRecordingSpan(client), above)
-        span = self.telemetry.tracer.start_span(
-            _method(scope),
-            context=above,
-            kind=SpanKind.SERVER,
-            attributes={
-                "http.request.method": _method(scope),
-                "url.path": scope["path"],
-                "url.scheme": scope["scheme"],
-                "network.protocol.version": scope["http_version"],
-            },
-        )
+        span = self.telemetry.tracer.start_span(_method(scope), context=_above(trace), kind=SpanKind.SERVER)
         own = span.get_span_context()
         return trace._replace(trace_id=f"{own.trace_id:032x}", span_id=f"{own.span_id:016x}"), span
 
-    def _end(self, scope: Scope, trace: Trace, span: Span | None, answer: Answer, seconds: float) -> None:
+    def _end(self, scope: Scope, trace: Trace, span: Span | None, answer: Answer, started: float) -> None:
+        seconds = self.clock() - started
         route, name = scope.get("bff.route"), _route_name(scope)
         operation: str = scope.get("bff.operation", "")
         status = answer.status if answer.complete else CLIENT_CLOSED
@@ -231,10 +220,12 @@ class Observe:
             self.refusals.labels(name, code).inc()
         self.requests.end(scope, status, seconds)
         arms: dict[str, str] = scope.get("bff.arms", {})
+        if span is None and status != SWITCHED:
+            span = self._kept(scope, trace, status, started, seconds)
         if span:
             for service, arm in arms.items():
                 span.set_attribute(f"bff.arm.{service}", arm)
-            _finish(span, _method(scope), route.path if route else None, status)
+            _finish(span, scope, route.path if route else None, status)
         caller = scope.get("bff.caller", ANONYMOUS)
         self.telemetry.log.line(
             AccessLine(
@@ -259,6 +250,14 @@ class Observe:
             )
         )
 
+    def _kept(self, scope: Scope, trace: Trace, status: int, started: float, seconds: float) -> Span | None:
+        """The span of a request that was not recorded, and should have been."""
+        waterfall: Waterfall | None = scope.get("bff.waterfall")
+        begun = scope["bff.waits"].begun
+        if not self.keep.wants(status, seconds if begun is None else begun - started, waterfall):
+            return None
+        return self.keep.begin(trace, _above(trace), started, waterfall)
+
     def _labels(self, method: str, route: str, status: int, operation: str) -> tuple[str, ...]:
         method = method if method in _METHODS else "_OTHER"
         return method, route, str(status), self.operations(operation) if operation else ""
@@ -280,13 +279,36 @@ def _exemplar(trace: Trace) -> str:
     return trace.trace_id if trace.sampled else ""
 
 
-def _finish(span: Span, method: str, path: str | None, status: int) -> None:
+def _above(trace: Trace) -> otel.Context:
+    """Where the client's own span is the current one, if it has one."""
+    if not trace.parent_id:
+        return otel.Context()
+    client = SpanContext(int(trace.trace_id, 16), int(trace.parent_id, 16), is_remote=True, trace_flags=TraceFlags(1))
+    return set_span_in_context(NonRecordingSpan(client), otel.Context())
+
+
+def _finish(span: Span, scope: Scope, path: str | None, status: int) -> None:
+    """By the stable conventions for HTTP servers: nothing in it is personal, and only a 5xx is an error."""
+    method = _method(scope)
+    known = method in _METHODS
+    named = method if known else "HTTP"
+    span.update_name(f"{named} {path}" if path else named)
+    span.set_attributes(
+        {
+            "http.request.method": method if known else "_OTHER",
+            "url.path": scope["path"],
+            "url.scheme": scope["scheme"],
+            "network.protocol.version": scope["http_version"],
+            "http.response.status_code": status,
+        }
+    )
     if path:
-        span.update_name(f"{method} {path}")
         span.set_attribute("http.route", path)
-    span.set_attribute("http.response.status_code", status)
+    if not known:
+        span.set_attribute("http.request.method_original", method)
     if status >= 500:
         span.set_status(StatusCode.ERROR)
+        span.set_attribute("error.type", scope.get("bff.code") or str(status))
     span.end()
 
 

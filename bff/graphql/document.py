@@ -66,7 +66,7 @@ class Document:
         broken: the names of the rules that it breaks, each of them once, where they are only measured.
         deferring: what was parsed, if it defers something.
         trusted: whether it is one of the trusted documents.
-        executables: its operations as they are executed, once they have been.
+        executables: its operations as they are executed, once they have been, and whether they are recorded.
     """
 
     node: DocumentNode
@@ -75,7 +75,7 @@ class Document:
     broken: frozenset[str] = frozenset()
     deferring: DocumentNode | None = None
     trusted: bool = False
-    executables: dict[str, Executable] = field(default_factory=dict)
+    executables: dict[tuple[str, bool], Executable] = field(default_factory=dict)
 
     @cached_property
     def literals(self) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from graphql import (
     located_error,
 )
 from graphql.execution import Executor
-from opentelemetry.trace import StatusCode
+from opentelemetry.trace import StatusCode, get_current_span
 from prometheus_client import Counter
 
 from bff.core.entitlements import EVERYTHING, Tables
@@ -36,6 +36,7 @@ from bff.graphql.document import Document, DocumentRefused, Operation, formatted
 from bff.graphql.documents import Documents
 from bff.graphql.request import Request
 from bff.graphql.shadow import Shadow
+from bff.graphql.spans import recording
 from bff.graphql.views import view
 from bff.graphql.weights import sources_in
 from bff.upstream.client import Origin, Service, Upstream
@@ -121,6 +122,7 @@ class Execution:
         children = {reason: fallbacks.labels(reason) for reason in get_args(Reason)}
         hooks = {"on_fallback": staticmethod(lambda reason: children[reason].inc()), "weigh": staticmethod(weigh)}
         self._breadth: type[BreadthExecutor] = type("Executor", (BreadthExecutor,), hooks)
+        self._recording = recording(self._breadth, telemetry.tracer)
         self.executor: type[Executor[Any]] = StandardExecutor if settings.executor == "standard" else self._breadth
         self._shadow = Shadow(settings.shadow, telemetry, random) if settings.executor == "shadow" else None
 
@@ -142,6 +144,12 @@ class Execution:
             DocumentRefused: it cannot be executed.
             Unauthenticated, Forbidden: the caller may not have all of it, where that refuses the operation.
         """
+        if not get_current_span().is_recording():
+            return self._prepare(request, caller)
+        with self._telemetry.tracer.start_as_current_span("graphql.prepare", record_exception=False):
+            return self._prepare(request, caller)
+
+    def _prepare(self, request: Request, caller: Caller) -> Prepared:
         documents = self._documents_of(caller)
         document = documents.find(request)
         operation = document.operation(request.operation_name)
@@ -212,7 +220,7 @@ class Execution:
     def _executed(self, prepared: Prepared, origin: Origin, context: Context) -> Executed:
         if self._shadow and prepared.operation.type is OperationType.QUERY:
             return self._followed(self._shadow, prepared, origin, context)
-        return self._execute(prepared, context)
+        return self._execute(prepared, context, recorded=origin.trace.sampled)
 
     async def _followed(self, shadow: Shadow, prepared: Prepared, origin: Origin, context: Context) -> ExecutionResult:
         result = await _result(self._execute(prepared, context))
@@ -237,10 +245,10 @@ class Execution:
         shared = origin._replace(retries=Retries(self._max_retries))
         return Context(origin.caller, lambda name: Upstream(self._services[name], shared))
 
-    def _execute(self, prepared: Prepared, context: Context) -> Executed:
+    def _execute(self, prepared: Prepared, context: Context, *, recorded: bool = False) -> Executed:
         if self.executor is StandardExecutor:
             return self._by_graphql_core(prepared, context)
-        return self._by_the_engine(prepared, context)
+        return self._by_the_engine(prepared, context, recorded=recorded)
 
     async def _by_graphql_core(self, prepared: Prepared, context: Context) -> ExecutionResult:
         # Not graphql-core's `execute`, which wants no schema that knows @defer, whatever the document says.
@@ -256,15 +264,15 @@ class Execution:
         whole: ExecutionResult = await result if isinstance(result, Awaitable) else result
         return whole
 
-    def _by_the_engine(self, prepared: Prepared, context: Context) -> Executed:
+    def _by_the_engine(self, prepared: Prepared, context: Context, *, recorded: bool) -> Executed:
         document, operation, request = prepared.document, prepared.operation, prepared.request
-        executable = document.executables.get(operation.name)
+        executable = document.executables.get((operation.name, recorded))
         if executable is None:
-            executable = document.executables[operation.name] = Executable(
+            executable = document.executables[operation.name, recorded] = Executable(
                 prepared.schema,
                 document.node,
                 operation.name or None,
-                self._breadth,
+                self._recording if recorded else self._breadth,
                 hide_suggestions=self._documents.hides_suggestions,
             )
         return executable.execute(request.variables, context)

@@ -15,6 +15,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 import aiodataloader
 from aiodataloader import DataLoader
+from opentelemetry.trace import SpanContext, get_current_span
 
 from bff.core.waterfall import Read
 from bff.upstream.client import Upstream
@@ -104,6 +105,8 @@ class Columns(DataLoader[tuple[K, ...], Column[V_co]]):
         self._reads: dict[K, asyncio.Future[Mapping[K, V_co] | BaseException]] = {}
         self._running: set[asyncio.Task[Any]] = set()
         self._since = 0.0
+        self._recorded = upstream.service.batches is not None and upstream.origin.trace.sampled
+        self._asking: list[SpanContext] = []  # the spans of who asks; only where the trace is recorded
         self.calls = 0
 
     def get_cache_key(self, key: tuple[K, ...]) -> tuple[K, ...]:
@@ -112,6 +115,8 @@ class Columns(DataLoader[tuple[K, ...], Column[V_co]]):
     def do_resolve_reject(self, key: tuple[K, ...], future: asyncio.Future[Column[V_co]]) -> None:
         # As aiodataloader does it, and as late, less the task that it makes only to call `dispatch_queue` two ticks on.
         self._queue.append(aiodataloader.Loader(key, future))
+        if self._recorded:
+            self._asking.append(get_current_span().get_span_context())
         if len(self._queue) == 1:
             self._since = perf_counter()
             self.loop.call_soon(self.loop.call_soon, aiodataloader.dispatch_queue, self)
@@ -123,7 +128,8 @@ class Columns(DataLoader[tuple[K, ...], Column[V_co]]):
         try:
             keys = list(dict.fromkeys(chain.from_iterable(columns)))
             new = [key for key in keys if key not in self._reads] if self._reads else keys
-            fetches = self._fetches(new, sum(map(len, columns)), len(keys) - len(new))
+            asking, self._asking = self._asking, []
+            fetches = self._fetches(new, sum(map(len, columns)), len(keys) - len(new), asking)
             if len(new) < len(keys) and (batches := self._upstream.service.batches):
                 batches.known.labels(self._batch.name).inc(len(keys) - len(new))
             if len(fetches) == 1 and len(new) == len(keys):
@@ -142,7 +148,7 @@ class Columns(DataLoader[tuple[K, ...], Column[V_co]]):
             self._running.discard(task)
 
     def _fetches(
-        self, keys: list[K], asked: int, hits: int
+        self, keys: list[K], asked: int, hits: int, asking: list[SpanContext]
     ) -> list[Coroutine[Any, Any, Mapping[K, V_co] | BaseException]]:
         """What has to be done to read these keys, each as far as a call of the service reaches."""
         size, since = self._upstream.service.max_batch, self._since
@@ -151,7 +157,7 @@ class Columns(DataLoader[tuple[K, ...], Column[V_co]]):
             chunk, read = keys[start : start + size], self.loop.create_future()
             self._reads.update(dict.fromkeys(chunk, read))
             told = Read(self._batch.name, len(chunk), asked, hits, since)
-            fetches.append(self._fetch(chunk, read, told))
+            fetches.append(self._fetch(chunk, read, told, asking))
         self.calls += len(fetches)
         return fetches
 
@@ -166,18 +172,23 @@ class Columns(DataLoader[tuple[K, ...], Column[V_co]]):
         self._running.difference_update(tasks)
 
     async def _fetch(
-        self, keys: list[K], read: asyncio.Future[Mapping[K, V_co] | BaseException], told: Read
+        self,
+        keys: list[K],
+        read: asyncio.Future[Mapping[K, V_co] | BaseException],
+        told: Read,
+        asking: list[SpanContext],
     ) -> Mapping[K, V_co] | BaseException:
         found: Mapping[K, V_co] | BaseException
         upstream = self._upstream.reading(told)
-        service = upstream.service
-        if service.batches is not None:
-            service.batches.record(self._batch.name, len(keys))
+        batches = upstream.service.batches
+        if batches is not None:
+            batches.record(self._batch.name, len(keys))
         try:
-            if service.gathering is None:
-                found = await self._batch.fetch(upstream, keys, **self._arguments)
+            if self._recorded and batches is not None:
+                with batches.span(told, asking):
+                    found = await self._found(upstream, keys)
             else:
-                found = await service.gathering.read(self._batch, upstream, keys)
+                found = await self._found(upstream, keys)
         except asyncio.CancelledError as cancelled:
             read.set_result(cancelled)
             raise
@@ -185,6 +196,12 @@ class Columns(DataLoader[tuple[K, ...], Column[V_co]]):
             found = error
         read.set_result(found)
         return found
+
+    def _found(self, upstream: Upstream, keys: list[K]) -> Awaitable[Mapping[K, V_co]]:
+        gathering = upstream.service.gathering
+        if gathering is None:
+            return self._batch.fetch(upstream, keys, **self._arguments)
+        return gathering.read(self._batch, upstream, keys)
 
     def forget(self) -> None:
         """Let the next load read anew."""

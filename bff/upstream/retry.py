@@ -11,6 +11,7 @@ from random import Random
 from typing import Annotated, Any, Final, Literal
 
 import httpx
+from opentelemetry.trace import get_current_span
 from prometheus_client import Counter
 from pydantic import Field
 
@@ -162,6 +163,8 @@ class Retry(httpx.AsyncBaseTransport):
             if isinstance(outcome, httpx.Response):
                 await outcome.aclose()
             del outcome
+            if request.extensions.get("recorded"):
+                get_current_span().add_event("retry", {"attempt": attempt + 1, "wait_s": round(wait, 4)})
             await self._sleep(wait)
             attempt += 1
 

@@ -110,7 +110,7 @@ async def test_the_arm_is_in_log_span_metrics_and_header():
         assert running.access[-1]["arms"] == {"orders": "canary"}
         spans = {span.name: dict(span.attributes or {}) for span in running.spans}
         assert spans["GET"]["bff.arm"] == "canary"
-        assert spans["GET"]["http.url"] == "http://orders-next.internal"
+        assert spans["GET"]["url.full"] == "http://orders-next.internal"
         served = next(each for name, each in spans.items() if name.startswith(("GET /", "POST /")))
         assert served["bff.arm.orders"] == "canary"
     counted = await running.metrics("http_client_request_duration_seconds_count")
