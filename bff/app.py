@@ -2,42 +2,38 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import secrets
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from random import Random
 from types import ModuleType
-from typing import Any
 
 import httpx
 import strawberry
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.telemetry import TelemetryConfig
 from graphql import GraphQLSchema, print_schema
 from starlette.middleware import Middleware
-from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
+from starlette.types import ASGIApp, Lifespan
 
-from bff import edge
+from bff import edge, kept
 from bff.config import Config, ConfigError
 from bff.console import Readiness, admin, configuration, drain, keys, limits, live, purges, requests, traffic, upstreams
 from bff.console.logs import logs
-from bff.core.asked import Asked
 from bff.core.certificates import Observed
-from bff.core.deadline import REQUEST_TIMEOUT, seconds_asked
-from bff.core.head import head
+from bff.core.parts import Part, Parts
 from bff.core.policies import Policies
-from bff.core.requests import Requests
+from bff.core.registry import Draft
 from bff.core.route import Front
-from bff.core.store import SharedLedger, SharedStore, store_settings
-from bff.core.telemetry import JsonLog, Telemetry, otlp, tracer_provider
-from bff.edge.credentials import Credentials
+from bff.core.store import SharedLedger
+from bff.core.telemetry import Telemetry, standard
+from bff.core.watched import contents
 from bff.edge.limits import Accounts
-from bff.edge.overload import Load
+from bff.fronts import Fronts, Gateway
 from bff.graphql import defer
 from bff.graphql.aggregates.description import Described, described
 from bff.graphql.aggregates.endpoint import Aggregates
@@ -48,31 +44,19 @@ from bff.graphql.front import GraphQL
 from bff.graphql.ide import Example, Ide
 from bff.graphql.views import UnknownCoordinate
 from bff.graphql.weights import scopes_in
-from bff.rest.cache import HttpCache
 from bff.rest.openapi import OpenApi
 from bff.rest.openapi.contract import Contract
-from bff.rest.openapi.contract import read as contract
 from bff.rest.openapi.document import Description, Methods, describe
 from bff.rest.openapi.page import Page
 from bff.rest.own import Own
 from bff.rest.routes import rest
-from bff.rest.validation import Validation
 from bff.rest.wellknown import WellKnown
-from bff.server import Tls
-from bff.upstream import Measures, Origin, Service, connect
+from bff.upstream import Measures, Service, ServiceSettings, connect
 from bff.upstream.deployments import DeploymentMetrics
 from bff.upstream.identity import Signer
 from bff.upstream.names import Resolve
 from bff.upstream.names import resolve as system_resolve
-from bff.upstream.observe import Observe
 from bff.upstream.tls import ServiceTls
-from bff.upstream.transport import ConnectionSettings, Transport
-
-CREDENTIALS = frozenset({b"authorization", b"x-api-key"})
-"""What of a request goes on to services that ask for it."""
-
-# Lines written together cost a tenth; nobody who reads a log misses a tenth of a second.
-_LINES_KEPT_FOR = 0.1
 
 # Every request has been observed by the edge already, GraphQL and REST alike.
 _QUIET: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
@@ -87,6 +71,8 @@ def build(
     random: Random | None = None,
     example: Example | None = None,
     origin: Mapping[str, str] | None = None,
+    before: Gateway | None = None,
+    pages: Iterable[APIRouter] = (),
 ) -> Gateway:
     """The gateway's app. `app.state.admin` is the one for the admin port; `await app.state.drain()` ends what lasts.
 
@@ -98,45 +84,59 @@ def build(
         random: where ids and waits come from.
         example: what GraphiQL begins with.
         origin: where each value of the configuration came from, as `bff.config.traced` says it.
+        before: the one that it will take the place of: what is made of the same is taken over from it.
+        pages: more of the admin port.
 
     Raises:
         SchemaError: the modules in schema/ do not fit together, or trusted documents do not fit them.
         ConfigError: a file that the configuration names cannot be used.
     """
-    telemetry = telemetry or _telemetry(config)
+    ours = telemetry is None
+    telemetry = telemetry or standard(config.observability.logs.level)
+    draft = Draft(telemetry.registry)
+    telemetry = replace(telemetry, registry=draft)
+    parts = Parts(before.state.parts if before else None)
     random = random or Random(secrets.randbits(128))  # noqa: S311 - neither ids nor waits are secrets
     certificates = Observed(telemetry)
-    tls = Tls(config.server.tls, config.server.protocols, certificates, telemetry) if config.server.tls else None
+    # Of a port that is listened at, nothing changes without a restart.
+    tls = parts.keep("tls", None, lambda: kept.tls(config, certificates, telemetry))
     measures = Measures(telemetry)
-    signer = Signer(config.auth.signing) if config.signs else None
-    secured = {name: ServiceTls(name, each.tls, certificates) for name, each in config.services.items() if each.tls}
+    signer = kept.signer(config, parts)
+
+    def connected(name: str, settings: ServiceSettings) -> Part[Service]:
+        secured = ServiceTls(name, settings.tls, certificates) if settings.tls else None
+        service = connect(name, settings, measures, telemetry, random, signer, network, secured, resolve)
+        follows = [*([service.health.follow] if service.health else []), *([secured.files.follow] if secured else [])]
+        return Part(service, follows=follows, closes=[service.close])
+
     services = {
-        name: connect(name, settings, measures, telemetry, random, signer, network, secured.get(name), resolve)
-        for name, settings in config.services.items()
+        name: parts.keep(f"service {name}", (each, signer), partial(connected, name, each))
+        for name, each in config.services.items()
     }
     DeploymentMetrics([each.deployments for each in services.values() if each.deployments], telemetry.registry)
     # Calls to identity providers are counted like those to services.
-    wire = Observe(network or Transport(ConnectionSettings()), "identity", measures.attempts, telemetry)
-    credentials = Credentials(config.auth, wire, tiers=frozenset(config.tiers), telemetry=telemetry)
-    checks = {name: each.health for name, each in services.items() if each.health}
-    readiness = Readiness({name: each for name, each in checks.items() if config.services[name].required})
+    wire = parts.keep("identity", None, lambda: kept.wire(network, measures, telemetry))
+    credentials = kept.credentials(config, wire, telemetry, parts)
+    readiness = Readiness(
+        {n: each.health for n, each in services.items() if each.health and config.services[n].required}
+    )
     policies = Policies(config.policies)
-    execution = _execution(config, services, policies, telemetry, random)
-    pages = config.server.cors.origins if config.server.cors else ()
-    kept = Requests(config.observability.requests, random)
-    graphql = GraphQL(execution, config.graphql, pages, credentials, telemetry, random, kept)
-    contracts = {name: contract(name, each.openapi) for name, each in config.services.items() if each.openapi}
-    has_cookies = credentials.cookie is not None
-    aggregates = Aggregates(config.aggregates, execution, config.graphql.limits.cost, policies, cookies=has_cookies)
+    execution = _execution(config, services, policies, telemetry, random, parts)
+    origins = config.server.cors.origins if config.server.cors else ()
+    asked = kept.requests(config, random, parts)
+    graphql = GraphQL(execution, config.graphql, origins, credentials, telemetry, random, asked)
+    contracts = kept.contracts(config, parts)
+    aggregates = Aggregates(
+        config.aggregates,
+        execution,
+        config.graphql.limits.cost,
+        policies,
+        cookies=credentials.cookie is not None,
+    )
     pages_of = {name: described(each, execution.schema) for name, each in aggregates.endpoints.items()}
     description = _description(config, contracts, pages_of)
-    validations = {
-        name: Validation(each, telemetry.log)
-        for name, each in contracts.items()
-        if any(route.service == name and route.validate != "off" for route in config.routes)
-    }
-    caching = any(each.cache for each in config.routes)
-    cache = HttpCache(config.cache, services.values(), telemetry) if caching else None
+    validations = kept.validations(config, contracts, telemetry)
+    cache = kept.cache(config, services, telemetry, parts)
     fronts: Mapping[Front, ASGIApp] = {
         Front.GRAPHQL: Ide(graphql, config.graphql.path, example) if config.graphql.ide else graphql,
         Front.REST: rest(config.routes, services, validations, cache),
@@ -144,11 +144,11 @@ def build(
         Front.OWN: Own(_own(config, execution.schema, signer, description)),
     }
 
-    store = _store(config, telemetry, random)
+    store = kept.store(config, telemetry, random, parts)
     routes = config.all_routes()
-    accounts = Accounts(config.limits, config.tiers, routes, telemetry, SharedLedger(store) if store else None)
-    priorities = {name: tier.priority for name, tier in config.tiers.items()}
-    load = Load(config.server.overload, config.server.max_in_flight, priorities, telemetry, random)
+    ledger = SharedLedger(store) if store else None
+    accounts = Accounts(config.limits, config.tiers, routes, kept.limiter("accounts", config, parts), telemetry, ledger)
+    load = kept.load(config, telemetry, random, parts)
     layers = edge.layers(
         trusted_proxies=config.server.trusted_proxies,
         proxy_headers=config.server.proxy_headers,
@@ -165,55 +165,37 @@ def build(
         limits=config.limits,
         load=load,
         accounts=accounts,
+        addresses=kept.limiter("addresses", config, parts),
         firewall=config.firewall,
         observability=config.observability,
         telemetry=telemetry,
-        requests=kept,
+        requests=asked,
         random=random,
     )
     app = Gateway(
-        [*layers, Middleware(Fronts, fronts=fronts, forwards=_forwards(config), balances=_balances(config))],
+        [*layers, Middleware(Fronts, fronts=fronts, services=config.services.values())],
         title="Gateway",
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
         telemetry=_QUIET,
-        lifespan=_lifespan(
-            telemetry,
-            [*([store.open] if store else []), credentials.warm],
-            [
-                credentials.follow,
-                *(each.follow for each in checks.values()),
-                *([tls.follow] if tls else []),
-                *(each.files.follow for each in secured.values()),
-            ],
-            [
-                *([store.close] if store else []),
-                *([cache.close] if cache else []),
-                credentials.close,
-                wire.aclose,
-                *(each.close for each in services.values()),
-            ],
-        ),
+        lifespan=_lifespan(parts, telemetry if ours else None),
     )
-    app.state.services = services
+    app.state.parts, app.state.services = parts, services
     app.state.readiness = readiness
-    app.state.requests = kept
+    app.state.requests = asked
     app.state.execution = execution
-    app.state.accounts = accounts
-    app.state.cache = cache
-    app.state.store = store
+    app.state.accounts, app.state.store, app.state.cache = accounts, store, cache
     app.state.credentials = credentials
     app.state.drain = graphql.drain
-    app.state.log = telemetry.log
     app.state.tls = tls
     app.state.admin = admin(
         telemetry,
         readiness,
         [
-            live(telemetry.traffic, services, accounts, kept, readiness, most=config.admin.max_viewers),
+            live(telemetry.traffic, services, accounts, asked, readiness, most=config.admin.max_viewers),
             traffic(telemetry.traffic),
-            requests(kept),
+            requests(asked),
             purges(cache.purge if cache else None),
             limits(accounts),
             upstreams(services, telemetry),
@@ -221,31 +203,59 @@ def build(
             drain(readiness, telemetry),
             configuration(config, origin or {}, lambda: print_schema(execution.schema)),
             logs(telemetry),
+            *pages,
         ],
         token=config.admin.token,
         metrics=config.observability.metrics.prometheus,
     )
+    app.middleware_stack = app.build_middleware_stack()  # now, since layers may refuse their settings
+    draft.settle()
     return app
 
 
-def _store(config: Config, telemetry: Telemetry, random: Random) -> SharedStore | None:
-    """Where there is one that others share."""
-    settings = store_settings(config.store)
-    if settings.url.is_memory:
-        return None
-    try:
-        return SharedStore(settings, telemetry, random=random)
-    except OSError as error:
-        raise ConfigError.of("store", f"a file for TLS cannot be used: {error.strerror or error}") from error
-
-
 def _execution(
-    config: Config, services: Mapping[str, Service], policies: Policies, telemetry: Telemetry, random: Random
+    config: Config,
+    services: Mapping[str, Service],
+    policies: Policies,
+    telemetry: Telemetry,
+    random: Random,
+    parts: Parts,
 ) -> Execution:
     """Of GraphQL: the schema, what is known of documents, and the views of callers with entitlements."""
+    # Modules are code, which a process loads once.
+    modules = [each.__name__ for each in schema_modules(config)]
+    schema = parts.keep(
+        "schema", (modules, config.policies, config.graphql.defer), lambda: Part(_executable_schema(config))
+    )
+    path = config.graphql.documents.path
+    made_of = (
+        schema,
+        dict(services),
+        config.graphql,
+        config.entitlements,
+        {name: tier.entitlements for name, tier in config.tiers.items()},
+        contents([path] if path else []),
+    )
+    return parts.keep(
+        "execution", made_of, lambda: Part(_executing(config, schema, services, policies, telemetry, random))
+    )
+
+
+def _executable_schema(config: Config) -> GraphQLSchema:
     schema = schema_of(config)._schema  # noqa: SLF001
     if config.graphql.defer:
         defer.allow(schema)
+    return schema
+
+
+def _executing(
+    config: Config,
+    schema: GraphQLSchema,
+    services: Mapping[str, Service],
+    policies: Policies,
+    telemetry: Telemetry,
+    random: Random,
+) -> Execution:
     max_batch = {name: each.max_batch for name, each in config.services.items()}
     documents = Documents(schema, config.graphql, telemetry, config.trusted, max_batch=max_batch, policies=policies)
     execution = Execution(schema, documents, services, config.graphql, telemetry, random)
@@ -254,14 +264,6 @@ def _execution(
     except UnknownCoordinate as error:
         raise ConfigError.of("entitlements", str(error)) from error
     return execution
-
-
-def _forwards(config: Config) -> bool:
-    return any(each.forward_credentials for each in config.services.values())
-
-
-def _balances(config: Config) -> bool:
-    return any(each.targets for each in config.services.values())
 
 
 def _own(config: Config, schema: GraphQLSchema, signer: Signer | None, description: Description) -> dict[str, ASGIApp]:
@@ -301,91 +303,22 @@ def _description(config: Config, contracts: Mapping[str, Contract], aggregates: 
 
 
 def _lifespan(
-    telemetry: Telemetry,
-    opens: Iterable[Callable[[], Awaitable[None]]],
-    follows: Iterable[Callable[[], Coroutine[Any, Any, None]]],
-    closes: Iterable[Callable[[], Awaitable[None]]],
+    parts: Parts,
+    telemetry: Telemetry | None,
 ) -> Lifespan[FastAPI]:
     """Keys and certificates are followed; at the end, all that is open is closed and what was recorded is sent."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        following = [asyncio.create_task(follow()) for follow in follows]
-        for opened in opens:
-            await opened()
-        yield
-        for each in following:
-            each.cancel()
-        for close in closes:
-            await close()
-        telemetry.spans.shutdown()
-        telemetry.log.flush()
+        await parts.begin()
+        try:
+            yield
+        finally:
+            await parts.end()
+        if telemetry:
+            telemetry.end()
 
     return lifespan
-
-
-def _telemetry(config: Config) -> Telemetry:
-    log = JsonLog(sys.stdout.buffer, config.observability.logs.level, hold=_LINES_KEPT_FOR)
-    return Telemetry(log=log, spans=tracer_provider(*otlp(os.environ)))
-
-
-class Gateway(FastAPI):
-    """The framework's app below our layers instead of around them: what they answer never crosses its own."""
-
-    def __init__(self, layers: Sequence[Middleware], **options: Any) -> None:
-        super().__init__(**options)
-        self.layers = layers
-
-    def build_middleware_stack(self) -> ASGIApp:
-        app = super().build_middleware_stack()
-        for layer, arguments, options in reversed(self.layers):
-            # Its method, since Python enters a method of its own without a detour, and a callable object with one.
-            app = layer(app, *arguments, **options).__call__
-        return app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As the framework's, less what it measures for itself."""
-        if scope["type"] == "lifespan" or self.middleware_stack is None:
-            await super().__call__(scope, receive, send)
-            return
-        scope["app"] = self
-        await self.middleware_stack(scope, receive, send)
-
-
-class Fronts:
-    """Hands a request to the front of its route, with what services are told of it in `scope["bff.origin"]`.
-
-    Straight, since the framework's own router would look the route up again.
-    """
-
-    def __init__(
-        self, app: ASGIApp, fronts: Mapping[Front, ASGIApp], *, forwards: bool = False, balances: bool = False
-    ) -> None:
-        self.app = app
-        self.fronts = fronts
-        self.forwards = forwards
-        self.balances = balances
-
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        route = scope.get("bff.route")
-        if route is None:
-            return self.app(scope, receive, send)
-        asked = head(scope).values.get(REQUEST_TIMEOUT)
-        seconds = route.timeout if asked is None else min(route.timeout, seconds_asked(asked))
-        deadline = asyncio.get_running_loop().time() + seconds
-        own = tuple(each for each in scope["headers"] if each[0] in CREDENTIALS) if self.forwards else ()
-        scope["bff.origin"] = Origin(
-            scope["bff.caller"],
-            scope["bff.trace"],
-            scope["bff.request_id"],
-            deadline,
-            own,
-            hurried=seconds < route.timeout,
-            asked=Asked(scope) if self.balances else None,
-            waits=scope.get("bff.waits"),
-            waterfall=scope.get("bff.waterfall"),
-        )
-        return self.fronts[route.front](scope, receive, send)
 
 
 def schema_of(config: Config) -> strawberry.Schema:

@@ -19,7 +19,7 @@ from bff.core.loading import ConfigError, DefaultsFrom, Loaded, did_you_mean
 from bff.core.route import Front, Route
 from bff.core.settings import Complaint, Duration, Key, Network, Secret, Settings, Size
 from bff.core.shelf import CacheSettings
-from bff.core.store import StoreSettings, StoreUrl
+from bff.core.store import StoreSettings, StoreUrl, store_settings
 from bff.edge.compression import Coding
 from bff.edge.cors import CorsSettings
 from bff.edge.credentials import AuthSettings
@@ -38,7 +38,19 @@ from bff.rest.settings import RestRouteSettings
 from bff.server import ConnectionSettings, TlsSettings
 from bff.upstream import ServiceSettings
 
-__all__ = ["PROFILES", "Config", "ConfigError", "Loaded", "json_schema", "load", "read", "traced"]
+__all__ = ["PROFILES", "Config", "ConfigError", "Loaded", "json_schema", "load", "needs_restart", "read", "traced"]
+
+# What a process reads once: its ports, the connections at them, and its log.
+_FOR_THE_PROCESS = (
+    *(f"server.{each}" for each in ("host", "port", "workers", "tls", "http2", "drain", "reload")),
+    *(f"server.{each}" for each in ConnectionSettings.model_fields),
+    "admin.host",
+    "admin.port",
+    "graphql.limits.size",
+    "graphql.subscriptions.heartbeat",
+    "graphql.subscriptions.send_timeout",
+    "observability.logs",
+)
 
 JWKS_PATH = "/.well-known/jwks.json"
 
@@ -85,6 +97,8 @@ class ServerSettings(ConnectionSettings):
     """Whose pages may read answers; without it, those of the gateway's own origin."""
     drain: DrainSettings = DrainSettings()
     """What happens at SIGTERM."""
+    reload: Annotated[Duration, Field(ge=0.1)] | Literal["off"] = 2.0
+    """How often this file, and those that it names, are looked at; what changed counts from then on."""
 
     def problems(self) -> Iterable[Complaint]:
         if self.workers != 1 and not hasattr(signal, "sigtimedwait"):
@@ -295,6 +309,11 @@ class Config(Settings):
                 yield replace(document, name="docs", path=page, public=True)
                 yield replace(document, name="docs.assets", path=f"{page}/assets/{{asset}}", public=True)
 
+    def files(self) -> list[Path]:
+        """What is read besides the configuration itself when the gateway is built, and not followed on its own."""
+        files = [self.graphql.documents.path, *(each.openapi for each in self.services.values())]
+        return [each for each in (*files, *store_settings(self.store).files) if each]
+
     @property
     def signs(self) -> bool:
         """Whether some service is told who asks by a token of the gateway's."""
@@ -334,9 +353,10 @@ def read(
     profile: str = "production",
     environ: Mapping[str, str] | None = None,
     overrides: Mapping[str, Any] | None = None,
+    files: list[Path] | None = None,
 ) -> Config:
-    """The configuration from a file; see `traced`."""
-    return traced(path, profile=profile, environ=environ, overrides=overrides).config
+    """The configuration from a file; see `traced`. To `files` is added what is read for it, also if it is no good."""
+    return traced(path, profile=profile, environ=environ, overrides=overrides, files=files).config
 
 
 def traced(
@@ -345,6 +365,7 @@ def traced(
     profile: str = "production",
     environ: Mapping[str, str] | None = None,
     overrides: Mapping[str, Any] | None = None,
+    files: list[Path] | None = None,
 ) -> Loaded[Config]:
     """The configuration from a file, with where each value came from.
 
@@ -354,7 +375,14 @@ def traced(
     Raises:
         ConfigError: with every problem that there is.
     """
-    return _loaded(loading.read_text(path), str(path), profile, environ, overrides, path.parent)
+    files = [] if files is None else files
+    files.append(path)
+    return _loaded(loading.read_text(path), str(path), profile, environ, overrides, path.parent, files)
+
+
+def needs_restart(key: str) -> bool:
+    """Whether a key counts wholly only from the next start on; all others do as soon as they are read."""
+    return any(key == each or key.startswith(f"{each}.") for each in _FOR_THE_PROCESS)
 
 
 def json_schema() -> dict[str, Any]:
@@ -369,9 +397,16 @@ def _loaded(
     environ: Mapping[str, str] | None,
     overrides: Mapping[str, Any] | None,
     directory: Path,
+    files: list[Path] | None = None,
 ) -> Loaded[Config]:
     if profile not in PROFILES:
         raise ConfigError.of("profile", f"must be {' or '.join(PROFILES)}, not {profile!r}")
+
+    def secret(named: Path) -> str:
+        if files is not None:
+            files.append(named)
+        return loading.read_secret(named)
+
     return loading.load(
         Config,
         text,
@@ -380,4 +415,5 @@ def _loaded(
         environ=environ,
         overrides=overrides,
         directory=directory,
+        read=secret,
     )

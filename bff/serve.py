@@ -6,18 +6,18 @@ import asyncio
 import gc
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from hashlib import sha256
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from bff.app import build
 from bff.config import Config, ConfigError
+from bff.generations import Generations, Read
 from bff.graphql.ide import Example
-from bff.server import Server, connections, http2
+from bff.server import Server, Tls, connections, http2
 
 
 class _Websocket(WebSocketsSansIOProtocol):
@@ -51,13 +51,14 @@ class Listening(NamedTuple):
     operators: socket.socket
 
 
-def _public(app: FastAPI, config: Config) -> Server:
+def _public(app: Generations, config: Config) -> Server:
     live = config.graphql.subscriptions
     one = connections(config.server)
     http: Callable[..., Any] = one
-    if app.state.tls is not None:
+    tls: Tls | None = app.current.app.state.tls
+    if tls is not None:
         many = http2(one)
-        http = app.state.tls.connections(lambda chosen: many if chosen == "h2" else one)
+        http = tls.connections(lambda chosen: many if chosen == "h2" else one)
     return _server(
         app,
         config.server.host,
@@ -65,8 +66,8 @@ def _public(app: FastAPI, config: Config) -> Server:
         http=http,
         graceful=config.server.drain.timeout,
         lifespan="on",
-        drain=app.state.drain,
-        tls=app.state.tls is not None,
+        drain=app.drain,
+        tls=tls is not None,
         # Compression would take 60 KB of memory for each websocket.
         ws=type("Websocket", (_Websocket,), {"patience": live.send_timeout}),
         ws_per_message_deflate=False,
@@ -76,12 +77,12 @@ def _public(app: FastAPI, config: Config) -> Server:
     )
 
 
-def _for_operators(app: FastAPI, config: Config) -> Server:
+def _for_operators(app: ASGIApp, config: Config) -> Server:
     return _server(app, config.admin.host, config.admin.port, http="httptools", graceful=1, lifespan="off", ws="none")
 
 
 def _server(
-    app: FastAPI,
+    app: ASGIApp,
     host: str,
     port: int,
     *,
@@ -97,6 +98,7 @@ def _server(
             app,
             host=host,
             port=port,
+            interface="asgi3",
             loop="uvloop",
             http=http,
             lifespan=lifespan,
@@ -131,35 +133,37 @@ async def serve(
     config: Config,
     *,
     started: Callable[[], None],
+    read: Read | None = None,
     example: Example | None = None,
-    origin: Mapping[str, str] | None = None,
     at: Listening | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT: say no at `/readyz`, wait, take no more connections, let requests end.
 
+    SIGHUP has the configuration read again.
+
     Args:
         config: the settings.
         started: called once both ports answer.
+        read: reads the configuration again.
         example: what GraphiQL begins with.
-        origin: where each value of the configuration came from.
         at: where to listen, if not at the ports of the configuration.
 
     Raises:
         ConfigError: a port cannot be had.
     """
-    app = build(config, example=example, origin=origin)
+    app = Generations(config, read, example=example)
     at = at or Listening(
         listen("server", config.server.host, config.server.port),
         listen("admin", config.admin.host, config.admin.port),
     )
     public = _public(app, config)
-    admin = _for_operators(app.state.admin, config)
+    admin = _for_operators(app.operators, config)
     loop = asyncio.get_running_loop()
     stopping: asyncio.Task[None] | None = None
 
     async def drain() -> None:
-        app.state.readiness.draining = True
-        app.state.log.info("draining", delay_s=config.server.drain.delay, timeout_s=config.server.drain.timeout)
+        app.leave()
+        app.log.info("draining", delay_s=config.server.drain.delay, timeout_s=config.server.drain.timeout)
         await asyncio.sleep(config.server.drain.delay)
         public.should_exit = True
 
@@ -172,14 +176,22 @@ async def serve(
 
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, stop)
+    reloads: set[asyncio.Task[object]] = set()
+
+    def reload() -> None:
+        task = loop.create_task(app.reload("signal"))
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, reload)
     spare_what_stays()
     async with asyncio.TaskGroup() as servers:
         servers.create_task(_until_end(public, at.clients, admin))
         servers.create_task(_until_end(admin, at.operators, public))
         await asyncio.gather(public.up.wait(), admin.up.wait())
-        app.state.log.info("started", configuration=_digest(config), services=len(config.services))
+        app.log.info("started", configuration=_digest(config), services=len(config.services))
         started()
-    app.state.log.info("stopped")
+    app.log.info("stopped")
 
 
 def _digest(config: Config) -> str:
@@ -187,7 +199,7 @@ def _digest(config: Config) -> str:
     return sha256(config.model_dump_json().encode()).hexdigest()[:12]
 
 
-async def operate(app: FastAPI, config: Config, at: socket.socket, *, started: Callable[[], None]) -> None:
+async def operate(app: ASGIApp, config: Config, at: socket.socket, *, started: Callable[[], None]) -> None:
     """Serve operators alone, until SIGTERM or SIGINT.
 
     Args:

@@ -16,8 +16,9 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final, NoReturn
@@ -25,11 +26,12 @@ from typing import Final, NoReturn
 import uvloop
 
 from bff.app import schema_modules
-from bff.config import Config, ConfigError
+from bff.config import Config, ConfigError, Loaded
 from bff.console.workers import Worker, Workers, over_workers
 from bff.core.store import StoreUrl, store_settings
 from bff.core.store.local import LocalValkey
 from bff.core.telemetry import JsonLog
+from bff.generations import Read
 from bff.graphql.compose import SchemaError
 from bff.graphql.ide import Example
 from bff.serve import Listening, listen, operate, serve, spare_what_stays
@@ -85,8 +87,8 @@ class Supervisor:
     Args:
         config: the settings; `server.workers` is how many.
         started: called once all are up.
+        read: reads the configuration again, for each of them.
         example: what GraphiQL begins with.
-        origin: where each value of the configuration came from.
 
     Raises:
         ConfigError: a port cannot be had.
@@ -97,8 +99,8 @@ class Supervisor:
         config: Config,
         *,
         started: Callable[[], None],
+        read: Read | None = None,
         example: Example | None = None,
-        origin: Mapping[str, str] | None = None,
     ) -> None:
         schema_modules(config)  # loaded once, for all of them
         self._started: Callable[[], None] | None = started
@@ -110,9 +112,10 @@ class Supervisor:
         self._number = config.server.processes
         self.board = Board(self._number)
         self._store = _local_store(config)
+        self._read = read
         config = _with_one_account(config, self._store, self._number)
         self._workers = [
-            Place(at, f"worker {at}", partial(self._work, at, config, example, origin)) for at in range(self._number)
+            Place(at, f"worker {at}", partial(self._work, at, config, example)) for at in range(self._number)
         ]
         self._operators = Place(self._number, "operators", lambda: self._operate(config))
         self._ends_by = 0.0  # when those that still live are killed; 0 while nothing ends
@@ -247,7 +250,7 @@ class Supervisor:
 
     # What the others do.
 
-    def _work(self, place: int, config: Config, example: Example | None, origin: Mapping[str, str] | None) -> None:
+    def _work(self, place: int, config: Config, example: Example | None) -> None:
         self._for_operators.close()
         operators = socket.socket(socket.AF_UNIX)
         operators.bind(str(self._socket(os.getpid())))
@@ -257,7 +260,14 @@ class Supervisor:
         def up() -> None:
             self.board.up[place] = 1
 
-        uvloop.run(serve(config, started=up, example=example, origin=origin, at=Listening(self._clients, operators)))
+        at = Listening(self._clients, operators)
+        uvloop.run(serve(config, started=up, read=self._read and self._reread, example=example, at=at))
+
+    def _reread(self, files: list[Path]) -> Loaded[Config]:
+        """As a worker has it."""
+        assert self._read is not None  # noqa: S101 - for the type checker
+        loaded = self._read(files)
+        return replace(loaded, config=_with_one_account(loaded.config, self._store, self._number))
 
     def _operate(self, config: Config) -> None:
         self._clients.close()
@@ -324,7 +334,7 @@ def _local_store(config: Config) -> LocalValkey | None:
 def _with_one_account(config: Config, local: LocalValkey | None, number: int) -> Config:
     limits = config.limits.model_copy(update={"instances": max(number, config.limits.instances)})
     changed: dict[str, object] = {"limits": limits}
-    if local is not None:
-        settings = store_settings(config.store)
+    settings = store_settings(config.store)
+    if local is not None and settings.url.is_memory:
         changed["store"] = settings.model_copy(update={"url": StoreUrl(local.url)})
     return config.model_copy(update=changed)

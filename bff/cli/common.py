@@ -43,8 +43,19 @@ def warn(config: Config) -> None:
         typer.echo(f"Warning: {each}", err=True)
 
 
-def ask_admin(path: str, url: str | None, config: Path, profile: str, *, sent: object = None) -> dict[str, Any]:
-    """What the running gateway says at its admin port; where something is sent, it is told to do it."""
+def ask_admin(
+    path: str,
+    url: str | None,
+    config: Path,
+    profile: str,
+    *,
+    sent: object = None,
+    refusals: frozenset[int] = frozenset(),
+) -> dict[str, Any]:
+    """What the running gateway says at its admin port; where something is sent, it is told to do it.
+
+    `refusals` are statuses whose answers say something as well.
+    """
     import httpx
 
     admin = read_config(config, profile).admin
@@ -56,7 +67,8 @@ def ask_admin(path: str, url: str | None, config: Path, profile: str, *, sent: o
         answer = httpx.get(at, headers=headers) if sent is None else httpx.post(at, headers=headers, json=sent)
         if answer.status_code == httpx.codes.NOT_FOUND:
             fail(str(answer.json()["detail"]))
-        answer.raise_for_status()
+        if answer.status_code not in refusals:
+            answer.raise_for_status()
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         fail(f"The gateway's admin port, {base}, does not say: {error}")
     found: dict[str, Any] = answer.json()

@@ -9,7 +9,18 @@ from typing import Annotated, Any
 
 import typer
 
-from bff.cli.common import DEFAULT_CONFIG, ConfigPath, Profile, fail, group, read_config, table, warn
+from bff.cli.common import (
+    DEFAULT_CONFIG,
+    AdminUrl,
+    ConfigPath,
+    Profile,
+    ask_admin,
+    fail,
+    group,
+    read_config,
+    table,
+    warn,
+)
 
 commands = typer.Typer()
 config_commands = group("The configuration.")
@@ -158,6 +169,39 @@ def config_schema() -> None:
     from bff.config import json_schema
 
     typer.echo(json.dumps(json_schema(), indent=2))
+
+
+@config_commands.command("diff")
+def config_diff(
+    against: Annotated[Path | None, typer.Option(help="A file to compare with, not the running gateway.")] = None,
+    admin: AdminUrl = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    config: ConfigPath = DEFAULT_CONFIG,
+    profile: Profile = "production",
+) -> None:
+    """Say what a reload would change in the running gateway, key by key, and what of it needs a restart.
+
+    With --against, what differs from that file, and nothing has to run. Secrets stay hidden.
+    """
+    from bff.config import needs_restart
+    from bff.core.loading.changes import changes
+
+    if against:
+        found = changes(read_config(against, profile), read_config(config, profile))
+        differing = [each._asdict() for each in found]
+    else:
+        said = ask_admin("/-/reload", admin, config, profile, refusals=frozenset({422}))
+        if said.get("problems"):
+            fail("The running gateway cannot use its file:\n" + "\n".join(said["problems"]))
+        differing = said["changes"]
+    if as_json:
+        typer.echo(json.dumps(differing, indent=2))
+        return
+    if not differing:
+        typer.echo("Nothing differs.")
+    for each in differing:
+        before, after = (json.dumps(each[side], ensure_ascii=False) for side in ("before", "after"))
+        typer.echo(f"{each['key']}: {before} -> {after}{'  (restart)' if needs_restart(each['key']) else ''}")
 
 
 @schema_commands.command("export")

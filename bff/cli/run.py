@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -12,10 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bff.cli.common import DEFAULT_CONFIG, ConfigPath, Profile, fail, traced_config, warn
+from bff.cli.common import DEFAULT_CONFIG, ConfigPath, Profile, fail, read_config, warn
 
 if TYPE_CHECKING:
-    from bff.config import Config, Loaded
+    from bff.config import Config
+    from bff.generations import Read
     from bff.graphql.ide import Example
 
 commands = typer.Typer()
@@ -38,33 +40,36 @@ def run(
     demo: Annotated[bool, typer.Option(help="Start the demo's services too.")] = False,
 ) -> None:
     """Serve until Ctrl-C or SIGTERM: clients on the public port, operators on the admin port."""
-    from bff.config import ConfigError
+    from bff.config import ConfigError, traced
     from bff.graphql.compose import SchemaError
 
-    loaded = traced_config(config, profile)
-    settings = loaded.config
+    settings = read_config(config, profile)
     warn(settings)
     shown = example() if demo else None
     with _demo() if demo else nullcontext():
         try:
-            status = _serve(loaded, lambda: _banner(settings, profile, demo=demo), shown)
+            status = _serve(
+                settings,
+                lambda: _banner(settings, profile, demo=demo),
+                lambda files: traced(config, profile=profile, environ=os.environ, files=files),
+                shown,
+            )
         except (ConfigError, SchemaError) as error:
             fail(str(error))
     raise typer.Exit(status)
 
 
-def _serve(loaded: Loaded[Config], started: Callable[[], None], shown: Example | None) -> int:
+def _serve(config: Config, started: Callable[[], None], read: Read, shown: Example | None) -> int:
     """Until the end, in one process or several; the status to end with."""
-    config, origin = loaded.config, loaded.origin
     if config.server.processes > 1:
         from bff.supervisor import Supervisor
 
-        return Supervisor(config, started=started, example=shown, origin=origin).run()
+        return Supervisor(config, started=started, read=read, example=shown).run()
     import uvloop
 
     from bff.serve import serve
 
-    uvloop.run(serve(config, started=started, example=shown, origin=origin))
+    uvloop.run(serve(config, started=started, read=read, example=shown))
     return 0
 
 

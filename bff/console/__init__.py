@@ -57,7 +57,8 @@ def admin(
     async def ready(response: Response) -> dict[str, object]:
         problems = await readiness.problems()
         response.status_code = 503 if problems else 200
-        return {"status": "unavailable", "problems": problems} if problems else {"status": "ok"}
+        said: dict[str, object] = {"status": "unavailable", "problems": problems} if problems else {"status": "ok"}
+        return {**said, "config": readiness.refused} if readiness.refused else said
 
     if metrics:
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from bff.upstream.health import Health
 
@@ -17,11 +17,13 @@ class Readiness:
     Attributes:
         draining: because it ends.
         told_to_drain: by an operator, who may take it back.
+        refused: what is wrong with the configuration's files now; it is ready with the one before all the same.
     """
 
     def __init__(self, required: Mapping[str, Health]) -> None:
         self.draining = False
         self.told_to_drain = False
+        self.refused: Sequence[str] = ()
         self._required = required
 
     async def problems(self) -> dict[str, str]:

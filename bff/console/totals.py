@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 # Of a gauge, what the whole gateway has is the sum, unless its name says what it is.
-_LEAST: Final = ("_up", "_successful", "_timestamp_seconds", "_created")
+_LEAST: Final = ("_up", "_good", "_successful", "_timestamp_seconds", "_created")
 _MOST: Final = ("_state", "_lag_seconds", "_info", "_generation")
 _COUNTED: Final = frozenset({"counter", "histogram", "summary"})
 _MAX_ENDED: Final = 100_000

@@ -50,6 +50,11 @@ class Distribution(Collector):
         self._series: dict[tuple[str, ...], _Series] = {}
         registry.register(self)
 
+    @property
+    def shape(self) -> tuple[object, ...]:
+        """Two of one shape can share what they have counted."""
+        return *self._described[::2], tuple(self._buckets)
+
     def observe(self, value: float, labels: tuple[str, ...] = (), trace_id: str = "") -> None:
         """Count it. `trace_id`: of a trace that is recorded, in which one finds such a value; each bucket keeps one."""
         series = self._series.get(labels)

@@ -71,6 +71,12 @@ class Expression:
         self.variables = names
         self._names = tuple(names)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Expression) and (self.source, self.variables) == (other.source, other.variables)
+
+    def __hash__(self) -> int:
+        return hash(self.source)
+
     def value(self, of: Mapping[str, Any]) -> Any:
         """What it comes to for these values, or None if it comes to nothing: a key is missing, or a type is wrong."""
         try:

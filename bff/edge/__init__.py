@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
+from limits.strategies import RateLimiter
 from starlette.middleware import Middleware
 
 from bff.core.entitlements import Tables
@@ -45,6 +46,7 @@ def layers(
     limits: LimitSettings,
     load: Load,
     accounts: Accounts,
+    addresses: RateLimiter,
     firewall: FirewallSettings,
     observability: ObservabilitySettings,
     telemetry: Telemetry,
@@ -76,7 +78,7 @@ def layers(
         # From here on every layer reads its own policy from scope["bff.route"].
         Middleware(Routing, matcher=Matcher(routes), described=described),
         # Before auth: it guards the checking of keys and tokens itself.
-        Middleware(AddressLimit, settings=limits, decisions=decisions),
+        Middleware(AddressLimit, settings=limits, limiter=addresses, decisions=decisions),
         # Before limits: what may be spent belongs to a caller, not to an address.
         Middleware(Auth, credentials=credentials, challenge=auth.challenge, policies=policies, tables=tables),
         # Before the work, and after the cheap refusals; before limits, so that what is refused costs nobody a unit.

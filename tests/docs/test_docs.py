@@ -35,6 +35,7 @@ from bff.core.errors import Code, GatewayError
 from bff.core.loading import shape
 from bff.core.settings import Settings
 from bff.core.telemetry import Telemetry
+from bff.generations import Generations
 from bff.graphql.compose import compose
 from bff.graphql.documents import Documents
 from tests.harness import BFF_YAML, FOUR_SERVICES, bearer, gateway, operator, token
@@ -408,6 +409,7 @@ async def test_the_table_of_metrics_has_those_that_are_measured_with_their_label
     coalesced = {"products": {"coalesce": True}, "orders": mirrored}
     cached = [{"name": "any", "path": "/any", "service": "users", "public": True, "cache": True}]
     one = gateway(server={"tls": pair.settings}, store="redis://nowhere.internal", services=coalesced, routes=cached)
+    Generations(one.config, telemetry=one.telemetry, network=one.services)
     pair.key.unlink()
     await one.app.state.tls.context.look()
     await one.query(FOUR_SERVICES, headers=operator())

@@ -10,7 +10,6 @@ import httpx
 import pytest
 import uvicorn
 
-from bff.app import Fronts
 from bff.config import ServerSettings
 from bff.core.errors import UpstreamUnavailable
 from bff.core.identity import Caller
@@ -21,6 +20,7 @@ from bff.edge.errors import Errors
 from bff.edge.guard import Guard
 from bff.edge.observe import ObservabilitySettings, Observe
 from bff.edge.routing import Matcher, Routing
+from bff.fronts import Fronts
 from bff.rest.proxy import Passthrough
 from bff.rest.redirects import outward
 from bff.server import connections

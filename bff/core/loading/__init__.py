@@ -27,6 +27,7 @@ __all__ = [
     "did_you_mean",
     "json_schema",
     "load",
+    "read_secret",
     "read_text",
     "values",
 ]

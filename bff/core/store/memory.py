@@ -61,11 +61,22 @@ class _Log:
 
 
 class _Account:
-    __slots__ = ("held", "logs")
+    __slots__ = ("held", "logs", "windows")
 
     def __init__(self, windows: Sequence[Window]) -> None:
+        self.windows = windows
         self.logs = [_Log() for _ in windows]
         self.held: dict[str, int] = {}
+
+    def fit(self, windows: Sequence[Window]) -> None:
+        """Since the configuration is another one: of windows that are as long as before, what was spent stays spent."""
+        known = {_length(each): log for each, log in zip(self.windows, self.logs, strict=True)}
+        self.windows = windows
+        self.logs = [known.get(_length(each)) or _Log() for each in windows]
+
+
+def _length(window: Window) -> tuple[str, int, int]:
+    return window.name, window.slice, window.span
 
 
 class Held:
@@ -160,6 +171,8 @@ class MemoryStore(Storage, MovingWindowSupport):
     def look(self, key: str, windows: Sequence[Window]) -> tuple[list[tuple[int, int]], dict[str, int]]:
         """The state of each window, and how many of each slot are taken, without an account being made for it."""
         account = self._accounts.get(key) or _Account(windows)
+        if account.windows is not windows:
+            account.fit(windows)
         return _states(account, windows, int(self.clock() * 1000)), dict(account.held)
 
     @staticmethod
@@ -195,6 +208,8 @@ class MemoryStore(Storage, MovingWindowSupport):
                 self._accounts.popitem(last=False)
         else:
             self._accounts.move_to_end(key)
+            if account.windows is not windows:
+                account.fit(windows)
         return account
 
     # What `limits` asks of a storage for moving windows.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
@@ -164,6 +165,11 @@ class StoreSettings(Settings):
                 yield (name,), "is for rediss:// alone"
         if self.key and not self.cert:
             yield ("key",), "is the key of `cert`, which is missing"
+
+    @property
+    def files(self) -> list[Path]:
+        """Those for TLS."""
+        return [each for each in (self.ca, self.cert, self.key) if each]
 
 
 def store_settings(value: StoreUrl | StoreSettings) -> StoreSettings:

@@ -15,6 +15,7 @@ from limits import (
     RateLimitItemPerMinute,
     RateLimitItemPerSecond,
 )
+from limits.strategies import RateLimiter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bff.core.answer import Answer, answer_of
@@ -27,7 +28,17 @@ from bff.edge.limits.policy import Asked, Decisions, Policy
 from bff.edge.limits.settings import LimitSettings, TierSettings
 from bff.edge.limits.tab import FLOOR, Tab
 
-__all__ = ["FLOOR", "Accounts", "AddressLimit", "Decisions", "LimitSettings", "Limits", "Tab", "TierSettings"]
+__all__ = [
+    "FLOOR",
+    "Accounts",
+    "AddressLimit",
+    "Decisions",
+    "LimitSettings",
+    "Limits",
+    "Tab",
+    "TierSettings",
+    "limiter_of",
+]
 
 
 class _Item(RateLimitItem):
@@ -175,12 +186,12 @@ class _Line:
 class AddressLimit:
     """Before auth: how often one address may knock at all."""
 
-    def __init__(self, app: ASGIApp, settings: LimitSettings, decisions: Decisions) -> None:
+    def __init__(self, app: ASGIApp, settings: LimitSettings, limiter: RateLimiter, decisions: Decisions) -> None:
         self.app = app
         self.mode = settings.mode_of("address")
         self.decisions = decisions
         self.rate = settings.per_address
-        self.limiter = limiter_of(settings)
+        self.limiter = limiter
         self.item = _ITEMS[self.rate.per](self.rate.amount)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:

@@ -26,6 +26,7 @@ class Accounts:
         settings: how many are kept, and which limits hold.
         tiers: what may be spent.
         routes: those that bound what is under way.
+        limiter: whose storage they are in, if they are this process's own.
         telemetry: what is told of decisions without the store.
         shared: the accounts of all gateways, if they are not this process's own.
     """
@@ -35,14 +36,15 @@ class Accounts:
         settings: LimitSettings,
         tiers: Mapping[str, TierSettings],
         routes: Iterable[Route],
+        limiter: RateLimiter,
         telemetry: Telemetry,
         shared: SharedLedger | None = None,
     ) -> None:
         self.settings = settings
         self.shared = shared
         self._routes = [each for each in routes if each.concurrency]
-        self.limiter = limiter_of(settings)
-        self.store = store_of(self.limiter)
+        self.limiter = limiter
+        self.store = store_of(limiter)
         # Where nothing is said of a tier, routes may still bound what is under way.
         tiers = {"default": TierSettings(), **tiers}
         self.policies = {tier: Policy(tier, policy, settings) for tier, policy in tiers.items()}
@@ -143,13 +145,13 @@ def _said(limit: Any) -> dict[str, Any]:
     return {**said, "seconds": limit.seconds} if hasattr(limit, "seconds") else said
 
 
-def limiter_of(settings: LimitSettings) -> RateLimiter:
+def limiter_of(max_accounts: int) -> RateLimiter:
     """The limiter of slowapi, whose storage is ours; its own middlewares would pass by mounted apps."""
     limiter: RateLimiter = Limiter(
         get_remote_address,
         strategy="moving-window",
         storage_uri=f"{MemoryStore.STORAGE_SCHEME[0]}://",
-        storage_options={"size": str(settings.max_accounts)},
+        storage_options={"size": str(max_accounts)},
     ).limiter
     return limiter
 

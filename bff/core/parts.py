@@ -1,0 +1,94 @@
+"""What outlives one configuration: the parts that are made of the same in the next one stay as they are."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+Follow = Callable[[], Coroutine[Any, Any, None]]
+Step = Callable[[], Awaitable[None]]
+
+
+@dataclass(eq=False)
+class Part(Generic[T]):
+    """Something with a state or connections of its own.
+
+    Attributes:
+        value: it.
+        opens: what is awaited before it is used.
+        follows: what goes on for as long as somebody uses it.
+        closes: what is awaited once nobody does.
+    """
+
+    value: T
+    opens: Sequence[Step] = ()
+    follows: Sequence[Follow] = ()
+    closes: Sequence[Step] = ()
+    made_of: object = None
+    holders: int = 0
+    following: list[asyncio.Task[None]] = field(default_factory=list)
+
+    async def begin(self) -> None:
+        self.holders += 1
+        if self.holders == 1:
+            self.following = [asyncio.create_task(follow()) for follow in self.follows]
+            for opened in self.opens:
+                await opened()
+
+    async def end(self) -> None:
+        self.holders -= 1
+        if not self.holders:
+            for each in self.following:
+                each.cancel()
+            for close in self.closes:
+                await close()
+
+
+class Parts:
+    """The parts of one generation of the gateway, by name.
+
+    Args:
+        before: those of the generation that it takes the place of.
+    """
+
+    def __init__(self, before: Parts | None = None) -> None:
+        self._before: dict[str, Part[Any]] = before.named if before else {}
+        self.named: dict[str, Part[Any]] = {}
+        self._begun: list[Part[Any]] = []
+
+    def keep(self, name: str, made_of: object, make: Callable[[], Part[T]]) -> T:
+        """The part of this name: the one that there is if it was made of the same, or else a new one.
+
+            services[name] = parts.keep(f"service {name}", settings, lambda: Part(connect(name, settings)))
+
+        Args:
+            name: of the part, once in a generation.
+            made_of: all that it depends on, compared by `==`.
+            make: makes it.
+        """
+        part: Part[Any] | None = self._before.get(name)
+        if part is None or part.made_of != made_of:
+            part = make()
+            part.made_of = made_of
+        self.named[name] = part
+        return part.value
+
+    async def begin(self) -> None:
+        """Open all, or none."""
+        self._before = {}
+        try:
+            for part in self.named.values():
+                self._begun.append(part)
+                await part.begin()
+        except BaseException:
+            await self.end()
+            raise
+
+    async def end(self) -> None:
+        """Close those that nobody else uses."""
+        while self._begun:
+            await self._begun.pop().end()

@@ -1,0 +1,79 @@
+"""The gateway's app itself: the layers of the edge, and the front that a request goes to behind them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Collection, Mapping, Sequence
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from bff.core.asked import Asked
+from bff.core.deadline import REQUEST_TIMEOUT, seconds_asked
+from bff.core.head import head
+from bff.core.route import Front
+from bff.upstream import Origin, ServiceSettings
+
+CREDENTIALS = frozenset({b"authorization", b"x-api-key"})
+"""What of a request goes on to services that ask for it."""
+
+
+class Gateway(FastAPI):
+    """The framework's app below our layers instead of around them: what they answer never crosses its own."""
+
+    def __init__(self, layers: Sequence[Middleware], **options: Any) -> None:
+        super().__init__(**options)
+        self.layers = layers
+
+    def build_middleware_stack(self) -> ASGIApp:
+        app = super().build_middleware_stack()
+        for layer, arguments, options in reversed(self.layers):
+            # Its method, since Python enters a method of its own without a detour, and a callable object with one.
+            app = layer(app, *arguments, **options).__call__
+        return app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As the framework's, less what it measures for itself."""
+        if scope["type"] == "lifespan" or self.middleware_stack is None:
+            await super().__call__(scope, receive, send)
+            return
+        scope["app"] = self
+        await self.middleware_stack(scope, receive, send)
+
+
+class Fronts:
+    """Hands a request to the front of its route, with what services are told of it in `scope["bff.origin"]`.
+
+    Straight, since the framework's own router would look the route up again.
+    """
+
+    def __init__(
+        self, app: ASGIApp, fronts: Mapping[Front, ASGIApp], services: Collection[ServiceSettings] = ()
+    ) -> None:
+        self.app = app
+        self.fronts = fronts
+        self.forwards = any(each.forward_credentials for each in services)
+        self.balances = any(each.targets for each in services)
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        route = scope.get("bff.route")
+        if route is None:
+            return self.app(scope, receive, send)
+        asked = head(scope).values.get(REQUEST_TIMEOUT)
+        seconds = route.timeout if asked is None else min(route.timeout, seconds_asked(asked))
+        deadline = asyncio.get_running_loop().time() + seconds
+        own = tuple(each for each in scope["headers"] if each[0] in CREDENTIALS) if self.forwards else ()
+        scope["bff.origin"] = Origin(
+            scope["bff.caller"],
+            scope["bff.trace"],
+            scope["bff.request_id"],
+            deadline,
+            own,
+            hurried=seconds < route.timeout,
+            asked=Asked(scope) if self.balances else None,
+            waits=scope.get("bff.waits"),
+            waterfall=scope.get("bff.waterfall"),
+        )
+        return self.fronts[route.front](scope, receive, send)

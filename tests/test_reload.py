@@ -1,0 +1,372 @@
+"""Reload: another configuration takes over while requests are answered, and a bad one changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+from collections.abc import Callable
+from contextlib import asynccontextmanager
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+from starlette.types import Message
+
+from bff.config import Config, ConfigError, Loaded, needs_restart, read, traced
+from bff.core.loading.changes import changes
+from bff.core.telemetry import JsonLog, Telemetry
+from bff.fronts import Gateway
+from bff.generations import Generations
+from tests.harness import BFF_YAML, partner
+from tests.shop import Services
+
+QUERY = {"query": '{ product(id: "prd_1") { name } }'}
+
+
+TOKEN = "admin: {token: operators}\n"
+TEXT = TOKEN + BFF_YAML
+
+
+class Reloading:
+    """A gateway in memory, and the file that it is made of."""
+
+    def __init__(self, folder: Path, text: str = TEXT) -> None:
+        self.file = folder / "bff.yaml"
+        self.file.write_text(text)
+        self._log = BytesIO()
+        self.services = Services([])
+        self.generations = Generations(
+            self.read([]).config,
+            self.read,
+            Telemetry(log=JsonLog(self._log)),
+            network=self.services,
+        )
+        self.client = self._at(self.generations)
+        self.admin = self._at(self.generations.operators)
+        self.admin.headers["authorization"] = "Bearer operators"
+
+    def read(self, files: list[Path]) -> Loaded[Config]:
+        return traced(self.file, profile="development", files=files)
+
+    def _at(self, app: Any) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            transport=httpx.ASGITransport(app),
+            base_url="http://127.0.0.1:9000",
+        )
+
+    def write(self, old: str, new: str) -> None:
+        text = self.file.read_text()
+        assert old in text
+        self.file.write_text(text.replace(old, new))
+
+    @property
+    def state(self) -> Any:
+        return self.generations.current.app.state
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        return [orjson.loads(line) for line in self._log.getvalue().splitlines() if b"config_reload" in line]
+
+    async def metric(self, name: str, of: str = "") -> float:
+        lines = (await self.admin.get("/metrics")).text.splitlines()
+        mine = [line for line in lines if line.startswith((f"{name} ", f"{name}{{")) and of in line]
+        return sum(float(line.rpartition(" ")[2]) for line in mine)
+
+
+@asynccontextmanager
+async def living(generations: Generations):
+    """As the server has it live."""
+    to, fro = asyncio.Queue[Message](), asyncio.Queue[Message]()
+    life = asyncio.create_task(generations({"type": "lifespan"}, to.get, fro.put))
+    await to.put({"type": "lifespan.startup"})
+    assert (await fro.get())["type"] == "lifespan.startup.complete"
+    yield
+    await to.put({"type": "lifespan.shutdown"})
+    assert (await fro.get())["type"] == "lifespan.shutdown.complete"
+    await life
+
+
+@pytest.fixture
+async def one(tmp_path):
+    one = Reloading(tmp_path)
+    async with living(one.generations):
+        yield one
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not holds():  # noqa: ASYNC110 - what is waited for is the gateway's own
+            await asyncio.sleep(0.02)
+
+
+async def retired(one: Reloading) -> None:
+    await until(lambda: not one.generations._retiring)
+
+
+async def test_what_changed_in_the_file_counts_after_a_reload(one):
+    assert (await one.client.get("/shop/prd_1")).status_code == 404
+    one.write("/api/products/{rest*}", "/shop/{rest*}")
+    answer = await one.admin.post("/-/reload")
+    assert answer.status_code == 200
+    assert answer.json()["outcome"] == "taken"
+    assert answer.json()["changed"] == ["routes[1].path"]
+    assert (await one.client.get("/shop/prd_1")).status_code == 200
+    assert (await one.client.get("/api/products/prd_1")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("http://orders.internal", "no address", "services.orders.url: must be an absolute URL"),
+        ("services:", "servicez:", "did you mean `services`"),
+        ("  users: {url", "  users: {identity: signed, openapi: nowhere.json, url", "nowhere.json"),
+        ("auth:", "auth: [", "bff.yaml"),
+        ("auth:", "graphql: {documents: {path: nowhere}}\nauth:", "nowhere"),
+        ("auth:", "entitlements: {basic: [Nothing.name]}\nauth:", "Nothing"),
+        ("auth:", "server: {max_body: {file: secret}}\nauth:", "no such file"),
+    ],
+)
+async def test_a_bad_file_changes_nothing_and_says_why(one, old, new, said):
+    before = one.generations.current
+    good = one.file.read_text()
+    one.write(old, new)
+    answer = await one.admin.post("/-/reload")
+    assert answer.status_code == 422
+    assert said in " ".join(answer.json()["problems"])
+    assert one.generations.current is before
+    assert (await one.client.post("/graphql", json=QUERY)).json()["data"]["product"]["name"]
+    ready = await one.admin.get("/readyz")
+    assert ready.status_code == 200
+    assert said in " ".join(ready.json()["config"])
+    assert said in " ".join(one.log[-1]["problems"])
+    assert await one.metric("bff_config_good") == 0
+    assert await one.metric("bff_config_reloads_total") == 1
+
+    one.file.write_text(good)
+    assert (await one.generations.reload("file")).outcome == "unchanged"
+    assert (await one.admin.get("/readyz")).json() == {"status": "ok"}
+    assert await one.metric("bff_config_good") == 1
+
+
+async def test_a_request_ends_on_the_generation_that_admitted_it(one):
+    gate = asyncio.Event()
+    through = one.services.handle_async_request
+
+    async def slow(request):
+        await gate.wait()
+        return await through(request)
+
+    one.services.handle_async_request = slow
+    under_way = asyncio.create_task(one.client.get("/api/products/prd_1"))
+    await asyncio.sleep(0.05)
+    one.write("http://products.internal", "http://elsewhere.internal")
+    one.write("/api/products/{rest*}", "/shop/{rest*}")
+    assert (await one.generations.reload("file")).outcome == "taken"
+    assert await one.metric("bff_config_generations") == 2
+    assert not under_way.done()
+    gate.set()
+    assert (await under_way).status_code == 200
+    await retired(one)
+    assert await one.metric("bff_config_generations") == 1
+
+
+async def test_what_is_made_of_the_same_stays_and_the_rest_is_closed(one):
+    before = one.state
+    schema = before.execution.schema
+    closed = []
+    for name, service in before.services.items():
+        object.__setattr__(service, "transport", _Closing(service.transport, name, closed))
+    one.write('orders: {url: "http://orders.internal"}', 'orders: {url: "http://orders.internal", timeout: 3s}')
+    assert (await one.generations.reload("file")).outcome == "taken"
+    await retired(one)
+    after = one.state
+    assert [name for name in after.services if after.services[name] is not before.services[name]] == ["orders"]
+    assert closed == ["orders"]
+    assert after.execution.schema is schema
+    assert after.credentials is before.credentials
+
+
+class _Closing(httpx.AsyncBaseTransport):
+    def __init__(self, inner, name, closed):
+        self.inner, self.name, self.closed = inner, name, closed
+
+    async def handle_async_request(self, request):
+        return await self.inner.handle_async_request(request)
+
+    async def aclose(self):
+        self.closed.append(self.name)
+
+
+async def test_accounts_and_counts_go_on(one):
+    one.write("partner: {rate: [1000/minute]}", "partner: {rate: [5/minute, 100/day]}")
+    await one.generations.reload("file")
+    for _ in range(3):
+        assert (await one.client.get("/api/products/prd_1", headers=partner())).status_code == 200
+    one.write("[5/minute, 100/day]", "[4/minute]")
+    await one.generations.reload("file")
+    answers = [(await one.client.get("/api/products/prd_1", headers=partner())).status_code for _ in range(3)]
+    assert answers == [200, 429, 429]
+    assert await one.metric("http_server_request_duration_seconds_count") == 6
+    assert await one.metric("http_client_request_duration_seconds_count", "products") == 4
+
+
+async def test_a_new_tier_key_and_token_count_at_once(one):
+    assert (await one.client.get("/api/users/usr_1", headers={"x-api-key": "bff_new"})).status_code == 401
+    digest = sha256(b"bff_new").hexdigest()
+    one.write(
+        "api_keys:", f"api_keys:\n    - {{consumer: new, hash: 'sha256:{digest}', scopes: [users:read, users:admin]}}"
+    )
+    one.write("token: operators", "token: open sesame")
+    assert (await one.generations.reload("file")).outcome == "taken"
+    assert (await one.client.get("/api/users/usr_1", headers={"x-api-key": "bff_new"})).status_code == 200
+    assert (await one.admin.post("/-/reload")).status_code == 401
+    token = {"authorization": "Bearer open sesame"}
+    assert (await one.admin.post("/-/reload", headers=token)).json()["outcome"] == "unchanged"
+
+
+async def test_a_secret_in_a_file_is_followed_and_never_shown(tmp_path):
+    (tmp_path / "secret").write_text("first secret, long enough for anybody")
+    one = Reloading(tmp_path, "admin: {token: {file: secret}}\n" + BFF_YAML)
+    async with living(one.generations):
+        (tmp_path / "secret").write_text("other secret, long enough for anybody")
+        token = {"authorization": "Bearer first secret, long enough for anybody"}
+        answer = await one.admin.post("/-/reload", headers=token)
+        assert answer.json()["changed"] == ["admin.token"]
+        assert "enough" not in answer.text
+        assert (await one.admin.get("/-/reload", headers=token)).status_code == 401
+
+
+async def test_files_are_watched_by_content_through_the_links_of_a_mounted_config_map(tmp_path):
+    """As the kubelet does it: `bff.yaml -> ..data/bff.yaml`, and `..data` is a link that is swapped."""
+    for name, path in (("one", "/one/{rest*}"), ("two", "/two/{rest*}")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "bff.yaml").write_text(BFF_YAML.replace("/api/products/{rest*}", path))
+    (tmp_path / "..data").symlink_to("one")
+    text = (tmp_path / "one" / "bff.yaml").read_text().replace("auth:", "server: {reload: 100ms}\nauth:", 1)
+    (tmp_path / "one" / "bff.yaml").write_text(text)
+    mounted = tmp_path / "mounted"
+    mounted.mkdir()
+    one = Reloading(mounted)
+    one.file.unlink()
+    one.file.symlink_to(tmp_path / "..data" / "bff.yaml")
+    one = _again(one)
+    async with living(one.generations):
+        assert (await one.client.get("/one/prd_1")).status_code == 200
+        (tmp_path / "..data_new").symlink_to("two")
+        os.replace(tmp_path / "..data_new", tmp_path / "..data")  # noqa: PTH105
+        await until(lambda: one.log)
+        assert (await one.client.get("/two/prd_1")).status_code == 200
+
+
+def _again(one: Reloading) -> Reloading:
+    """Over the file as it is now."""
+    one.generations = Generations(one.read([]).config, one.read, Telemetry(log=JsonLog(one._log)), network=one.services)
+    one.client = one._at(one.generations)
+    return one
+
+
+async def test_a_missing_secret_that_comes_later_is_seen(tmp_path):
+    one = Reloading(tmp_path, "server: {reload: 100ms}\n" + TEXT)
+    async with living(one.generations):
+        one.write("token: operators", "token: {file: late}")
+        await until(lambda: one.log)
+        assert one.log[-1]["outcome"] == "refused"
+        (tmp_path / "late").write_text("here it is")
+        await until(lambda: one.log[-1]["outcome"] == "taken")
+
+
+async def test_who_begins_while_the_file_is_bad_goes_on_with_what_was_good(tmp_path):
+    one = Reloading(tmp_path, "server: {reload: 100ms}\n" + TEXT)
+    good = one.read([]).config
+    one.write("services:", "servicez:")
+    one.generations = Generations(good, one.read, Telemetry(log=JsonLog(one._log)), network=one.services)
+    one.client, admin = one._at(one.generations), one._at(one.generations.operators)
+    async with living(one.generations):
+        assert (await one.client.get("/api/products/prd_1")).status_code == 200
+        assert one.log[-1]["why"] == "start"
+        assert "did you mean `services`" in " ".join((await admin.get("/readyz")).json()["config"])
+        one.write("servicez:", "services:")
+        await until(lambda: one.log[-1]["outcome"] != "refused")
+        assert "config" not in (await admin.get("/readyz")).json()
+
+
+async def test_trusted_documents_are_read_again_when_they_change(tmp_path):
+    (tmp_path / "operations").mkdir()
+    (tmp_path / "operations" / "one.graphql").write_text('query One { product(id: "prd_1") { name } }')
+    text = "graphql: {documents: {path: operations}}\n" + TEXT
+    one = Reloading(tmp_path, text)
+    async with living(one.generations):
+        (tmp_path / "operations" / "two.graphql").write_text('query Two { product(id: "prd_2") { name } }')
+        schema = one.state.execution.schema
+        assert (await one.generations.reload("file")).outcome == "taken"
+        assert one.state.execution.schema is schema
+        assert (await one.generations.reload("file")).outcome == "unchanged"
+        (tmp_path / "operations" / "two.graphql").write_text("query Two { nonsense }")
+        assert (await one.generations.reload("file")).outcome == "refused"
+
+
+async def test_nothing_is_reloaded_once_the_gateway_ends(one):
+    one.generations.leave()
+    one.write("/api/products/{rest*}", "/shop/{rest*}")
+    assert (await one.generations.reload("signal")).outcome == "refused"
+    assert (await one.admin.get("/readyz")).status_code == 503
+
+
+async def test_twenty_reloads_leave_no_task_and_no_generation_behind(one):
+    """Of memory, what is left of a generation is the app: none but the running one is to be found."""
+    for turn in range(3):
+        await _turn(one, turn)
+    tasks = len(asyncio.all_tasks())
+    for turn in range(20):
+        assert (await one.client.post("/graphql", json=QUERY)).status_code == 200
+        await _turn(one, turn)
+    gc.collect()
+    assert len(asyncio.all_tasks()) == tasks
+    mine = [
+        each
+        for each in gc.get_objects()
+        if isinstance(each, Gateway) and each.state.services["users"] is one.state.services["users"]
+    ]
+    assert mine == [one.generations.current.app]
+
+
+async def _turn(one: Reloading, turn: int) -> None:
+    good = one.file.read_text()
+    if turn % 4 == 3:
+        one.file.write_text("services: nonsense")
+        assert (await one.generations.reload("file")).outcome == "refused"
+        one.file.write_text(good)
+        return
+    one.write(*("cost: 2\n", "cost: 3\n") if "cost: 2\n" in good else ("cost: 3\n", "cost: 2\n"))
+    assert (await one.generations.reload("file")).outcome == "taken"
+    await retired(one)
+
+
+def test_what_a_change_needs_is_known():
+    assert needs_restart("server.port")
+    assert needs_restart("server.tls.cert")
+    assert not needs_restart("server.max_in_flight")
+    assert not needs_restart("services.users.timeout")
+
+
+def test_changes_are_named_key_by_key_and_secrets_stay_hidden(tmp_path):
+    def config(text: str) -> Config:
+        (tmp_path / "bff.yaml").write_text(text)
+        return read(tmp_path / "bff.yaml")
+
+    before = config("admin: {token: one}\nservices: {users: {url: 'http://a.internal', timeout: 2s}}")
+    after = config(
+        "admin: {token: two}\nservices: {users: {url: 'http://a.internal', timeout: 3s}, more: {url: 'http://b.internal'}}"
+    )
+    found = {each.key: each for each in changes(before, after)}
+    assert list(found) == ["admin.token", "services.users.timeout", "services.more"]
+    assert found["services.users.timeout"][1:] == ("2s", "3s")
+    assert found["admin.token"].before == found["admin.token"].after == "******"
+    assert found["services.more"].before is None
+    with pytest.raises(ConfigError):
+        config("services: [")
