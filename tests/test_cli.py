@@ -336,6 +336,6 @@ def test_run_with_a_broken_configuration_says_so_and_ends(config):
 def test_the_banner_is_one_that_a_newcomer_can_act_on(shop, config):
     with running(config, shop, "--profile", "development") as gateway:
         banner = gateway.stderr
-    for address in (f"{gateway.url}/graphql", f"{gateway.url}/api/users/", f"{gateway.admin}/metrics"):
+    for address in (f"{gateway.url}/graphql", f"{gateway.url}/api/users/", f"{gateway.admin}/console"):
         assert address in banner
     assert "development" in banner
