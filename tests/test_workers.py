@@ -149,11 +149,13 @@ def test_the_process_for_operators_is_replaced_as_well(four):
     until = time.monotonic() + 5
     while not (set(children(four.process.pid)) - others - {victim}):
         assert time.monotonic() < until
+        time.sleep(0.05)
     # The port is never closed: who asks meanwhile waits.
     assert operators(four, "/readyz").json()["workers"] == {"ready": WORKERS, "of": WORKERS}
     assert ask(four).startswith(b"HTTP/1.1 200 ")
     while not operators(four, "/-/limits").json()["store"]["up"]:
         assert time.monotonic() < until + 5
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("workers", [1, WORKERS])
