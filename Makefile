@@ -1,18 +1,22 @@
 # Everything that is needed is installed into .venv by the first command that needs it.
 
 PYTHON ?= python3
+TESTS ?=
 BIN := .venv/bin
 LOCKED := . tests/clients benchmarks/contenders/node benchmarks/contenders/hive
 NPM := PATH="$(CURDIR)/$(BIN):$$PATH" npm --ignore-scripts --no-audit --no-fund --loglevel=error
 
-.PHONY: run test check bench fuzz acceptance lock pages chromium modsecurity prometheus clean
+.PHONY: run test ready check bench fuzz acceptance lock pages chromium modsecurity prometheus clean
 
 run: .venv/installed
 	@$(MAKE) --no-print-directory pages || echo "There are no browser pages, since npm failed: see above. All else is there."
 	@$(BIN)/bff run --demo --profile $${BFF_PROFILE:-development}
 
-test: .venv/installed pages chromium prometheus tests/clients/node_modules/installed
-	$(BIN)/python -m pytest
+test: ready
+	$(BIN)/python -m pytest $(TESTS)
+
+# What tests need, besides what is in the project.
+ready: .venv/installed pages chromium prometheus tests/clients/node_modules/installed
 
 check: .venv/installed
 	$(BIN)/ruff format --check .
