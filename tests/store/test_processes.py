@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
@@ -90,3 +93,34 @@ def test_a_valkey_of_our_own_is_nobody_elses_and_ends_with_whoever_started_it():
             assert time.monotonic() < until, "it outlives us"
             time.sleep(0.02)
         shutil.rmtree(folder)
+
+
+def test_whoever_takes_the_place_of_one_that_died_is_reached_however_late_the_old_valkey_ends():
+    program = (
+        "import os, signal, sys, time\nfrom bff.core.store.local import LocalValkey\nlocal = LocalValkey()\n"
+        "def begin():\n    pid = os.fork()\n    if not pid:\n        local.start()\n"
+        "        print(local.pid, local.url, flush=True)\n        time.sleep(60)\n    return pid\n"
+        "first = begin()\nsys.stdin.readline()\nos.kill(first, signal.SIGKILL)\nos.waitpid(first, 0)\n"
+        "second = begin()\nsys.stdin.readline()\nos.kill(second, signal.SIGKILL)\n"
+    )
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
+        old, url = parent.stdout.readline().split()
+        path = url.removeprefix("unix://")
+        os.kill(int(old), signal.SIGSTOP)  # it is late
+        parent.stdin.write("\n")
+        parent.stdin.flush()
+        new, _ = parent.stdout.readline().split()
+        with suppress(ProcessLookupError):
+            os.kill(int(old), signal.SIGCONT)
+        until = time.monotonic() + 10
+        while Path(f"/proc/{old}").exists() and b"valkey" in Path(f"/proc/{old}/cmdline").read_bytes():
+            assert time.monotonic() < until, "the old one does not end"
+            time.sleep(0.02)
+        with socket.socket(socket.AF_UNIX) as asking:
+            asking.settimeout(5)
+            asking.connect(path)
+            asking.sendall(b"INFO server\r\n")
+            assert b"process_id:%d\r" % int(new) in asking.recv(8192)
+        parent.communicate("\n")
+    shutil.rmtree(Path(path).parent, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
@@ -21,10 +22,12 @@ _PAUSE = 0.2
 """Seconds before one that has died is started again."""
 
 # So that it never outlives whoever started it, however that ends. Linux only; elsewhere `stop` has to be reached.
+# By SIGKILL, and so before it is known that whoever started it is gone: told to end, it would remove its socket when it
+# comes to that, which may be the socket of the one that has taken its place.
 _DIES_WITH_US = (
     "import ctypes, os, sys\n"
-    "if sys.platform == 'linux': ctypes.CDLL(None).prctl(1, 15)\n"
-    "os.execv(sys.argv[1], sys.argv[1:])"
+    "if sys.platform == 'linux': ctypes.CDLL(None).prctl(1, 9)\n"
+    "if os.getppid() == int(sys.argv[1]): os.execv(sys.argv[2], sys.argv[2:])"
 )
 
 
@@ -117,7 +120,7 @@ class LocalValkey:
             "maxmemory-policy": "allkeys-lru",
         }
         told = [part for name, value in options.items() for part in (f"--{name}", value)]
-        return [sys.executable, "-c", _DIES_WITH_US, str(get_binary_path()), *told]
+        return [sys.executable, "-c", _DIES_WITH_US, str(os.getpid()), str(get_binary_path()), *told]
 
     def _answers(self) -> bool:
         with suppress(OSError), socket.socket(socket.AF_UNIX) as asking:
