@@ -1,6 +1,7 @@
 """Rules for all tests: where CI counts on them, a skipped test is a failed one; acceptance runs only when asked for."""
 
 import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -16,6 +17,11 @@ ACCEPTANCE = Path(__file__).parent / "acceptance"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--acceptance", action="store_true", help="run tests/acceptance, which needs ../shared")
+
+
+def pytest_configure() -> None:
+    # A shell has its background jobs ignore SIGINT, and so would every process that a test starts and then interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
