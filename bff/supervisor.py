@@ -25,7 +25,7 @@ from typing import Final, NoReturn
 
 import uvloop
 
-from bff.app import schema_modules
+from bff.assembly import schema_modules
 from bff.config import Config, ConfigError, Loaded
 from bff.console.workers import Worker, Workers, over_workers
 from bff.core.store import StoreUrl, store_settings

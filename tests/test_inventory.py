@@ -7,7 +7,7 @@ import pytest
 
 import schema
 import services
-from bff.app import schema_modules
+from bff.assembly import schema_modules
 from bff.graphql.compose import compose
 from tests.harness import BFF_YAML, gateway, operator
 from tests.shop import FakeService, refused

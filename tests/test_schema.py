@@ -17,7 +17,7 @@ from graphql import (
     build_schema,
 )
 
-from bff.app import schema_modules
+from bff.assembly import schema_modules
 from bff.graphql.compose import compose
 from tests.harness import customer, gateway, operator
 from tests.shop import ORDERS_OF_EACH, USERS, product, says

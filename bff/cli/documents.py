@@ -26,7 +26,7 @@ def documents_build(
     text. `apollo` is what generate-persisted-query-manifest writes, with `__typename` where Apollo Client asks for it;
     `relay` is a JSON object from id to text.
     """
-    from bff.app import schema_of
+    from bff.assembly import schema_of
     from bff.core.telemetry import Telemetry
     from bff.graphql.compose import SchemaError
     from bff.graphql.documents import Documents

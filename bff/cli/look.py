@@ -132,7 +132,7 @@ def explain(
 
     All is at worst. A variable without a value has its default, or where it has none the largest that is allowed.
     """
-    from bff.app import schema_of
+    from bff.assembly import schema_of
     from bff.graphql.compose import SchemaError
     from bff.graphql.cost import Costs
     from bff.graphql.explain import Budget, ExplainError
@@ -213,7 +213,7 @@ def schema_export(
     """Print the GraphQL schema in its definition language: the whole of it, or what a partner sees."""
     from graphql import print_schema
 
-    from bff.app import schema_of
+    from bff.assembly import schema_of
     from bff.graphql.compose import SchemaError
     from bff.graphql.views import UnknownCoordinate, view
 

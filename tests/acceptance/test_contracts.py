@@ -6,7 +6,7 @@ import pytest
 import yaml
 from graphql import build_schema
 
-from bff.app import schema_modules
+from bff.assembly import schema_modules
 from bff.graphql.compose import compose
 from tests.harness import gateway
 from tests.running import ROOT

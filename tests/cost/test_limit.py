@@ -7,7 +7,7 @@ from types import ModuleType
 import pytest
 import strawberry
 
-from bff.app import schema_modules
+from bff.assembly import schema_modules
 from bff.core.identity import Caller
 from bff.core.telemetry import Telemetry
 from bff.engine.executor import BreadthFirst, Guarded
@@ -189,7 +189,7 @@ async def test_it_is_refused_and_told_what_has_to_be_declared(monkeypatch):
             return ["a"]
 
     made = module(Query=Query)
-    monkeypatch.setattr("bff.app.schema_modules", lambda _: [made])
+    monkeypatch.setattr("bff.assembly.schema_modules", lambda _: [made])
     answer = await gateway().query("{ words }")
     assert answer.codes == ["COST_LIMIT_EXCEEDED"]
     assert "how long Query.words can get" in answer.errors[0]["message"]
@@ -270,7 +270,7 @@ def hidden(name: str):
 async def undeclared(monkeypatch, field) -> tuple[list, dict]:
     made = module(Query=strawberry.type(type("Query", (), {"secret": field, "__annotations__": {}})))
     modules = [*schema_modules(gateway().config), made]
-    monkeypatch.setattr("bff.app.schema_modules", lambda _: modules)
+    monkeypatch.setattr("bff.assembly.schema_modules", lambda _: modules)
     shop = gateway()
     await shop.client.post("/graphql", json={"query": "{ secret }"}, headers=operator())
     counted = {k[0][1]: v for k, v in (await shop.metrics("graphql_undeclared_calls_total")).items() if v}

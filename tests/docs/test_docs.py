@@ -28,7 +28,8 @@ from pydantic import TypeAdapter
 import demo
 import schema
 import services
-from bff.app import build, schema_modules
+from bff.app import build
+from bff.assembly import schema_modules
 from bff.cli import main as commands
 from bff.config import PROFILES, Config, ConfigError, load
 from bff.core.errors import Code, GatewayError

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis_graphql import from_schema
 
-from bff.app import schema_modules
+from bff.assembly import schema_modules
 from bff.core.errors import Code
 from bff.graphql.compose import compose
 from tests import shop as fake

@@ -15,7 +15,7 @@ from graphql import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bff.app import schema_modules
+from bff.assembly import schema_modules
 from bff.core.entitlements import Entitlements
 from bff.graphql.compose import compose
 from bff.graphql.views import UnknownCoordinate, view

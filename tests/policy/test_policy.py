@@ -12,7 +12,7 @@ import pytest
 from graphql import build_schema, parse, print_ast
 from typer.testing import CliRunner
 
-from bff.app import schema_of
+from bff.assembly import schema_of
 from bff.cli import main
 from bff.config import load
 from bff.graphql.compose import SchemaError
