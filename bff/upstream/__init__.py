@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from random import Random
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import httpx
 from pydantic import Field
@@ -98,6 +99,25 @@ class Measures:
         self.mirrored = Mirrored(telemetry)
 
 
+@dataclass(frozen=True)
+class _Wires:
+    """Connections to a service: those of its calls, and others beside them that calls cannot use up."""
+
+    settings: ServiceSettings
+    network: httpx.AsyncBaseTransport | None
+    tls: Tls | None
+    resolve: Resolve
+
+    def of(self, max_connections: int, **others: Any) -> httpx.AsyncBaseTransport:
+        connections = ConnectionSettings(
+            connect_timeout=self.settings.connect_timeout,
+            resolve_interval=self.settings.resolve_interval,
+            max_connections=max_connections,
+            **others,
+        )
+        return self.network or Transport(connections, tls=self.tls, resolve=self.resolve)
+
+
 def connect(
     name: str,
     settings: ServiceSettings,
@@ -112,24 +132,15 @@ def connect(
 ) -> Service:
     """The service with its chain of policies. Read bottom-up: the last one is the outermost."""
     deployments = Deployments(name, settings, telemetry, random, clock)
-    wire = network or Transport(
-        ConnectionSettings(
-            connect_timeout=settings.connect_timeout,
-            max_connections=settings.max_connections,
-            resolve_interval=settings.resolve_interval,
-        ),
-        tls=tls,
-        resolve=resolve,
-    )
+    wires = _Wires(settings, network, tls, resolve)
+    wire = wires.of(settings.max_connections)
     breakers: dict[Target, Breaker] = {}
 
     def to(target: Target, wire: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
         # Nearest to the wire: a span and a measurement for each attempt, whatever the policies above make of it.
-        transport: httpx.AsyncBaseTransport = Observe(
-            wire, name, measures.attempts, telemetry, target.arm, str(target.url)
-        )
+        observed = Observe(wire, name, measures.attempts, telemetry, target.arm, str(target.url))
         # Above the span, so that it says which deployment was called.
-        return Addressed(transport, target.url)
+        return Addressed(observed, target.url)
 
     def guarded(target: Target) -> httpx.AsyncBaseTransport:
         # Of each target, behind what chooses between them: where one fails it is left alone, and others are not.
@@ -154,41 +165,15 @@ def connect(
     transport = Deadline(transport, clock)
     # Around the call as a whole, since further attempts are no further reads.
     if settings.mirror:
-        copies = network or Transport(
-            ConnectionSettings(connect_timeout=settings.connect_timeout, max_connections=settings.mirror.max_in_flight),
-            tls=tls,
-            resolve=resolve,
-        )
+        copies = wires.of(settings.mirror.max_in_flight)
         arms = {each: Addressed(copies, each.url) for each in deployments.targets if each.arm == settings.mirror.to}
         transport = Mirror(transport, name, settings.mirror, arms, measures.mirrored, random, clock)
     # Above all that an attempt costs: what is shared is attempted once, for as long as anybody waits.
-    on_purge: list[Callable[[], None]] = []
+    for_anybody = settings.identity == "none"
+    shared = None
     if settings.coalesce:
         how = settings.coalesce if isinstance(settings.coalesce, CoalesceSettings) else CoalesceSettings()
-        transport = shared = Coalesce(
-            transport, how, name, measures.shares, for_anybody=settings.identity == "none", arm=arm
-        )
-        on_purge.append(shared.forget)
-    health = None
-    if settings.health or settings.required:
-        # Beside it: checks have connections of their own, so that no call keeps one from being made.
-        checks = network or Transport(
-            ConnectionSettings(connect_timeout=settings.connect_timeout, max_connections=2), tls=tls, resolve=resolve
-        )
-        ways = {target: Addressed(checks, target.url) for target in deployments.targets}
-        health = Health(name, settings.health or HealthSettings(), ways, telemetry, random, clock)
-        deployments.health = health.state
-    # Beside it: streams live long, so they neither take connections from calls nor have a deadline.
-    lasting = network or Transport(
-        ConnectionSettings(
-            connect_timeout=settings.connect_timeout,
-            max_connections=settings.streams.max_open,
-            read_timeout=settings.streams.silence,
-            resolve_interval=settings.resolve_interval,
-        ),
-        tls=tls,
-        resolve=resolve,
-    )
+        transport = shared = Coalesce(transport, how, name, measures.shares, for_anybody=for_anybody, arm=arm)
     return Service(
         name,
         deployments.addresses,
@@ -197,19 +182,51 @@ def connect(
         max_batch=settings.max_batch,
         batches=measures.batches,
         max_answer=settings.max_answer,
-        for_anybody=settings.identity == "none",
+        for_anybody=for_anybody,
         gathering=Gathering(settings.gather, settings.max_batch, arm) if settings.gather else None,
         timeout=settings.timeout,
-        streams=EventStreams(
-            name, deployments.balanced(lambda target: to(target, lasting)), settings.streams, measures.streams, random
-        ),
+        streams=_streams(name, settings, deployments, wires, to, measures, random),
         feeds=Feeds(settings.streams.max_pending),
         deployments=deployments,
         shown=lambda: _shown(deployments, bulkhead, retry, breakers),
-        health=health,
+        health=_health(name, settings, deployments, wires, telemetry, random, clock),
         arm=arm,
-        on_purge=on_purge,
+        on_purge=[shared.forget] if shared else [],
     )
+
+
+def _health(
+    name: str,
+    settings: ServiceSettings,
+    deployments: Deployments,
+    wires: _Wires,
+    telemetry: Telemetry,
+    random: Random,
+    clock: Callable[[], float],
+) -> Health | None:
+    """Beside the chain: checks have connections of their own, so that no call keeps one from being made."""
+    if not (settings.health or settings.required):
+        return None
+    checks = wires.of(2)
+    ways = {target: Addressed(checks, target.url) for target in deployments.targets}
+    health = Health(name, settings.health or HealthSettings(), ways, telemetry, random, clock)
+    deployments.health = health.state
+    return health
+
+
+def _streams(
+    name: str,
+    settings: ServiceSettings,
+    deployments: Deployments,
+    wires: _Wires,
+    to: Callable[[Target, httpx.AsyncBaseTransport], httpx.AsyncBaseTransport],
+    measures: Measures,
+    random: Random,
+) -> EventStreams:
+    """Beside the chain: streams live long, so they neither take connections from calls nor have a deadline."""
+    lasting = wires.of(settings.streams.max_open, read_timeout=settings.streams.silence)
+    balanced = deployments.balanced(lambda target: to(target, lasting))
+    return EventStreams(name, balanced, settings.streams, measures.streams, random)
 
 
 def _shown(
