@@ -6,7 +6,7 @@ BIN := .venv/bin
 LOCKED := . tests/clients benchmarks/contenders/node benchmarks/contenders/hive
 NPM := PATH="$(CURDIR)/$(BIN):$$PATH" npm --ignore-scripts --no-audit --no-fund --loglevel=error
 
-.PHONY: run test ready check bench fuzz acceptance lock pages chromium modsecurity prometheus clean
+.PHONY: run test ready check bench fuzz acceptance lock pages chromium modsecurity nghttp2 prometheus systemd clean
 
 run: .venv/installed
 	@$(MAKE) --no-print-directory pages || echo "There are no browser pages, since npm failed: see above. All else is there."
@@ -16,7 +16,7 @@ test: ready
 	$(BIN)/python -m pytest $(TESTS)
 
 # What tests need, besides what is in the project.
-ready: .venv/installed pages chromium prometheus tests/clients/node_modules/installed
+ready: .venv/installed pages chromium nghttp2 prometheus systemd tests/clients/node_modules/installed
 
 check: .venv/installed
 	$(BIN)/ruff format --check .
@@ -33,11 +33,15 @@ fuzz: .venv/installed
 acceptance: .venv/installed modsecurity tests/clients/node_modules/installed
 	$(BIN)/python -m pytest tests/acceptance --acceptance
 
-# What pyproject.toml and the package.json files ask for, pinned with hashes and without addresses.
+PINNED := --quiet --generate-hashes --strip-extras --allow-unsafe --no-header --no-annotate \
+	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
+
+# What pyproject.toml and the package.json files ask for, pinned with hashes and without addresses; in deploy/ the same
+# without what only development needs.
 lock: .venv/installed
 	$(BIN)/python -m pip install --quiet pip-tools
-	$(BIN)/pip-compile --quiet --extra dev --generate-hashes --strip-extras --allow-unsafe --no-header --no-annotate \
-		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --output-file requirements.lock pyproject.toml
+	$(BIN)/pip-compile $(PINNED) --extra dev --output-file requirements.lock pyproject.toml
+	$(BIN)/pip-compile $(PINNED) --constraint requirements.lock --output-file deploy/requirements.lock pyproject.toml
 	for each in $(LOCKED); do (cd $$each && $(NPM) install --package-lock-only --omit-lockfile-registry-resolved) || exit; done
 
 .venv/installed: requirements.lock
@@ -48,7 +52,7 @@ lock: .venv/installed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	@# An application run from its checkout, not a package: a path entry does what an editable install does, at once.
 	@echo "$(CURDIR)" > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/bff.pth"
-	@printf '#!%s/python\nfrom bff.cli import main\n\nmain()\n' "$(CURDIR)/$(BIN)" > $(BIN)/bff && chmod +x $(BIN)/bff
+	@printf '#!%s/python\nfrom bff.cli import command\n\ncommand()\n' "$(CURDIR)/$(BIN)" > $(BIN)/bff && chmod +x $(BIN)/bff
 	@touch $@
 
 # GraphiQL and Swagger UI, bundled from npm packages. They are 200 MB, what is made of them 9.
@@ -61,26 +65,28 @@ bff/graphql/assets/graphiql.js: package.json package-lock.json bff/graphql/ide.j
 	@$(NPM) run build >/dev/null
 	@rm -rf node_modules && touch $@
 
-# What tests look at the pages with; where it is not and cannot be installed, they are skipped.
+# Programs of Debian that tests use; where one is not and cannot be installed, its tests are skipped.
+# $(call debian,what says that they are here,packages,what they are for)
+debian = { $(1); } >/dev/null 2>&1 || if [ "$$(id -u)" = 0 ]; then \
+		echo "Installing Debian's $(2), for $(3)." && apt-get -qq update && \
+		DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends $(2) >/dev/null; \
+	else echo "Skipped, since they need what is not here, are $(3): apt-get install $(2)"; fi
+
 chromium:
-	@command -v chromium || command -v chromium-browser || command -v google-chrome || if [ "$$(id -u)" = 0 ]; then \
-		echo "Installing Debian's chromium, for the tests of the pages." && apt-get -qq update && \
-		DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends chromium >/dev/null; \
-	else echo "There is no chromium here, so the tests of the pages are skipped: apt-get install chromium"; fi
+	@$(call debian,command -v chromium || command -v chromium-browser || command -v google-chrome,chromium,the tests of the pages)
 
-# The engine and rules that `firewall.modsecurity` can use; where they are not and cannot be installed, its tests are skipped.
-modsecurity:
-	@ldconfig -p | grep -q libmodsecurity.so.3 && test -d /usr/share/modsecurity-crs || if [ "$$(id -u)" = 0 ]; then \
-		echo "Installing Debian's libmodsecurity3 and modsecurity-crs, for their tests." && apt-get -qq update && \
-		DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends libmodsecurity3 modsecurity-crs >/dev/null; \
-	else echo "There is no ModSecurity here, so its tests are skipped: apt-get install libmodsecurity3 modsecurity-crs"; fi
-
-# What tests ask the queries of deploy/; where it is not and cannot be installed, they are skipped.
 prometheus:
-	@command -v prometheus >/dev/null && command -v promtool >/dev/null || if [ "$$(id -u)" = 0 ]; then \
-		echo "Installing Debian's prometheus, for the tests of dashboard and alerts." && apt-get -qq update && \
-		DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends prometheus >/dev/null; \
-	else echo "There is no Prometheus here, so the tests of dashboard and alerts are skipped: apt-get install prometheus"; fi
+	@$(call debian,command -v prometheus && command -v promtool,prometheus,the tests of dashboard and alerts)
+
+nghttp2:
+	@$(call debian,command -v curl && command -v h2load && command -v nghttp,curl nghttp2-client,the tests with clients of HTTP/2)
+
+systemd:
+	@$(call debian,command -v systemd-analyze,systemd,the tests of the systemd unit)
+
+# The engine and rules that `firewall.modsecurity` can use.
+modsecurity:
+	@$(call debian,ldconfig -p | grep -q libmodsecurity.so.3 && test -d /usr/share/modsecurity-crs,libmodsecurity3 modsecurity-crs,the tests of ModSecurity)
 
 # Clients and tools of GraphQL that tests run against the gateway, by the Node and npm that are in .venv.
 tests/clients/node_modules/installed: tests/clients/package-lock.json .venv/installed

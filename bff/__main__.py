@@ -1,6 +1,6 @@
 """`python -m bff`."""
 
-from bff.cli import main
+from bff.cli import command
 
 if __name__ == "__main__":
-    main()
+    command()

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from bff.config import Config, ConfigError
+from bff.core.systemd import NOBODY, ServiceManager
 from bff.generations import Generations, Read
 from bff.graphql.ide import Example
 from bff.server import Server, Tls, connections, http2
@@ -136,6 +137,7 @@ async def serve(
     read: Read | None = None,
     example: Example | None = None,
     at: Listening | None = None,
+    manager: ServiceManager = NOBODY,
 ) -> None:
     """Serve until SIGTERM or SIGINT: say no at `/readyz`, wait, take no more connections, let requests end.
 
@@ -147,6 +149,7 @@ async def serve(
         read: reads the configuration again.
         example: what GraphiQL begins with.
         at: where to listen, if not at the ports of the configuration.
+        manager: who is told of reloads and of the end.
 
     Raises:
         ConfigError: a port cannot be had.
@@ -163,6 +166,7 @@ async def serve(
 
     async def drain() -> None:
         app.leave()
+        manager.stopping()
         app.log.info("draining", delay_s=config.server.drain.delay, timeout_s=config.server.drain.timeout)
         await asyncio.sleep(config.server.drain.delay)
         public.should_exit = True
@@ -176,10 +180,15 @@ async def serve(
 
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, stop)
-    reloads: set[asyncio.Task[object]] = set()
+    reloads: set[asyncio.Task[None]] = set()
+
+    async def read_again() -> None:
+        manager.reloading()
+        await app.reload("signal")
+        manager.ready()
 
     def reload() -> None:
-        task = loop.create_task(app.reload("signal"))
+        task = loop.create_task(read_again())
         reloads.add(task)
         task.add_done_callback(reloads.discard)
 

@@ -30,6 +30,7 @@ from bff.config import Config, ConfigError, Loaded
 from bff.console.workers import Worker, Workers, over_workers
 from bff.core.store import StoreUrl, store_settings
 from bff.core.store.local import LocalValkey
+from bff.core.systemd import NOBODY, ServiceManager
 from bff.core.telemetry import JsonLog
 from bff.generations import Read
 from bff.graphql.compose import SchemaError
@@ -89,6 +90,7 @@ class Supervisor:
         started: called once all are up.
         read: reads the configuration again, for each of them.
         example: what GraphiQL begins with.
+        manager: who is told of the end.
 
     Raises:
         ConfigError: a port cannot be had.
@@ -101,9 +103,11 @@ class Supervisor:
         started: Callable[[], None],
         read: Read | None = None,
         example: Example | None = None,
+        manager: ServiceManager = NOBODY,
     ) -> None:
         schema_modules(config)  # loaded once, for all of them
         self._started: Callable[[], None] | None = started
+        self._manager = manager
         self._drain = config.server.drain
         self._log = JsonLog(sys.stdout.buffer, config.observability.logs.level)
         self._clients = listen("server", config.server.host, config.server.port)
@@ -175,6 +179,7 @@ class Supervisor:
         return max(0.0, min(waits, default=3600.0))
 
     def _end(self, *, again: bool) -> None:
+        self._manager.stopping()
         self._clients.close()  # else who connects after the last worker has left would wait for nobody
         grace = _GRACE if again else self._drain.delay + self._drain.timeout + _GRACE
         self._ends_by = time.monotonic() + grace

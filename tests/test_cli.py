@@ -339,3 +339,35 @@ def test_the_banner_is_one_that_a_newcomer_can_act_on(shop, config):
     for address in (f"{gateway.url}/graphql", f"{gateway.url}/api/users/", f"{gateway.admin}/console"):
         assert address in banner
     assert "development" in banner
+
+
+# health
+
+
+def test_health_says_whether_the_gateway_is_alive_and_ready(production):
+    for more in ([], ["--ready"]):
+        ran = bff("health", "--admin", production.admin, *more)
+        assert (ran.exit_code, json.loads(ran.stdout)) == (0, {"status": "ok"}), ran.stderr
+
+
+def test_health_finds_the_admin_port_in_the_configuration(config, production):
+    port = production.admin.rpartition(":")[2]
+    ran = bff("health", "-c", str(config), BFF__ADMIN__HOST="0.0.0.0", BFF__ADMIN__PORT=port)  # noqa: S104
+    assert ran.exit_code == 0, ran.stderr
+
+
+def test_health_says_why_a_gateway_is_not_ready(shop):
+    needed = {"BFF__SERVICES__USERS__REQUIRED": "true", "BFF__SERVICES__USERS__URL": "http://127.0.0.1:9"}
+    with running(ROOT / "bff.yaml", shop, **needed) as gateway:
+        ran = bff("health", "--ready", "--admin", gateway.admin)
+        assert ran.exit_code == 1
+        assert json.loads(ran.stderr)["status"] == "unavailable"
+        assert bff("health", "--admin", gateway.admin).exit_code == 0
+
+
+@pytest.mark.parametrize("admin", ["http://127.0.0.1:9", "127.0.0.1:9000", "file:///etc/passwd", "http://[::1"])
+def test_health_of_what_is_not_there_is_an_error_and_no_trace(admin):
+    ran = bff("health", "--admin", admin)
+    assert ran.exit_code == 1
+    assert isinstance(ran.exception, SystemExit)
+    assert admin in ran.stderr

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 if TYPE_CHECKING:
-    from bff.config import Config, Loaded
+    from bff.config import AdminSettings, Config, Loaded
 
 ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.", envvar="BFF_CONFIG")]
 Profile = Annotated[str, typer.Option(help="production or development.", envvar="BFF_PROFILE")]
@@ -43,6 +43,12 @@ def warn(config: Config) -> None:
         typer.echo(f"Warning: {each}", err=True)
 
 
+def admin_url(admin: AdminSettings) -> str:
+    """Where this machine reaches the admin port: where it listens at all addresses, at its own."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(admin.host, admin.host)  # noqa: S104 - compared, not listened at
+    return f"http://[{host}]:{admin.port}" if ":" in host else f"http://{host}:{admin.port}"
+
+
 def ask_admin(
     path: str,
     url: str | None,
@@ -60,8 +66,7 @@ def ask_admin(
 
     admin = read_config(config, profile).admin
     headers = {"Authorization": f"Bearer {admin.token.reveal()}"} if admin.token else {}
-    host = f"[{admin.host}]" if ":" in admin.host else admin.host
-    base = url or f"http://{host}:{admin.port}"
+    base = url or admin_url(admin)
     try:
         at = httpx.URL(base).copy_with(path=path)
         answer = httpx.get(at, headers=headers) if sent is None else httpx.post(at, headers=headers, json=sent)

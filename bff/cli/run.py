@@ -17,6 +17,7 @@ from bff.cli.common import DEFAULT_CONFIG, ConfigPath, Profile, fail, read_confi
 
 if TYPE_CHECKING:
     from bff.config import Config
+    from bff.core.systemd import ServiceManager
     from bff.generations import Read
     from bff.graphql.ide import Example
 
@@ -41,35 +42,45 @@ def run(
 ) -> None:
     """Serve until Ctrl-C or SIGTERM: clients on the public port, operators on the admin port."""
     from bff.config import ConfigError, traced
+    from bff.core.systemd import ServiceManager
     from bff.graphql.compose import SchemaError
 
     settings = read_config(config, profile)
     warn(settings)
     shown = example() if demo else None
+    manager = ServiceManager(os.environ.pop("NOTIFY_SOCKET", None))  # ours alone: processes that we start say nothing
+
+    def started() -> None:
+        _banner(settings, profile, demo=demo)
+        manager.ready()
+
     with _demo() if demo else nullcontext():
         try:
             status = _serve(
                 settings,
-                lambda: _banner(settings, profile, demo=demo),
+                started,
                 lambda files: traced(config, profile=profile, environ=os.environ, files=files),
                 shown,
+                manager,
             )
         except (ConfigError, SchemaError) as error:
             fail(str(error))
     raise typer.Exit(status)
 
 
-def _serve(config: Config, started: Callable[[], None], read: Read, shown: Example | None) -> int:
+def _serve(
+    config: Config, started: Callable[[], None], read: Read, shown: Example | None, manager: ServiceManager
+) -> int:
     """Until the end, in one process or several; the status to end with."""
     if config.server.processes > 1:
         from bff.supervisor import Supervisor
 
-        return Supervisor(config, started=started, read=read, example=shown).run()
+        return Supervisor(config, started=started, read=read, example=shown, manager=manager).run()
     import uvloop
 
     from bff.serve import serve
 
-    uvloop.run(serve(config, started=started, read=read, example=shown))
+    uvloop.run(serve(config, started=started, read=read, example=shown, manager=manager))
     return 0
 
 

@@ -120,6 +120,7 @@ def test_every_block_is_of_a_kind_that_is_looked_at():
         "sh tls client",
         "yaml tls",
         "yaml alert",
+        "yaml systemd",
         "json",
         "js clients",
         "graphql",

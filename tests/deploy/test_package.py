@@ -1,0 +1,84 @@
+"""The gateway as a package: a wheel, and the packages that it runs with."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.runtime import LOCK, SITE, pinned, python, site
+from tests.running import ROOT
+
+PLAIN = """
+services: {legacy: {url: "http://legacy.internal"}}
+routes: [{name: legacy, path: "/api/{rest*}", service: legacy, rewrite: "/{rest}", public: true}]
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """Built from what is in the project; a copy, since a build leaves folders behind."""
+    source, built = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    shutil.copytree(ROOT / "bff", source / "bff", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    ran = subprocess.run([*command, "-w", built, source], capture_output=True, text=True, check=False, timeout=50)
+    assert ran.returncode == 0, ran.stderr
+    (file,) = built.glob("*.whl")
+    return file
+
+
+def test_the_wheel_has_every_file_of_the_gateway_and_nothing_else(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {each for each in archive.namelist() if ".dist-info/" not in each}
+    files = {str(each.relative_to(ROOT)) for each in (ROOT / "bff").rglob("*") if each.is_file()}
+    sources_of_pages = {"bff/graphql/ide.jsx"}
+    assert packed == {each for each in files if "__pycache__" not in each} - sources_of_pages
+
+
+@pytest.fixture(scope="module")
+def bff(wheel, tmp_path_factory) -> Path:
+    """The command that installing it in a place of its own gives."""
+    folder = tmp_path_factory.mktemp("installed")
+    own = python(folder / "venv", site(folder / "packages"))
+    into = [sys.executable, "-m", "pip", f"--python={own}", "install", "--quiet", "--no-deps", "--no-index"]
+    # Where pip itself is not among the packages of that place, it runs from here.
+    environ = {"PYTHONPATH": str(SITE), "PATH": "/usr/bin:/bin"}
+    ran = subprocess.run([*into, wheel], env=environ, capture_output=True, text=True, check=False, timeout=50)
+    assert ran.returncode == 0, ran.stderr
+    return own.with_name("bff")
+
+
+def run(command: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [command, *arguments], cwd=folder, env={}, capture_output=True, text=True, check=False, timeout=50
+    )
+
+
+def test_installed_it_is_a_plain_proxy_where_there_is_only_a_configuration(bff, tmp_path):
+    (tmp_path / "bff.yaml").write_text(PLAIN)
+    done = run(bff, tmp_path, "check")
+    assert done.returncode == 0, done.stderr
+    assert "1 service " in done.stdout
+
+
+def test_installed_it_finds_the_modules_of_the_team_in_the_folder_where_it_runs(bff, tmp_path):
+    for name in ("schema", "services", "contracts", "operations"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "bff.yaml", tmp_path)
+    done = run(bff, tmp_path, "schema", "export")
+    assert done.returncode == 0, done.stderr
+    assert "type Order" in done.stdout
+
+
+def test_what_is_deployed_is_what_was_tested():
+    """The same versions with the same hashes, less what only development needs."""
+    tested, deployed = pinned(ROOT / "requirements.lock"), pinned(LOCK)
+    assert deployed.items() <= tested.items()
+    assert all(hashes for _, hashes in deployed.values())
+    assert not deployed.keys() & {"pytest", "mypy", "playwright", "setuptools"}
