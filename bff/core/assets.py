@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from html import escape
 from pathlib import Path
 from typing import Final
 
+import orjson
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
@@ -51,31 +53,69 @@ class Assets:
         return response
 
 
+def html(title: str, head: str, body: str, *, scheme: str = "light dark") -> str:
+    """A page that asks for no icon. What `head` and `body` hold is HTML already.
+
+    Args:
+        title: as text.
+        head: elements of its own.
+        body: what is in it.
+        scheme: the colour schemes that it looks right in.
+    """
+    return _HTML.format(title=escape(title, quote=False), head=head, body=body, scheme=scheme)
+
+
+def loading(title: str, name: str, assets: str, settings: Mapping[str, object], *, scheme: str = "light dark") -> str:
+    """A page whose content is made in the browser, by the bundle `name` below `assets`.
+
+    Args:
+        title: of the page.
+        name: of its script and its style.
+        assets: where they are, relative to the page.
+        settings: what the script reads in the element `settings`.
+        scheme: the colour schemes that it looks right in.
+    """
+    # They are in a script element, which nothing but `</script` can end.
+    text = orjson.dumps(settings).decode().replace("<", "\\u003c")
+    return html(
+        title,
+        f'<link rel="stylesheet" href="{assets}/{name}.css">\n'
+        f'<script type="application/json" id="settings">{text}</script>\n'
+        f'<script type="module" src="{assets}/{name}.js"></script>',
+        f'<div id="page"><p>{escape(title)} is loading. It needs JavaScript.</p></div>',
+        scheme=scheme,
+    )
+
+
 def missing(page: str, besides: str) -> str:
-    """A page that says how to bring the one that was asked for."""
-    return _MISSING.format(page=page, besides=besides)
+    """A page that says how to bring the one that was asked for; `besides` is HTML."""
+    return html(f"{page} is not installed", _STYLE, _MISSING.format(page=page, besides=besides))
 
 
-_MISSING: Final = """<!doctype html>
+_HTML: Final = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{page} is not installed</title>
+<meta name="color-scheme" content="{scheme}">
+<title>{title}</title>
 <link rel="icon" href="data:,">
-<style>
-body {{ font: 1rem/1.6 system-ui, sans-serif; max-width: 34rem; margin: 18vh auto 0; padding: 0 1.5rem }}
-h1 {{ font-size: 1.4rem }}
-code {{ font: 0.95em ui-monospace, monospace; background: light-dark(#eef0f3, #2a3140); padding: 0.15em 0.4em;
-  border-radius: 4px }}
-</style>
+{head}
 </head>
 <body>
-<h1>{page} is not installed</h1>
-<p>Its files are made from npm packages. Run <code>make pages</code> in the gateway's folder, once, with a network;
-then load this page again. The gateway need not be restarted.</p>
-<p>{besides}</p>
+{body}
 </body>
 </html>
 """
+
+_STYLE: Final = """<style>
+body { font: 1rem/1.6 system-ui, sans-serif; max-width: 34rem; margin: 18vh auto 0; padding: 0 1.5rem }
+h1 { font-size: 1.4rem }
+code { font: 0.95em ui-monospace, monospace; background: light-dark(#eef0f3, #2a3140); padding: 0.15em 0.4em;
+  border-radius: 4px }
+</style>"""
+
+_MISSING: Final = """<h1>{page} is not installed</h1>
+<p>Its files are made from npm packages. Run <code>make pages</code> in the gateway's folder, once, with a network;
+then load this page again. The gateway need not be restarted.</p>
+<p>{besides}</p>"""

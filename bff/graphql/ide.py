@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import orjson
 from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from bff.core.assets import PAGE_HEADERS, Assets, missing
+from bff.core.assets import PAGE_HEADERS, Assets, loading, missing
 from bff.core.head import head
 
 ASSETS: Final = Path(__file__).parent / "assets"
@@ -71,9 +70,7 @@ class Ide:
         settings: dict[str, object] = {"assets": self._assets}
         if self._example:
             settings |= {"query": self._example.query, "headers": await self._example.headers()}
-        # It is in a script element, which nothing but `</script` can end.
-        text = orjson.dumps(settings).decode().replace("<", "\\u003c")
-        return HTMLResponse(_PAGE.format(assets=self._assets, settings=text), headers=_HEADERS)
+        return HTMLResponse(loading("GraphiQL", "graphiql", self._assets, settings), headers=_HEADERS)
 
 
 def _is_for_browsers(scope: Scope) -> bool:
@@ -81,24 +78,6 @@ def _is_for_browsers(scope: Scope) -> bool:
     accept = head(scope).values.get(b"accept", b"")
     return scope["method"] == "GET" and not scope["query_string"] and b"text/html" in accept
 
-
-_PAGE: Final = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>GraphiQL</title>
-<link rel="icon" href="data:,">
-<link rel="stylesheet" href="{assets}/graphiql.css">
-<script type="application/json" id="settings">{settings}</script>
-<script type="module" src="{assets}/graphiql.js"></script>
-</head>
-<body>
-<div id="page"><p>GraphiQL is loading. It needs JavaScript.</p></div>
-</body>
-</html>
-"""
 
 _MISSING: Final = missing(
     "GraphiQL",

@@ -29,6 +29,11 @@ def test_the_shipped_file_loads_and_the_schema_takes_it(profile):
     jsonschema_rs.Draft202012Validator(json_schema()).validate(parse(SHIPPED.read_text(), "bff.yaml", []).data())
 
 
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_shipped_file_begins_with_no_warning(profile):
+    assert list(read(SHIPPED, profile=profile, environ={}).doubts()) == []
+
+
 def test_an_unknown_profile_is_refused():
     with pytest.raises(ConfigError, match="profile: must be production or development, not 'dev'"):
         load(MINIMAL, profile="dev")
