@@ -20,6 +20,7 @@ from bff.assembly import Assembly
 from bff.config import Config
 from bff.console import admin, configuration, drain, keys, limits, live, purges, requests, traffic, upstreams
 from bff.console.logs import logs
+from bff.console.usage import usage
 from bff.core.parts import Parts
 from bff.core.registry import Draft
 from bff.core.route import Front
@@ -81,8 +82,11 @@ def build(
         network=network,
         resolve=resolve,
     )
+    fronts = Middleware(
+        Fronts, fronts=_fronts(made, example), services=config.services.values(), count=made.usage.count
+    )
     app = Gateway(
-        [*_layers(made), Middleware(Fronts, fronts=_fronts(made, example), services=config.services.values())],
+        [*_layers(made), fronts],
         title="Gateway",
         docs_url=None,
         redoc_url=None,
@@ -175,6 +179,7 @@ def _admin(made: Assembly, origin: Mapping[str, str], pages: Iterable[APIRouter]
             live(telemetry.traffic, made.services, made.accounts, made.requests, made.readiness, most=viewers),
             traffic(telemetry.traffic),
             requests(made.requests),
+            usage(made.usage),
             purges(made.cache.purge if made.cache else None),
             limits(made.accounts),
             upstreams(made.services, telemetry),

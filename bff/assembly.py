@@ -24,6 +24,7 @@ from bff.core.policies import Policies
 from bff.core.requests import Requests
 from bff.core.store import SharedLedger, SharedStore, store_settings
 from bff.core.telemetry import Telemetry
+from bff.core.usage import Usage, UsageUnreadable
 from bff.core.watched import contents
 from bff.edge.credentials import Credentials
 from bff.edge.limits import Accounts, limiter_of
@@ -182,6 +183,19 @@ class Assembly:
         settings = self.config.observability.requests
         return self.parts.keep("requests", settings, lambda: Part(Requests(settings, self.random)))
 
+    @cached_property
+    def usage(self) -> Usage:
+        settings = self.config.observability.usage
+
+        def usage() -> Part[Usage]:
+            try:
+                made = Usage(settings, self.telemetry.log)
+            except UsageUnreadable as error:
+                raise ConfigError.of("observability.usage.path", str(error)) from error
+            return Part(made, follows=[made.follow], closes=[made.write])
+
+        return self.parts.keep("usage", settings, usage)
+
     # GraphQL: the schema, what is known of documents, and the views of callers with entitlements.
 
     @cached_property
@@ -190,6 +204,7 @@ class Assembly:
         path = config.graphql.documents.path
         made_of = (
             self.schema,
+            self.usage,
             dict(self.services),
             config.graphql,
             config.entitlements,
@@ -220,7 +235,7 @@ class Assembly:
         documents = Documents(
             self.schema, config.graphql, telemetry, config.trusted, max_batch=max_batch, policies=self.policies
         )
-        execution = Execution(self.schema, documents, self.services, config.graphql, telemetry, self.random)
+        execution = Execution(self.schema, documents, self.services, config.graphql, telemetry, self.random, self.usage)
         try:
             execution.add_views(config.tables())
         except UnknownCoordinate as error:

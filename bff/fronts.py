@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI
@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from bff.core.asked import Asked
 from bff.core.deadline import REQUEST_TIMEOUT, seconds_asked
 from bff.core.head import head
+from bff.core.identity import Caller
 from bff.core.route import Front
 from bff.upstream import Origin, ServiceSettings
 
@@ -47,13 +48,24 @@ class Fronts:
     """Hands a request to the front of its route, with what services are told of it in `scope["bff.origin"]`.
 
     Straight, since the framework's own router would look the route up again.
+
+    Args:
+        app: the framework's.
+        fronts: where requests go.
+        services: what they may ask.
+        count: is told of each request to a route of REST, and of who sent it.
     """
 
     def __init__(
-        self, app: ASGIApp, fronts: Mapping[Front, ASGIApp], services: Collection[ServiceSettings] = ()
+        self,
+        app: ASGIApp,
+        fronts: Mapping[Front, ASGIApp],
+        services: Collection[ServiceSettings] = (),
+        count: Callable[[str, Caller], None] = lambda *_: None,
     ) -> None:
         self.app = app
         self.fronts = fronts
+        self.count = count
         self.forwards = any(each.forward_credentials for each in services)
         self.balances = any(each.targets for each in services)
 
@@ -62,6 +74,8 @@ class Fronts:
         if route is None:
             return self.app(scope, receive, send)
         asked = head(scope).values.get(REQUEST_TIMEOUT)
+        if route.front is Front.REST or route.front is Front.AGGREGATE:  # of GraphQL, operations are counted
+            self.count(route.name, scope["bff.caller"])
         seconds = route.timeout if asked is None else min(route.timeout, seconds_asked(asked))
         deadline = asyncio.get_running_loop().time() + seconds
         own = tuple(each for each in scope["headers"] if each[0] in CREDENTIALS) if self.forwards else ()

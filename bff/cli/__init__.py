@@ -5,7 +5,7 @@ from pathlib import Path
 
 import typer
 
-from bff.cli import cache, documents, health, keys, limits, look, new, requests, run, upstreams
+from bff.cli import cache, documents, health, keys, limits, look, new, requests, run, upstreams, usage
 
 main = typer.Typer(name="bff", help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 main.add_typer(run.commands)
@@ -16,6 +16,7 @@ main.add_typer(cache.commands, name="cache")
 main.add_typer(limits.commands, name="limits")
 main.add_typer(upstreams.commands)
 main.add_typer(requests.commands)
+main.add_typer(usage.commands)
 main.add_typer(documents.commands, name="documents")
 main.add_typer(new.commands, name="new")
 

@@ -24,6 +24,7 @@ from bff.console.purges import purged_by_all
 from bff.console.totals import Totals
 from bff.console.upstreams import upstreams_of_all
 from bff.core.settings import Secret
+from bff.core.usage import of_all
 
 _PATIENCE: Final = 2.0
 """Seconds that a worker has to answer: one that is late is left out."""
@@ -39,6 +40,7 @@ _MERGED: Final[Mapping[str, Callable[[Sequence[Any]], Any]]] = {
     "/-/cache/purge": purged_by_all,
     "/-/limits": limits_of_all,
     "/-/upstreams": upstreams_of_all,
+    "/-/usage": of_all,
 }
 
 

@@ -34,6 +34,7 @@ from bff.core.requests import Requests, RequestSettings
 from bff.core.settings import Settings
 from bff.core.telemetry import REQUEST, Bounded, Telemetry
 from bff.core.trace import Sampler, Trace
+from bff.core.usage import UsageSettings
 from bff.core.waits import Waits
 from bff.core.waterfall import Waterfall
 from bff.edge.keep import Keep, KeepSettings
@@ -70,6 +71,7 @@ class ObservabilitySettings(Settings):
     traces: TraceSettings = TraceSettings()
     metrics: MetricsSettings = MetricsSettings()
     requests: RequestSettings = RequestSettings()
+    usage: UsageSettings = UsageSettings()
     arm_header: HeaderName | None = None
     """A header of answers that says which arm of each service they are from, `orders=canary`; by default none does."""
 

@@ -10,6 +10,7 @@ from graphql import DocumentNode, GraphQLError, OperationType, StringValueNode, 
 
 from bff.core.errors import Code, GatewayError
 from bff.engine import Operation as Executable
+from bff.graphql.coordinates import Asks
 from bff.graphql.cost import OperationCost
 from bff.graphql.rules import Broken, Survey
 
@@ -53,6 +54,7 @@ class Operation:
     name: str
     type: OperationType
     cost: OperationCost
+    asks: Asks
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ from bff.core.policies import NO_POLICIES, Policies
 from bff.core.telemetry import Telemetry
 from bff.graphql import GraphQLSettings, Mode, RuleModes
 from bff.graphql.aggregates import without_rest
+from bff.graphql.coordinates import Asks
 from bff.graphql.cost import Costs, Estimate, too_expensive
 from bff.graphql.demands import refuse_operation
 from bff.graphql.document import Document, DocumentRefused, Operation
@@ -304,7 +305,10 @@ class Documents:
         deferring = None if whole is node else node
         operations = [each for each in whole.definitions if isinstance(each, OperationDefinitionNode)]
         named = {each.name.value if each.name else "": each for each in operations}
-        kinds = {name: Operation(name, each.operation, self._costs.of(whole, each)) for name, each in named.items()}
+        kinds = {
+            name: Operation(name, each.operation, self._costs.of(whole, each), Asks(self.schema, whole, each))
+            for name, each in named.items()
+        }
         return Document(whole, found, kinds, frozenset(each.rule for each in over or ()), deferring)
 
     def _parsed(self, text: str, over: list[Broken]) -> DocumentNode:

@@ -26,6 +26,7 @@ from bff.core.entitlements import EVERYTHING, Tables
 from bff.core.errors import Code, Forbidden, GatewayError, Unauthenticated
 from bff.core.identity import Caller
 from bff.core.telemetry import Telemetry
+from bff.core.usage import Usage
 from bff.edge.errors import entry, masked
 from bff.engine import BreadthExecutor, Reason, StandardExecutor, Weighed
 from bff.engine import Operation as Executable
@@ -91,6 +92,7 @@ class Execution:
         settings: GraphQLSettings,
         telemetry: Telemetry,
         random: Random,
+        usage: Usage,
     ) -> None:
         self.schema = schema
         self._documents = documents
@@ -99,6 +101,7 @@ class Execution:
         self._services = services
         self._max_retries = settings.max_retries
         self._telemetry = telemetry
+        self._usage = usage
         fallbacks = Counter(
             "graphql_fallbacks",
             "Operations that graphql-core executed, since the engine does not support something in them.",
@@ -154,6 +157,7 @@ class Execution:
         document = documents.find(request)
         operation = document.operation(request.operation_name)
         estimate = documents.judge(document, operation, request.variables, caller)
+        self._usage.count(operation.asks, caller)
         return Prepared(document, operation, request, estimate, documents.schema)
 
     def trusted(self, id: str) -> Document:

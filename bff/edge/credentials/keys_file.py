@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import os
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from hashlib import sha256
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 import yaml
 
 from bff.core import loading
+from bff.core.files import locked, replace
 from bff.core.loading import ConfigError, did_you_mean
 from bff.core.settings import Complaint, Settings
 from bff.core.telemetry import Telemetry
@@ -72,21 +70,10 @@ def write(path: Path, keys: Sequence[ApiKeySettings]) -> None:
     entries = [each.model_dump(mode="json", exclude_defaults=True) for each in keys]
     text = "# API keys by their hash. `bff keys` writes this file, and the gateway follows it.\n"
     text += yaml.safe_dump(entries, sort_keys=False, allow_unicode=True)
-    target = path.resolve()  # a link stays one
     try:
-        mode = target.stat().st_mode & 0o777 if target.exists() else 0o600
-        with NamedTemporaryFile("w", dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
-            try:
-                file.write(text)
-                file.flush()
-                os.fchmod(file.fileno(), mode)
-                os.fsync(file.fileno())
-                Path(file.name).replace(target)
-            except BaseException:
-                Path(file.name).unlink()
-                raise
+        replace(path, text.encode())
     except OSError as error:
-        raise ConfigError.of(str(path), f"can't be written: {str(error.strerror).lower()}") from None
+        raise _unwritable(path, error) from None
 
 
 def new_key(
@@ -166,16 +153,16 @@ def _is_called(key: ApiKeySettings, name: str) -> bool:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """One writer at a time; the folder is what is locked, since the file itself is replaced."""
-    try:
-        folder = os.open(path.resolve().parent, os.O_RDONLY)
-    except OSError as error:
-        raise ConfigError.of(str(path), f"can't be written: {str(error.strerror).lower()}") from None
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(path))
+        except OSError as error:
+            raise _unwritable(path, error) from None
         yield
-    finally:
-        os.close(folder)
+
+
+def _unwritable(path: Path, error: OSError) -> ConfigError:
+    return ConfigError.of(str(path), f"can't be written: {str(error.strerror).lower()}")
 
 
 class Followed:
