@@ -154,11 +154,14 @@ class Assembly:
             wire = Observe(network, "identity", self.measures.attempts, self.telemetry)
             return Part(wire, closes=[wire.aclose])
 
+        # Before credentials, which use both: parts open in this order, and end in the other.
+        network, store = self.parts.keep("identity", None, wire), self.store
+
         def credentials() -> Part[Credentials]:
-            made = Credentials(auth, self.parts.keep("identity", None, wire), tiers=tiers, telemetry=self.telemetry)
+            made = Credentials(auth, network, tiers=tiers, telemetry=self.telemetry, store=store)
             return Part(made, opens=[made.warm], follows=[made.follow], closes=[made.close])
 
-        return self.parts.keep("credentials", (auth, tiers), credentials)
+        return self.parts.keep("credentials", (auth, tiers, store), credentials)
 
     @cached_property
     def accounts(self) -> Accounts:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from typing import Annotated
+from collections.abc import Iterable
+from io import BytesIO
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bff.cli.common import DEFAULT_CONFIG, ConfigPath, Profile, fail, failing, group, read_config, table
+
+if TYPE_CHECKING:
+    from bff.core.store import StoreSettings
+    from bff.edge.credentials import AuthSettings
+    from bff.edge.credentials.api_keys import ApiKeySettings
 
 commands = group("API keys.")
 
@@ -50,6 +58,7 @@ def keys_create(
 def keys_list(config: ConfigPath = DEFAULT_CONFIG, profile: Profile = "production") -> None:
     """List the API keys: whose they are, and what they may do. The keys themselves nobody has."""
     from bff.edge.credentials import keys_file
+    from bff.edge.credentials.api_keys import shown
 
     auth, tiers = (settings := read_config(config, profile)).auth, settings.tiers
     with failing():
@@ -62,7 +71,7 @@ def keys_list(config: ConfigPath = DEFAULT_CONFIG, profile: Profile = "productio
             dates = [data["created"] or "", data["expires"] or "never"]
             if keys_file.has_expired(each, time.time()):
                 dates[1] = "expired"
-            name, scopes = keys_file.shown(each), " ".join(each.scopes)
+            name, scopes = shown(each), " ".join(each.scopes)
             rows.append((name, each.consumer, each.tier, scopes, dates[0], dates[1], str(place)))
     table(rows)
 
@@ -73,13 +82,43 @@ def keys_revoke(
     config: ConfigPath = DEFAULT_CONFIG,
     profile: Profile = "production",
 ) -> None:
-    """Take an API key out of `auth.api_keys_file`: it stops working within `auth.api_keys_refresh`."""
+    """Take an API key out of `auth.api_keys_file`: it stops working within `auth.api_keys_refresh`.
+
+    With a `store`, all gateways that share it refuse the key within a second, also one that is in `auth.api_keys`.
+    """
+    from bff.core.store import store_settings
     from bff.edge.credentials import keys_file
+    from bff.edge.credentials.api_keys import shown
 
     settings = read_config(config, profile)
-    path = settings.auth.api_keys_file
-    if path is None:
-        fail(f"{config} has no auth.api_keys_file: take the key out of auth.api_keys and start the gateway anew")
+    store, path = store_settings(settings.store), settings.auth.api_keys_file
     with failing():
-        revoked = keys_file.revoke(path, key, settings.tiers, settings.auth.api_keys)
-    typer.echo(f"Revoked {keys_file.shown(revoked)} of {revoked.consumer}.")
+        if not store.url.is_memory:
+            revoked, known = asyncio.run(_revoke_everywhere(key, settings.auth, store, settings.tiers))
+            if not known:
+                fail(f"The store is away, so other gateways take {shown(revoked)} until their files say otherwise")
+        elif path is None:
+            fail(f"{config} has no auth.api_keys_file and no store: take the key out of auth.api_keys")
+        else:
+            revoked = keys_file.revoke(path, key, settings.tiers, settings.auth.api_keys)
+    typer.echo(f"Revoked {shown(revoked)} of {revoked.consumer}.")
+
+
+async def _revoke_everywhere(
+    name: str, auth: AuthSettings, settings: StoreSettings, tiers: Iterable[str]
+) -> tuple[ApiKeySettings, bool]:
+    from httpx import AsyncBaseTransport
+
+    from bff.core.store import SharedStore
+    from bff.core.telemetry import JsonLog, Telemetry
+    from bff.edge.credentials import Credentials
+
+    quiet = Telemetry(log=JsonLog(BytesIO()))
+    store = SharedStore(settings, quiet)
+    # Nobody is asked about keys.
+    credentials = Credentials(auth, AsyncBaseTransport(), tiers=frozenset(tiers), telemetry=quiet, store=store)
+    await store.open()
+    try:
+        return await credentials.revoke(name)
+    finally:
+        await store.close()

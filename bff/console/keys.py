@@ -1,52 +1,50 @@
-"""`/-/keys`: which API keys there are, by how they begin; those of `auth.api_keys_file` can be revoked."""
+"""`/-/keys`: which API keys there are, by how they begin, and an end to those that can be revoked."""
 
 from __future__ import annotations
 
 import time
 from typing import Any
 
-from fastapi import APIRouter, HTTPException
+from fastapi import APIRouter, HTTPException, Response
 
 from bff.core.loading import ConfigError
 from bff.edge.credentials import Credentials
-from bff.edge.credentials.api_keys import ApiKeySettings
-from bff.edge.credentials.keys_file import has_expired, shown
+from bff.edge.credentials.api_keys import ApiKeySettings, shown
+from bff.edge.credentials.keys_file import has_expired
 
 
 def keys(credentials: Credentials) -> APIRouter:
     """Never a key itself, since none is kept."""
     pages = APIRouter()
 
+    def said(key: ApiKeySettings, *, revocable: bool) -> dict[str, Any]:
+        revoked = key.digest in credentials.api_keys.revoked
+        return {
+            "key": shown(key),
+            "consumer": key.consumer,
+            "tier": key.tier,
+            "scopes": key.scopes,
+            "created": key.created,
+            "expires": key.expires,
+            "expired": has_expired(key, time.time()),
+            "revoked": revoked,
+            "revocable": revocable and not revoked,
+        }
+
     @pages.get("/-/keys")
     async def all_of_them() -> list[dict[str, Any]]:
-        followed = credentials.keys_file.entries if credentials.keys_file else ()
-        configured = credentials.configured_keys
-        return [_said(each, revocable=False) for each in configured] + [
-            _said(each, revocable=True) for each in followed
+        keys = credentials.api_keys
+        return [said(each, revocable=credentials.shared) for each in keys.configured] + [
+            said(each, revocable=True) for each in keys.added
         ]
 
     @pages.delete("/-/keys/{name:path}")
-    async def revoke(name: str) -> dict[str, Any]:
-        if credentials.keys_file is None:
-            raise HTTPException(409, "Only keys of auth.api_keys_file can be revoked, and none is configured")
-        if any(shown(each) == name for each in credentials.configured_keys):
-            raise HTTPException(409, "This key is in the configuration: take it out of auth.api_keys there")
+    async def revoke(name: str, response: Response) -> dict[str, Any]:
         try:
-            return _said(await credentials.keys_file.revoke(name), revocable=False)
+            key, known = await credentials.revoke(name)
         except ConfigError as error:
             raise HTTPException(409, str(error)) from error
+        response.status_code = 200 if known else 202
+        return said(key, revocable=False) | {"revoked": True}
 
     return pages
-
-
-def _said(key: ApiKeySettings, *, revocable: bool) -> dict[str, Any]:
-    return {
-        "key": shown(key),
-        "consumer": key.consumer,
-        "tier": key.tier,
-        "scopes": key.scopes,
-        "created": key.created,
-        "expires": key.expires,
-        "expired": has_expired(key, time.time()),
-        "revocable": revocable,
-    }

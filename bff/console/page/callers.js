@@ -44,6 +44,6 @@ function key(each) {
     h("td", { class: "narrow-off" }, expires),
     h("td", { class: "n" }, each.revocable
       ? h("button", { type: "button", class: "danger", "data-do": "revoke", "data-name": each.key, "data-consumer": each.consumer, "aria-label": `Revoke ${each.key} of ${each.consumer}` }, "Revoke…")
-      : h("span", { class: "note" }, "in the configuration")),
+      : h("span", { class: "note" }, each.revoked ? "revoked" : "in the configuration")),
   );
 }

@@ -7,7 +7,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from math import inf
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -19,10 +20,12 @@ from starlette.types import Scope
 from bff.core.certificates import Certificate, certificate_of
 from bff.core.errors import GatewayError, Unauthenticated
 from bff.core.identity import ANONYMOUS, Caller
+from bff.core.loading import ConfigError
 from bff.core.recent import Recent
 from bff.core.settings import Complaint, Duration, File, Settings, Size, Url
+from bff.core.store import SharedStore
 from bff.core.telemetry import Telemetry
-from bff.edge.credentials.api_keys import ApiKeys, ApiKeySettings
+from bff.edge.credentials.api_keys import ApiKeys, ApiKeySettings, is_called, shown, the_one_called
 from bff.edge.credentials.client_certificates import ClientCertificates, ClientCertificateSettings, is_bound_to
 from bff.edge.credentials.cookies import Cookie, CookieSettings
 from bff.edge.credentials.introspection import Introspection, IntrospectionSettings
@@ -32,6 +35,7 @@ from bff.edge.credentials.keys_file import Followed
 from bff.edge.credentials.keyset import KeySetSettings
 from bff.edge.credentials.provider import Provider
 from bff.edge.credentials.refusals import Challenge, ambiguous, invalid
+from bff.edge.credentials.revocations import Revocations
 from bff.upstream.identity import SigningSettings
 
 __all__ = ["AuthSettings", "Credentials", "headers_in"]
@@ -131,6 +135,7 @@ class Credentials:
         timer: seconds, never going back.
         tiers: those that exist; a credential of any other is of the tier `default`.
         telemetry: where it is said which credentials came and went.
+        store: what tells all gateways of keys that were revoked, where they share one.
 
     Raises:
         ConfigError: the file of API keys cannot be used.
@@ -145,6 +150,7 @@ class Credentials:
         timer: Callable[[], float] = time.monotonic,
         tiers: frozenset[str] = frozenset(),
         telemetry: Telemetry | None = None,
+        store: SharedStore | None = None,
     ) -> None:
         self.cookie = Cookie(settings.cookie) if settings.cookie else None
         self._max_token = settings.max_token
@@ -158,6 +164,7 @@ class Credentials:
             if settings.api_keys_file
             else None
         )
+        self._revocations = Revocations(store, self._api_keys, self._telemetry) if store else None
         self._certificates = ClientCertificates(settings.client_certificates, tiers, clock)
         provider = Provider(network)
         self._issuers = {
@@ -173,14 +180,39 @@ class Credentials:
         self._verified = Verified(settings.cache_size)
 
     @property
-    def configured_keys(self) -> Sequence[ApiKeySettings]:
-        """The API keys of the configuration."""
-        return self._api_keys.configured
+    def api_keys(self) -> ApiKeys:
+        """Those that are listed, and which of them are refused."""
+        return self._api_keys
 
     @property
-    def keys_file(self) -> Followed | None:
-        """The file with all others, if there is one."""
-        return self._file
+    def shared(self) -> bool:
+        """Whether other gateways hear of a key that is revoked here; then those of the configuration can be, too."""
+        return self._revocations is not None
+
+    async def revoke(self, name: str) -> tuple[ApiKeySettings, bool]:
+        """Refuse an API key from now on, in all gateways that share the store; in the file, it is taken out.
+
+        Args:
+            name: how the key or its hash begins, as `/-/keys` shows it.
+
+        Returns:
+            The key; whether all know of it, or some will only when the store is back.
+
+        Raises:
+            ConfigError: no key is called so, or it can only be taken out of the configuration.
+        """
+        if not self._revocations:
+            if not self._file:
+                raise ConfigError.of(name, "only keys of auth.api_keys_file can be revoked, and none is configured")
+            if any(is_called(each, name) for each in self._api_keys.configured):
+                raise ConfigError.of(name, "is in the configuration: take it out of auth.api_keys there")
+            return await self._file.revoke(name), True
+        key = the_one_called(name, self._api_keys.listed)
+        known = await self._revocations.revoke(key)
+        if self._file and key in self._api_keys.added:
+            with suppress(ConfigError):  # a file that is not ours to write has it still, and it is refused all the same
+                await self._file.revoke(shown(key))
+        return key, known
 
     async def identify(
         self, headers: Headers, method: str = "WEBSOCKET", certificate: Certificate | None = None
@@ -254,11 +286,13 @@ class Credentials:
 
     async def warm(self) -> None:
         """Have asked for all keys once, so that who comes first does not wait; a provider that is away holds nobody."""
-        await asyncio.gather(*(issuer.warm() for issuer in self._issuers.values()))
+        revoked = [self._revocations.look()] if self._revocations else []
+        await asyncio.gather(*revoked, *(issuer.warm() for issuer in self._issuers.values()))
 
     async def follow(self) -> None:
-        """Fetch keys before they are needed, and follow the file of API keys, until cancelled."""
-        await asyncio.gather(self._refresh(), *([self._file.follow()] if self._file else []))
+        """Fetch keys before they are needed, and follow the file of API keys and the store, until cancelled."""
+        followed = [each for each in (self._file, self._revocations) if each]
+        await asyncio.gather(self._refresh(), *(each.follow() for each in followed))
 
     async def _refresh(self) -> None:
         while True:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
 from typing import Annotated
 
 from pydantic import Field, PlainValidator, WithJsonSchema
 
 from bff.core.identity import Caller
+from bff.core.loading import ConfigError
 from bff.core.settings import Instant, Settings, malformed
 from bff.edge.credentials.claims import Name, tier_in
 from bff.edge.credentials.refusals import invalid
 
 _HASH = re.compile(r"sha256:[0-9a-f]{64}")
+_SHOWN_OF_HASH = len("sha256:") + 12
 
 
 def _hash(value: object) -> str:
@@ -44,6 +46,32 @@ class ApiKeySettings(Settings):
     expires: Instant | None = None
     """From when on it is refused."""
 
+    @property
+    def digest(self) -> bytes:
+        return bytes.fromhex(self.hash.removeprefix("sha256:"))
+
+
+def shown(key: ApiKeySettings) -> str:
+    """What people call a key: how it begins, or its hash does."""
+    return key.prefix or key.hash[:_SHOWN_OF_HASH]
+
+
+def is_called(key: ApiKeySettings, name: str) -> bool:
+    return name == key.prefix or (len(name) >= _SHOWN_OF_HASH and key.hash.startswith(name))
+
+
+def the_one_called(name: str, keys: Iterable[ApiKeySettings], where: str = "api_keys") -> ApiKeySettings:
+    """The key of this name.
+
+    Raises:
+        ConfigError: there is none, or more than one.
+    """
+    found = [each for each in keys if is_called(each, name)]
+    if len(found) != 1:
+        many = f"{len(found)} keys are" if found else "no key is"
+        raise ConfigError.of(where, f"{many} called so: say one as `bff keys list` shows it")
+    return found[0]
+
 
 class ApiKeys:
     """Callers by the hash of their key: a key is random, so a plain hash of it is as hard to guess as itself.
@@ -53,26 +81,43 @@ class ApiKeys:
         tiers: those that a key may be of.
         clock: seconds since 1970.
         longest: bytes of a key that is looked at.
+
+    Attributes:
+        configured, added: where the keys are listed.
+        revoked: hashes of those that are refused all the same.
     """
 
     def __init__(
         self, settings: Sequence[ApiKeySettings], tiers: frozenset[str], clock: Callable[[], float], longest: int
     ) -> None:
         self.configured = settings
+        self.added: Sequence[ApiKeySettings] = ()
+        self.revoked: frozenset[bytes] = frozenset()
         self.tiers = tiers
         self._clock = clock
         self._longest = longest
-        self.add(())
+        self._take()
+
+    @property
+    def listed(self) -> Sequence[ApiKeySettings]:
+        return *self.configured, *self.added
 
     def add(self, keys: Sequence[ApiKeySettings]) -> None:
         """Take these keys beside those of the configuration, and no others any more."""
-        self._holders = dict(self._holder(each) for each in (*self.configured, *keys))
+        self.added = keys
+        self._take()
+
+    def refuse(self, digests: frozenset[bytes]) -> None:
+        """Take none of these, wherever they are listed."""
+        if digests != self.revoked:
+            self.revoked = digests
+            self._take()
 
     def holder(self, key: bytes) -> Caller:
         """Whose key it is.
 
         Raises:
-            Unauthenticated: nobody's, or it has expired.
+            Unauthenticated: nobody's, or it has expired or was revoked.
         """
         digest = sha256(key).digest() if len(key) <= self._longest else b""
         kept, caller = self._holders.get(digest, (b"", None))
@@ -82,8 +127,10 @@ class ApiKeys:
             raise invalid("The API key has expired: get a new one")
         return caller
 
+    def _take(self) -> None:
+        self._holders = dict(self._holder(each) for each in self.listed if each.digest not in self.revoked)
+
     def _holder(self, key: ApiKeySettings) -> tuple[bytes, tuple[bytes, Caller]]:
-        digest = bytes.fromhex(key.hash.removeprefix("sha256:"))
         caller = Caller(
             consumer=key.consumer,
             scopes=frozenset(key.scopes),
@@ -92,4 +139,4 @@ class ApiKeys:
             entitlements=key.entitlements,
             expires=key.expires,
         )
-        return digest, (digest, caller)
+        return key.digest, (key.digest, caller)

@@ -16,7 +16,7 @@ from bff.core.files import locked, replace
 from bff.core.loading import ConfigError, did_you_mean
 from bff.core.settings import Complaint, Settings
 from bff.core.telemetry import Telemetry
-from bff.edge.credentials.api_keys import ApiKeys, ApiKeySettings
+from bff.edge.credentials.api_keys import ApiKeys, ApiKeySettings, is_called, shown, the_one_called
 
 LIVE_KEYS = 2  # of one consumer: the one in use, and the one that takes its place
 _SHOWN = 4  # of a key's 43 random characters
@@ -130,25 +130,13 @@ def revoke(path: Path, name: str, tiers: Iterable[str], others: Sequence[ApiKeyS
     """
     with _locked(path):
         keys = read(path, tiers, others) if path.exists() else ()
-        found = [each for each in keys if _is_called(each, name)]
-        if len(found) != 1:
-            many = f"{len(found)} keys are" if found else "no key is"
-            raise ConfigError.of(str(path), f"{many} called so: say one as `bff keys list` shows it")
-        write(path, [each for each in keys if each is not found[0]])
-    return found[0]
+        found = the_one_called(name, keys, str(path))
+        write(path, [each for each in keys if each is not found])
+    return found
 
 
 def has_expired(key: ApiKeySettings, now: float) -> bool:
     return key.expires is not None and now >= key.expires
-
-
-def shown(key: ApiKeySettings) -> str:
-    """What people call a key: how it begins, or its hash does."""
-    return key.prefix or key.hash[: len("sha256:") + 12]
-
-
-def _is_called(key: ApiKeySettings, name: str) -> bool:
-    return name == key.prefix or (len(name) >= len("sha256:") + 12 and key.hash.startswith(name))
 
 
 @contextmanager
@@ -197,17 +185,12 @@ class Followed:
             except Exception as error:  # noqa: BLE001 - whatever it is, revoked keys must not work for ever after it
                 self._telemetry.log.warning("api_keys_file", problem=type(error).__name__, kept=len(self._entries))
 
-    @property
-    def entries(self) -> Sequence[ApiKeySettings]:
-        """As they are in force."""
-        return self._entries
-
     async def revoke(self, name: str) -> ApiKeySettings:
         """Take a key out of the file, and refuse it from now on; raises as `revoke` does.
 
         It may be that another process has taken it out a moment ago.
         """
-        known = [each for each in self._entries if _is_called(each, name)]
+        known = [each for each in self._entries if is_called(each, name)]
         try:
             revoked = await asyncio.to_thread(revoke, self._path, name, self._keys.tiers, self._keys.configured)
         except ConfigError:
