@@ -6,7 +6,7 @@ import asyncio
 import gc
 import signal
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from hashlib import sha256
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -14,7 +14,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from bff.config import Config, ConfigError
+from bff.config import Config, ConfigError, DrainSettings
 from bff.core.systemd import NOBODY, ServiceManager
 from bff.generations import Generations, Read
 from bff.graphql.ide import Example
@@ -161,38 +161,7 @@ async def serve(
     )
     public = _public(app, config)
     admin = _for_operators(app.operators, config)
-    loop = asyncio.get_running_loop()
-    stopping: asyncio.Task[None] | None = None
-
-    async def drain() -> None:
-        app.leave()
-        manager.stopping()
-        app.log.info("draining", delay_s=config.server.drain.delay, timeout_s=config.server.drain.timeout)
-        await asyncio.sleep(config.server.drain.delay)
-        public.should_exit = True
-
-    def stop() -> None:
-        nonlocal stopping
-        if stopping is None:
-            stopping = loop.create_task(drain())
-        else:
-            public.should_exit = public.force_exit = True
-
-    for each in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(each, stop)
-    reloads: set[asyncio.Task[None]] = set()
-
-    async def read_again() -> None:
-        manager.reloading()
-        await app.reload("signal")
-        manager.ready()
-
-    def reload() -> None:
-        task = loop.create_task(read_again())
-        reloads.add(task)
-        task.add_done_callback(reloads.discard)
-
-    loop.add_signal_handler(signal.SIGHUP, reload)
+    _Heard(app, public, config.server.drain, manager).listen()
     spare_what_stays()
     async with asyncio.TaskGroup() as servers:
         servers.create_task(_until_end(public, at.clients, admin))
@@ -201,6 +170,47 @@ async def serve(
         app.log.info("started", configuration=_digest(config), services=len(config.services))
         started()
     app.log.info("stopped")
+    app.log.flush()  # a worker's process ends without another look
+
+
+class _Heard:
+    """What becomes of signals: the first to end has requests end, a second one ends at once, SIGHUP reloads."""
+
+    def __init__(self, app: Generations, public: Server, drain: DrainSettings, manager: ServiceManager) -> None:
+        self._app, self._public, self._settings, self._manager = app, public, drain, manager
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._ending = False
+
+    def listen(self) -> None:
+        loop = asyncio.get_running_loop()
+        for each in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(each, self._end)
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._do(self._reload()))
+
+    def _do(self, work: Coroutine[Any, Any, object]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _end(self) -> None:
+        if self._ending:
+            self._public.should_exit = self._public.force_exit = True
+        else:
+            self._ending = True
+            self._do(self._drain())
+
+    async def _drain(self) -> None:
+        delay = self._settings.delay
+        self._app.leave()
+        self._manager.stopping()
+        self._app.log.info("draining", delay_s=delay, timeout_s=self._settings.timeout)
+        await asyncio.sleep(delay)
+        self._public.should_exit = True
+
+    async def _reload(self) -> None:
+        self._manager.reloading()
+        await self._app.reload("signal")
+        self._manager.ready()
 
 
 def _digest(config: Config) -> str:

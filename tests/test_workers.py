@@ -221,6 +221,35 @@ def test_a_second_signal_ends_it_at_once(real_services):
         assert gateway.process.wait(5) == 0
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_who_waits_when_a_second_signal_comes_is_told_and_the_log_has_a_line_for_it_and_no_traceback(
+    real_services, workers
+):
+    with socket.create_server(("127.0.0.1", 0)) as hung, ExitStack() as stack:
+        more = {
+            **MANY,
+            "BFF__SERVER__WORKERS": str(workers),
+            "BFF__SERVICES__PRODUCTS__URL": f"http://127.0.0.1:{hung.getsockname()[1]}",
+            "BFF__SERVICES__PRODUCTS__TIMEOUT": "20s",
+        }
+        gateway = stack.enter_context(running(ROOT / "bff.yaml", real_services, **more))
+        pool = stack.enter_context(ThreadPoolExecutor(4))
+        said = [pool.submit(ask, gateway, each) for each in (REQUEST, GRAPHQL) * 2]
+        for _ in said:
+            stack.enter_context(hung.accept()[0])
+        gateway.process.send_signal(signal.SIGTERM)
+        until = time.monotonic() + 10
+        while gateway.stdout.count('"event":"draining"') < workers:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        gateway.process.send_signal(signal.SIGTERM)
+        assert gateway.process.wait(10) == 0
+        for each in said:
+            assert each.result().startswith(b"HTTP/1.1 503 "), each.result()
+        assert gateway.stdout.count('"status":503') == len(said)
+        assert "Traceback" not in gateway.stdout + gateway.stderr
+
+
 def test_workers_end_when_nobody_is_left_to_look_after_them(real_services):
     with running(ROOT / "bff.yaml", real_services, **MANY) as gateway:
         workers = children(gateway.process.pid)

@@ -54,7 +54,7 @@ class Server(uvicorn.Server):
             within = asyncio.get_running_loop().time() + float(self.config.timeout_graceful_shutdown or 0)
             while not ending.done() and not self.force_exit and asyncio.get_running_loop().time() < within:
                 await asyncio.wait([ending], timeout=_LOOK)
-            if not ending.done() and not self.force_exit:
+            if not ending.done():
                 await self._cut_short(ending)
             ending.cancel()
         await super().shutdown(sockets)
