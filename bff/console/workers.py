@@ -28,6 +28,8 @@ from bff.core.usage import of_all
 
 _PATIENCE: Final = 2.0
 """Seconds that a worker has to answer: one that is late is left out."""
+_WHILE_BUILDING: Final = 120.0
+"""Seconds for what has the whole gateway made anew, in all workers at once."""
 
 _METHODS: Final = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 _MAX_BODY: Final = 1024 * 1024
@@ -77,10 +79,12 @@ class Workers(Collector):
             lost.add_metric([str(place)], count)
         return [up, lost]
 
-    async def ask(self, request: Request, **headers: str) -> list[tuple[Worker, httpx.Response | None]]:
-        """The same of all of them, with these headers besides; None where one does not say in time."""
+    async def ask(
+        self, request: Request, patience: float = _PATIENCE, **headers: str
+    ) -> list[tuple[Worker, httpx.Response | None]]:
+        """The same of all of them, with these headers besides; None where one does not say in `patience` seconds."""
         living, body = self.living(), await _body(request)
-        asking = (_ask(each, request, body, headers) for each in living)
+        asking = (_ask(each, request, body, patience, headers) for each in living)
         return list(zip(living, await asyncio.gather(*asking), strict=True))
 
 
@@ -139,9 +143,10 @@ async def _other(workers: Workers, request: Request) -> Response:
     living = [each for each in workers.living() if chosen in {None, str(each.place)}]
     if not living:
         return JSONResponse({"detail": "There is no such worker at present"}, 503 if chosen is None else 404)
-    merge = _MERGED.get(request.url.path.rstrip("/")) or (upstreams_of_all if _of_one(request) else None)
+    path = request.url.path.rstrip("/")
+    merge = _MERGED.get(path) or (upstreams_of_all if _of_one(request) else None)
     if chosen is None and (merge or request.method != "GET"):
-        asked = await workers.ask(request)
+        asked = await workers.ask(request, _WHILE_BUILDING if path == "/-/reload" else _PATIENCE)
         answers = [answer for _, answer in asked if answer]
         if request.method != "GET" and len(answers) < len(asked):
             return JSONResponse({"detail": "Not all workers have answered: ask again"}, 503)
@@ -180,10 +185,12 @@ async def _streamed(worker: Worker, request: Request) -> Response:
     return StreamingResponse(chunks(), answer.status_code, _passed_on(answer.headers))
 
 
-async def _ask(worker: Worker, request: Request, body: bytes, headers: Mapping[str, str]) -> httpx.Response | None:
-    connected = _connected(worker, request, body, httpx.Timeout(_PATIENCE), headers)
+async def _ask(
+    worker: Worker, request: Request, body: bytes, patience: float, headers: Mapping[str, str]
+) -> httpx.Response | None:
+    connected = _connected(worker, request, body, httpx.Timeout(patience), headers)
     try:
-        async with asyncio.timeout(_PATIENCE), connected as answer:
+        async with asyncio.timeout(patience), connected as answer:
             await answer.aread()
             return answer
     except (httpx.HTTPError, TimeoutError):
