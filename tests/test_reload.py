@@ -119,6 +119,17 @@ async def test_what_changed_in_the_file_counts_after_a_reload(one):
     assert (await one.client.get("/api/products/prd_1")).status_code == 404
 
 
+async def test_what_is_taken_over_keeps_what_it_uses(one):
+    """A part that nobody asks for again is closed with the generation before."""
+    before = one.state.parts.named
+    one.write("/api/products/{rest*}", "/shop/{rest*}")
+    assert (await one.admin.post("/-/reload")).json()["outcome"] == "taken"
+    await retired(one)
+    after = one.state.parts.named
+    assert set(after) == set(before)
+    assert all(each.holders == 1 for each in after.values())
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
