@@ -78,14 +78,15 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(config: Path, shop: Demo, *arguments: str, **environ: str) -> Iterator[Running]:
+def running(config: Path, shop: Demo, *arguments: str, host: str = "127.0.0.1", **environ: str) -> Iterator[Running]:
     """Run a gateway with this configuration on free ports until the block ends.
 
-    Its services are the demo's, and it takes the tokens of the demo's identity provider.
+    Clients find it at `host`. Its services are the demo's, and it takes the tokens of the demo's identity provider.
     """
     port, admin, identity = free_port(), free_port(), shop.urls["identity"]
     issuer = {"issuer": identity, "audience": "shop", "algorithms": ["RS256", "ES256"]}
     given = {
+        "BFF__SERVER__HOST": host,
         "BFF__SERVER__PORT": str(port),
         "BFF__ADMIN__PORT": str(admin),
         "BFF__AUTH__JWT": json.dumps([issuer | {"jwks": f"{identity}/.well-known/jwks.json"}]),
@@ -93,7 +94,7 @@ def running(config: Path, shop: Demo, *arguments: str, **environ: str) -> Iterat
         **environ,
     }
     with TemporaryDirectory(prefix="bff-") as folder:
-        url, operators = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin}"
+        url, operators = f"http://{host}:{port}", f"http://127.0.0.1:{admin}"
         gateway = Running(["-c", str(config), *arguments], given, url, operators, Path(folder))
         try:
             gateway.wait_until_up()
