@@ -49,6 +49,30 @@ async def test_a_query_is_explained_to_who_asks_for_it():
     assert told["operation"] == "Shop"
 
 
+async def test_a_batch_is_explained_in_its_first_result_since_its_operations_share_calls():
+    gate = gateway()
+    asked = [{"query": '{ product(id: "prd_1") { name } }'}, {"query": '{ product(id: "prd_2") { name } }'}]
+    first, second = (await gate.client.post("/graphql", json=asked, headers={"x-explain": "1"})).json()
+    (row,) = first["extensions"]["explain"]["waterfall"]
+    assert (row["service"], row["keys"]) == ("products", 2)
+    assert "extensions" not in second
+
+
+async def test_what_the_cache_of_a_route_had_is_told_with_its_reason():
+    route = {"name": "products", "path": "/api/products/{rest*}", "service": "products", "rewrite": "/products/{rest}"}
+    gate = gateway(routes=[route | {"public": True, "cache": True}])
+    told = []
+    for _ in range(2):
+        answer = await gate.client.get("/api/products/prd_1")
+        told.append(await kept(gate, answer.headers["x-request-id"]))
+    assert told[0]["cache"].startswith("fwd=uri-miss")
+    assert len(told[0]["waterfall"]) == 1
+    assert any(line.startswith("cache     fwd=uri-miss") for line in drawn(told[0]))
+    assert (await kept(gate, (await gate.query("{ me { name } }", headers=customer())).headers["x-request-id"]))[
+        "cache"
+    ] is None
+
+
 async def test_a_client_is_told_no_address_and_no_id_of_what_it_asked_for():
     gate = gateway()
     answer = await gate.query(

@@ -67,6 +67,8 @@ def drawn(shown: dict[str, Any]) -> Iterator[str]:
         yield f"limits    {limits['decision']}{by}, {limits['taken']} units taken, {limits['left']} left"
     if shown["arms"]:
         yield f"arms      {', '.join(f'{service}={arm}' for service, arm in shown['arms'].items())}"
+    if shown["cache"]:
+        yield f"cache     {shown['cache']}"
     path = shown["critical_path"]["ms"]
     yield f"time      {shown['ms']} ms: {path} ms waiting for calls, {shown['gateway_ms']} ms of the gateway's own"
     yield ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from random import Random
 from time import perf_counter
@@ -55,6 +55,7 @@ class Kept(NamedTuple):
     cost: int | None
     limits: dict[str, Any] | None
     arms: dict[str, str]
+    cache: str
     status: int
     code: str
     ended: float
@@ -79,6 +80,7 @@ class Kept(NamedTuple):
             scope.get("bff.cost"),
             tab.shown() if tab else None,
             dict(scope.get("bff.arms", {})),
+            scope.get("bff.cache", ""),
             status,
             scope.get("bff.code", ""),
             ended,
@@ -121,7 +123,36 @@ class Kept(NamedTuple):
             "cost": self.cost,
             "limits": self.limits,
             "arms": self.arms,
+            "cache": self.cache or None,
         }
+
+
+class Explaining:
+    """Tells the client of something that lasts what each of its results did at services.
+
+    Args:
+        scope: of the connection, with what is known of the operation.
+        most: calls that are taken down of one result.
+    """
+
+    def __init__(self, scope: Scope, most: int) -> None:
+        self._scope, self._most = scope, most
+        self._waterfall = Waterfall(most)
+
+    def begin(self) -> Waterfall:
+        """Where the calls for the next result are taken down."""
+        self._waterfall = Waterfall(self._most)
+        return self._waterfall
+
+    def put(self, result: dict[str, Any]) -> None:
+        """What it did, into the result itself."""
+        explain_in(result, Kept.of("asked", self._scope, self._waterfall).told())
+
+
+def explain_in(result: dict[str, Any], told: dict[str, Any] | None) -> None:
+    """Where there is something to tell."""
+    if told:
+        result.setdefault("extensions", {})["explain"] = told
 
 
 class Requests:
@@ -169,9 +200,16 @@ class Requests:
         allowed = self._settings.explain
         return allowed.holds({"caller": of_caller(caller)}) if isinstance(allowed, Expression) else allowed
 
-    def is_asked(self, scope: Scope) -> bool:
-        """Whether the request asks to be explained, of a caller who may."""
-        return self.explains and HEADER in head(scope).values and self.may_be_told(scope.get("bff.caller", ANONYMOUS))
+    def is_asked(self, scope: Scope, *, besides: bool = False) -> bool:
+        """Whether the request asks to be explained, of a caller who may; `besides`: otherwise than by the header."""
+        asked = self.explains and (besides or HEADER in head(scope).values)
+        return asked and self.may_be_told(scope.get("bff.caller", ANONYMOUS))
+
+    def explaining(self, scope: Scope, facts: Mapping[str, Any], *, besides: bool = False) -> Explaining | None:
+        """For something that lasts, where its client asks and may be told; `facts` go over what the scope says."""
+        if not self.is_asked(scope, besides=besides):
+            return None
+        return Explaining({**scope, **facts}, self._settings.max_calls)
 
     def told(self, scope: Scope) -> dict[str, Any] | None:
         """What the client gets of it, so far; None where it may not, or did not ask."""

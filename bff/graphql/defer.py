@@ -7,7 +7,7 @@ executed as if it deferred nothing.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from functools import lru_cache
 from typing import Any, Final, Literal
@@ -23,6 +23,7 @@ from graphql import (
 )
 from starlette.types import Send
 
+from bff.core.requests import explain_in
 from bff.graphql.execution import Execution, Prepared, Result
 from bff.graphql.request import accepted
 from bff.upstream.client import Origin
@@ -54,9 +55,17 @@ def spec_of(accept: bytes) -> Spec | None:
 
 
 async def send_in_parts(
-    execution: Execution, prepared: Prepared, origin: Origin, spec: Spec, send: Send
+    execution: Execution,
+    prepared: Prepared,
+    origin: Origin,
+    spec: Spec,
+    send: Send,
+    explained: Callable[[], Result | None],
 ) -> Result | None:
-    """Execute an operation that defers, and send its parts; if it comes to a single result, return that instead."""
+    """Execute an operation that defers, and send its parts; if it comes to a single result, return that instead.
+
+    The last part has what `explained` says of all of it.
+    """
     async with aclosing(_parts(execution, prepared, origin)) as parts:
         first = await anext(parts)
         if "hasNext" not in first:
@@ -68,6 +77,8 @@ async def send_in_parts(
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await _send_part(send, first if spec == "incrementalSpec=v0.2" else _without(first, "pending"), begin=_BEGIN)
         async for part in parts if spec == "incrementalSpec=v0.2" else _as_of_2022(first, parts):
+            if not part["hasNext"]:
+                explain_in(part, explained())
             await _send_part(send, part)
         await send({"type": "http.response.body", "body": _END})
     return None

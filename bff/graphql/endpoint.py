@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from bff.core.errors import BadRequest, CsrfPrevented, Forbidden, MethodNotAllowed, NotAcceptable, Unauthenticated
 from bff.core.head import head
 from bff.core.receive import Client
-from bff.core.requests import Requests
+from bff.core.requests import Requests, explain_in
 from bff.graphql import GraphQLSettings
 from bff.graphql.charges import HEADER, Charges
 from bff.graphql.defer import send_in_parts, spec_of
@@ -139,7 +139,9 @@ class Endpoint:
         headers = head(scope).values
         spec = spec_of(headers.get(b"accept", b"")) if prepared.document.deferring else None
         if spec:
-            result = await send_in_parts(self._execution, prepared, origin, spec, send)
+            result = await send_in_parts(
+                self._execution, prepared, origin, spec, send, lambda: self._requests.told(scope)
+            )
         else:
             result = await self._execution.answer(prepared, origin)
         if result is None:
@@ -147,8 +149,7 @@ class Endpoint:
         self._charges.settle(tab, [prepared], [result])
         if HEADER in headers:
             result["extensions"] = self._charges.told(tab, prepared, result)
-        if told := self._requests.told(scope):
-            result.setdefault("extensions", {})["explain"] = told
+        explain_in(result, self._requests.told(scope))
         return (400 if "data" not in result and media_type == GRAPHQL_JSON else 200), result
 
     async def _respond_to_all(self, scope: Scope, requests: list[Request], media_type: str) -> list[Result]:
@@ -179,6 +180,7 @@ class Endpoint:
         self._charges.settle(tab, operations, answers, others)
         for at, result in zip(prepared, answers, strict=True):
             results[at] = result
+        explain_in(results[0], self._requests.told(scope))  # they share calls, so it is of all of them
         return results
 
 

@@ -45,7 +45,7 @@ class GraphQL:
     ) -> None:
         self.execution = execution
         charges = Charges(settings.limits.cost)
-        self._operations = Operations(execution, settings.subscriptions, charges, telemetry)
+        self._operations = Operations(execution, settings.subscriptions, charges, telemetry, requests)
         self._streams = EventStreams(self._operations, judge, settings.timeout, random)
         origins = frozenset((*pages, *settings.subscriptions.origins))
         self._websockets = Websockets(self._operations, origins, judge, settings.timeout, telemetry)

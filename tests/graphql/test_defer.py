@@ -17,6 +17,7 @@ PAYMENT = """query Slow { order(id: "ord_1") { id ...Late @defer(label: "late") 
     fragment Late on Order { payment { status } }"""
 FOUR_SERVICES = """{ users(first: 10) { nodes { name ... @defer { orders(first: 3) { nodes {
     id items { quantity product { name } } ... @defer { payment { status } } } } } } } }"""
+ASKED = {"x-explain": "1"}
 WHOLE = {"order": {"id": "ord_1", "payment": {"status": "CAPTURED"}}}
 
 
@@ -53,6 +54,16 @@ def merge(into, late):
             merge(into[name], value)
         else:
             into[name] = value
+
+
+async def test_the_last_part_explains_all_of_it():
+    gate = deferring()
+    for accept in (NEW, OLD):
+        response = await gate.client.post("/graphql", json={"query": PAYMENT}, headers=operator() | accept | ASKED)
+        *before, last = parts(response)
+        assert all("extensions" not in each for each in before)
+        told = last["extensions"]["explain"]
+        assert [row["service"] for row in told["waterfall"]] == ["orders", "payments"]
 
 
 def deferring(**overrides):

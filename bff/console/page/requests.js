@@ -109,8 +109,8 @@ function detail(each) {
   );
 }
 
-function facts({ route, caller, cost, limits, arms, trace_id: trace }) {
+function facts({ route, caller, cost, limits, arms, cache, trace_id: trace }) {
   const said = (value) => (value && typeof value === "object" ? Object.entries(value).filter(([, each]) => each !== null).map(([name, each]) => `${name} ${typeof each === "object" ? JSON.stringify(each) : each}`).join(", ") : String(value));
-  const all = { route, caller, cost, limits, arms: Object.keys(arms ?? {}).length ? arms : null, trace };
+  const all = { route, caller, cost, limits, arms: Object.keys(arms ?? {}).length ? arms : null, cache, trace };
   return Object.entries(all).filter(([, value]) => value !== null && value !== undefined).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, said(value))));
 }

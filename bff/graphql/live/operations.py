@@ -12,6 +12,7 @@ from prometheus_client import Counter, Gauge
 
 from bff.core.errors import RateLimited, ShuttingDown
 from bff.core.identity import Caller
+from bff.core.requests import Explaining, Requests
 from bff.core.telemetry import Telemetry
 from bff.edge.limits import FLOOR, Tab
 from bff.graphql.charges import Charges
@@ -59,13 +60,20 @@ class Operations:
     Attributes:
         execution: prepares and executes.
         settings: their bounds.
+        requests: who is told of their own.
         draining: whether the gateway is about to end.
     """
 
     def __init__(
-        self, execution: Execution, settings: SubscriptionSettings, charges: Charges, telemetry: Telemetry
+        self,
+        execution: Execution,
+        settings: SubscriptionSettings,
+        charges: Charges,
+        telemetry: Telemetry,
+        requests: Requests,
     ) -> None:
         self.execution = execution
+        self.requests = requests
         self._charges = charges
         self.settings = settings
         self.seats = Seats(settings.max_per_caller, "subscriptions")
@@ -101,7 +109,13 @@ class Operations:
         return prepared
 
     async def results(
-        self, prepared: Prepared, origin: Callable[[], Origin], account: str, transport: Transport, tab: Tab | None
+        self,
+        prepared: Prepared,
+        origin: Callable[[], Origin],
+        account: str,
+        transport: Transport,
+        tab: Tab | None,
+        explaining: Explaining | None = None,
     ) -> AsyncGenerator[Result, None]:
         """One result for a query or a mutation; those of a subscription until it ends.
 
@@ -113,6 +127,7 @@ class Operations:
             account: the caller's.
             transport: what counts it.
             tab: where it has been paid for; events of a subscription are put on it too.
+            explaining: puts into each result what it did, if its client is told.
 
         Raises:
             RateLimited: the caller has as many subscriptions as it may, or cannot pay for an event.
@@ -120,14 +135,27 @@ class Operations:
         """
         if self.draining:
             raise ShuttingDown
+        if explaining is not None:
+            origin = _explained(origin, explaining)
         if prepared.operation.type is not OperationType.SUBSCRIPTION:
             result = await self.execution.answer(prepared, origin())
             self._charges.settle(tab, [prepared], [result])
+            if explaining is not None:
+                explaining.put(result)
             yield result
             return
         with self.seats.taken(account), self._active[transport].track_inprogress():
             async with aclosing(self.execution.subscribe(prepared, origin)) as results:
                 async for result in results:
                     await self._charges.event(tab, prepared, result)
+                    if explaining is not None:
+                        explaining.put(result)
                     yield result
                     self._events[transport].inc()
+
+
+def _explained(origin: Callable[[], Origin], explaining: Explaining) -> Callable[[], Origin]:
+    def explained() -> Origin:
+        return origin()._replace(waterfall=explaining.begin())
+
+    return explained

@@ -105,7 +105,8 @@ class EventStreams:
         tab: Tab | None = scope.get("bff.tab")
         if tab is not None:
             tab.close()  # how many streams a caller may have has a bound of its own
-        results = self._operations.results(prepared, lambda: self._origin(scope), account, "sse", tab)
+        explaining = self._operations.requests.explaining(scope, {})
+        results = self._operations.results(prepared, lambda: self._origin(scope), account, "sse", tab, explaining)
         try:
             async with aclosing(results):
                 async for result in results:

@@ -20,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 from bff.core.certificates import certificate_of
 from bff.core.errors import BadRequest, Forbidden, GatewayError, Overloaded, RateLimited, ShuttingDown, Unauthenticated
 from bff.core.identity import Caller
+from bff.core.requests import HEADER as EXPLAIN
 from bff.core.telemetry import OTHER, Telemetry
 from bff.edge.credentials import headers_in
 from bff.edge.errors import entry, masked
@@ -110,8 +111,8 @@ class Socket:
     """
 
     __slots__ = (
-        "_app", "_asked", "_caller", "_count", "_credentials", "_init", "_over", "_ready", "_receive", "_running",
-        "_scope", "_seat", "_send", "_time", "_watch", "code",
+        "_app", "_asked", "_caller", "_count", "_credentials", "_explain", "_init", "_over", "_ready", "_receive",
+        "_running", "_scope", "_seat", "_send", "_time", "_watch", "code",
     )  # fmt: skip
 
     def __init__(self, app: Websockets, scope: Scope, receive: Receive, send: Send) -> None:
@@ -119,7 +120,7 @@ class Socket:
         self._scope, self._receive, self._send = scope, receive, send
         self._caller: Caller = scope["bff.caller"]
         self._credentials, self._asked = scope["bff.origin"].credentials, scope["bff.origin"].asked
-        self._init = self._ready = False
+        self._init = self._ready = self._explain = False
         self._running: dict[str, _Running] = {}
         self._count = 0
         self._seat = ExitStack()
@@ -192,6 +193,8 @@ class Socket:
         if self._init:
             raise Closed(4429, "Too many initialisation requests")
         self._init = True
+        # Pages cannot set headers of a websocket.
+        self._explain = any(name.lower() == EXPLAIN.decode() for name in payload)
         try:
             self._caller = self._scope["bff.caller"] = await self._app.judge.identify_connection(
                 self._caller, payload, certificate_of(self._scope)
@@ -288,7 +291,15 @@ class Socket:
             running.place.leave()  # it does little but wait
         if inspect := self._scope.get("bff.inspect"):
             await inspect(prepared.document.literals, request.variables)
-        results = operations.results(prepared, lambda: self._origin(running), self._account, "websocket", tab)
+        facts = {
+            "bff.request_id": running.request_id,
+            "bff.operation": running.name,
+            "bff.cost": prepared.estimate.cost,
+        }
+        explaining = operations.requests.explaining(self._scope, facts, besides=self._explain)
+        results = operations.results(
+            prepared, lambda: self._origin(running), self._account, "websocket", tab, explaining
+        )
         async with aclosing(results):
             async for result in results:
                 if "data" not in result:
