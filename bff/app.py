@@ -97,7 +97,7 @@ def build(
     app.state.parts = made.parts
     app.state.tls, app.state.services, app.state.store = made.tls, made.services, made.store
     app.state.credentials, app.state.accounts = made.credentials, made.accounts
-    app.state.execution, app.state.cache = made.execution, made.cache
+    app.state.execution, app.state.cache, app.state.shelf = made.execution, made.cache, made.shelf
     app.state.readiness, app.state.requests = made.readiness, made.requests
     app.state.drain = made.graphql.drain
     app.state.admin = _admin(made, origin or {}, pages)
@@ -180,7 +180,7 @@ def _admin(made: Assembly, origin: Mapping[str, str], pages: Iterable[APIRouter]
             traffic(telemetry.traffic),
             requests(made.requests),
             usage(made.usage),
-            purges(made.cache.purge if made.cache else None),
+            purges(made.purge),
             limits(made.accounts),
             upstreams(made.services, telemetry),
             keys(made.credentials),

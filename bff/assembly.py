@@ -22,6 +22,7 @@ from bff.core.certificates import Observed
 from bff.core.parts import Part, Parts
 from bff.core.policies import Policies
 from bff.core.requests import Requests
+from bff.core.shelf import Shelf
 from bff.core.store import SharedLedger, SharedStore, store_settings
 from bff.core.telemetry import Telemetry
 from bff.core.usage import Usage, UsageUnreadable
@@ -38,12 +39,14 @@ from bff.graphql.execution import Execution
 from bff.graphql.front import GraphQL
 from bff.graphql.views import UnknownCoordinate
 from bff.rest.cache import HttpCache
+from bff.rest.cache.places import Purge
 from bff.rest.openapi.contract import Contract
 from bff.rest.openapi.contract import read as contract
 from bff.rest.openapi.document import Description, describe
 from bff.rest.validation import Validation
 from bff.server import Tls
 from bff.upstream import Measures, Service, ServiceSettings, connect
+from bff.upstream.changes import Changes
 from bff.upstream.identity import Signer
 from bff.upstream.names import Resolve
 from bff.upstream.observe import Observe
@@ -107,14 +110,26 @@ class Assembly:
     @cached_property
     def services(self) -> dict[str, Service]:
         return {
-            name: self.parts.keep(f"service {name}", (each, self.signer), partial(self._service, name, each))
+            name: self.parts.keep(f"service {name}", self._made_of(each), partial(self._service, name, each))
             for name, each in self.config.services.items()
         }
+
+    def _made_of(self, settings: ServiceSettings) -> object:
+        return settings, self.signer, self.shelf if settings.cache.entities else None
 
     def _service(self, name: str, settings: ServiceSettings) -> Part[Service]:
         tls = ServiceTls(name, settings.tls, self.certificates) if settings.tls else None
         service = connect(
-            name, settings, self.measures, self.telemetry, self.random, self.signer, self.network, tls, self.resolve
+            name,
+            settings,
+            self.measures,
+            self.telemetry,
+            self.random,
+            self.signer,
+            self.network,
+            tls,
+            self.resolve,
+            shelf=self.shelf,
         )
         follows = [*([service.health.follow] if service.health else []), *([tls.files.follow] if tls else [])]
         return Part(service, follows=follows, closes=[service.close])
@@ -303,14 +318,41 @@ class Assembly:
 
     @cached_property
     def cache(self) -> HttpCache | None:
-        if not any(each.cache for each in self.config.routes):
+        shelf = self.shelf
+        if shelf is None or not any(each.cache for each in self.config.routes):
             return None
 
         def cache() -> Part[HttpCache]:
-            made = HttpCache(self.config.cache, self.services.values(), self.telemetry)
+            made = HttpCache(shelf, self.services)
             return Part(made, closes=[made.close])
 
-        return self.parts.keep("cache", (self.config.cache, dict(self.services)), cache)
+        return self.parts.keep("cache", (shelf, dict(self.services)), cache)
+
+    # What is kept of answers, by routes and services.
+
+    @cached_property
+    def shelf(self) -> Shelf | None:
+        """Begun anew with any change of what answers could depend on."""
+        config = self.config
+        keeping = [each.cache for each in config.routes] + [each.cache.entities for each in config.services.values()]
+        if not any(keeping):
+            return None
+        made_of = (config.cache, config.services, config.routes, self.signer)
+        return self.parts.keep("shelf", made_of, lambda: Part(Shelf(config.cache, self.telemetry)))
+
+    @cached_property
+    def purge(self) -> Purge | None:
+        """What operators purge by. Changes that are made through services are followed from then on."""
+        shelf = self.shelf
+        if shelf is None:
+            return None
+
+        def changes() -> Part[Changes]:
+            made = Changes(shelf, self.services.values())
+            return Part(made, closes=[made.close])
+
+        self.parts.keep("changes", (shelf, dict(self.services)), changes)
+        return Purge(shelf, self.config.all_routes())
 
 
 def schema_of(config: Config) -> strawberry.Schema:

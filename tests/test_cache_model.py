@@ -30,7 +30,7 @@ class Cache(RuleBasedStateMachine):
         """The least version that a read may still give: that of the last purge or change through the gateway."""
         self.changed_at = {id: [START] for id in USERS + PRODUCTS}
         self.gateway = gateway(routes=ROUTES, admin={"token": TOKEN})
-        self.gateway.app.state.cache.clock = lambda: self.now
+        self.gateway.app.state.shelf.clock = lambda: self.now
         self.gateway.services.users.fail(self.behave)
         self.gateway.services.products.fail(self.behave)
 

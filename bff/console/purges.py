@@ -48,7 +48,9 @@ def purges(purge: Purge | None) -> APIRouter:
     @pages.post("/-/cache/purge")
     async def purge_some(what: Purged) -> dict[str, int]:
         if purge is None:
-            raise HTTPException(404, "Nothing is kept: no route says `cache: true`")
+            raise HTTPException(
+                404, "Nothing is kept: no route says `cache: true`, and no service `cache: {entities: true}`"
+            )
         if not (what.paths or what.tags or what.entities or what.everything):
             raise HTTPException(400, "Say what to purge: `paths`, `tags`, `entities`, or `everything: true`")
         entities = [(service, id) for service, _, id in (each.partition(":") for each in what.entities)]

@@ -1,10 +1,16 @@
-"""What caches keep their answers in: values by key within a number of bytes, found by tag where they have to go."""
+"""What all caches of a process keep answers on: values by key within a number of bytes, dropped by their tags.
+
+Whoever drops something tells the shelf, and the shelf tells everybody whom it concerns: reads under way, whose answers
+are of before, and the other gateways.
+"""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Collection, Hashable
-from typing import Annotated, Generic, NamedTuple, TypeVar
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Collection, Hashable
+from functools import partial
+from typing import Annotated, Any, Final, NamedTuple
 
 from prometheus_client import Counter, Gauge
 from pydantic import Field
@@ -12,12 +18,15 @@ from pydantic import Field
 from bff.core.settings import Settings, Size
 from bff.core.telemetry import Telemetry
 
-T = TypeVar("T")
 Tag = tuple[str, ...]
+Tags = frozenset[Tag] | None
+"""What a purge is about; None: everything."""
 
 # Python's own share of a value with its key, its headers and its place in the tables.
-_OVERHEAD = 1024
-_EACH_TAG = 128
+_OVERHEAD: Final = 1024
+_EACH_TAG: Final = 128
+_MAX_PURGES: Final = 1000
+"""That are remembered, to be held against what is read meanwhile."""
 
 
 class CacheSettings(Settings):
@@ -30,86 +39,201 @@ class CacheSettings(Settings):
 
 
 class _Item(NamedTuple):
-    value: object
+    value: Any
     size: int
     tags: Collection[Tag]
+    cache: str
 
 
-class Shelf(Generic[T]):
-    """Least recently used first out.
+class Shelf:
+    """Least recently used first out, whichever cache it is of.
 
     Args:
-        max_size: bytes, by what whoever puts something there says of it.
+        settings: its bounds; sizes are what whoever puts something there says of it.
         telemetry: what is told how full it is.
+        clock: seconds since 1970, for all caches.
+
+    Attributes:
+        epoch: how often something was purged: told to `put`, it keeps out what was read before it was.
+        requests: how often each cache was asked, by service and outcome.
+        on_purge: who has to know, told with each purge what it is about.
+        tell: how other gateways come to know, where there are some.
     """
 
-    def __init__(self, max_size: int, telemetry: Telemetry) -> None:
-        self.size = 0
-        self._max_size = max_size
+    def __init__(self, settings: CacheSettings, telemetry: Telemetry, clock: Callable[[], float] = time.time) -> None:
+        self.clock = clock
+        self.size = self.epoch = 0
+        self.on_purge: list[Callable[[Tags], None]] = []
+        self.tell: Callable[[Tags], None] | None = None
+        self.settings, self._max_size = settings, settings.max_size
         self._items: OrderedDict[Hashable, _Item] = OrderedDict()
         self._tagged: dict[Tag, set[Hashable]] = {}
+        self._books: dict[str, _Book] = {}
+        self._purges: deque[tuple[int, frozenset[Tag]]] = deque()
+        self._begun = 0
+        """The first epoch that is remembered: what began before it is not put here."""
+        self._is_trusted = True
         registry = telemetry.registry
-        Gauge("bff_cache_bytes", "What the caches keep.", registry=registry).set_function(lambda: self.size)
-        Gauge("bff_cache_answers", "How many answers they keep.", registry=registry).set_function(
-            lambda: len(self._items)
+        self.requests = Counter(
+            "bff_cache_requests",
+            "Reads of a cache, by what it had.",
+            ["cache", "service", "outcome"],
+            registry=registry,
         )
+        self._bytes = Gauge("bff_cache_bytes", "What a cache keeps.", ["cache"], registry=registry)
+        self._answers = Gauge("bff_cache_answers", "How many answers it keeps.", ["cache"], registry=registry)
         self._evicted = Counter(
-            "bff_cache_evictions", "Answers that went since there was no room for them.", registry=registry
+            "bff_cache_evictions", "Answers that went since there was no room for them.", ["cache"], registry=registry
         )
         self._purged = Counter(
-            "bff_cache_purges", "Answers that went since something had changed, or by an operator.", registry=registry
+            "bff_cache_purges",
+            "Answers that went since something had changed, or by an operator.",
+            ["cache"],
+            registry=registry,
         )
 
     def __len__(self) -> int:
         return len(self._items)
 
-    def get(self, key: Hashable) -> T | None:
+    def open(self, cache: str) -> None:
+        """For a cache of this name."""
+        book = self._books[cache] = _Book(self._evicted.labels(cache), self._purged.labels(cache))
+        self._bytes.labels(cache).set_function(partial(getattr, book, "size"))
+        self._answers.labels(cache).set_function(partial(getattr, book, "count"))
+
+    def get(self, key: Hashable) -> Any:
+        """None where there is nothing."""
         item = self._items.get(key)
         if item is None:
             return None
         self._items.move_to_end(key)
-        return item.value  # type: ignore[return-value]  # what `put` was given
+        return item.value
 
-    def put(self, key: Hashable, value: T, size: int, tags: Collection[Tag] = ()) -> None:
-        """Keep it, in place of what was there; what is larger than the whole shelf is not kept."""
+    def put(
+        self,
+        cache: str,
+        key: Hashable,
+        value: Any,
+        size: int,
+        tags: Collection[Tag] = (),
+        *,
+        since: int | None = None,
+    ) -> bool:
+        """Keep it, in place of what was there.
+
+        Args:
+            cache: whose it is.
+            key: by which it is found, over all caches.
+            value: which it is.
+            size: its bytes.
+            tags: by which it is dropped.
+            since: the epoch in which its read began; by default now.
+
+        Returns:
+            Whether it is kept: not where it is larger than the whole shelf, or has changed meanwhile.
+        """
         self.drop(key)
         size += _OVERHEAD + _EACH_TAG * len(tags)
-        if size > self._max_size:
-            return
-        self._items[key] = _Item(value, size, tags)
+        if size > self._max_size or not self._is_trusted or (since is not None and self.has_changed(since, tags)):
+            return False
+        self._items[key] = _Item(value, size, tags, cache)
         self.size += size
+        self._books[cache].add(size)
         for tag in tags:
             self._tagged.setdefault(tag, set()).add(key)
         while self.size > self._max_size:
-            self.drop(next(iter(self._items)))
-            self._evicted.inc()
+            oldest = next(iter(self._items))
+            self._books[self._items[oldest].cache].evicted.inc()
+            self.drop(oldest)
+        return key in self._items
 
-    def drop(self, key: Hashable) -> bool:
-        """Whether it was there."""
+    def drop(self, key: Hashable) -> None:
         item = self._items.pop(key, None)
         if item is None:
-            return False
+            return
         self.size -= item.size
+        self._books[item.cache].take(item.size)
         for tag in item.tags:
             keys = self._tagged[tag]
             keys.discard(key)
             if not keys:
                 del self._tagged[tag]
-        return True
 
-    def purge(self, *tags: Tag) -> int:
-        """Drop all that has one of these tags: how many there were."""
-        keys = set[Hashable]().union(*(self._tagged.get(tag, ()) for tag in tags))
-        for key in keys:
-            self.drop(key)
-        self._purged.inc(len(keys))
-        return len(keys)
+    def has_changed(self, since: int, tags: Collection[Tag]) -> bool:
+        """Whether something with one of these tags was purged after that epoch."""
+        if since < self._begun:
+            return True
+        for epoch, purged in reversed(self._purges):
+            if epoch <= since:
+                return False
+            if not purged.isdisjoint(tags):
+                return True
+        return False
 
-    def clear(self) -> int:
-        """Drop all: how many there were."""
+    # What has to go.
+
+    def purge(self, tags: Tags) -> int:
+        """Drop all that has one of these tags, here and at all gateways: how many there were here."""
+        count = self.heard(tags)
+        if self.tell is not None:
+            self.tell(tags)
+        return count
+
+    def heard(self, tags: Tags) -> int:
+        """The same here alone, where another gateway says so."""
+        self.epoch += 1
+        if tags is None:
+            count = self._clear()
+        else:
+            if len(self._purges) == _MAX_PURGES:
+                self._begun = self._purges.popleft()[0]
+            self._purges.append((self.epoch, tags))
+            keys = set[Hashable]().union(*(self._tagged.get(tag, ()) for tag in tags))
+            for key in keys:
+                self._books[self._items[key].cache].purged.inc()
+                self.drop(key)
+            count = len(keys)
+        for told in self.on_purge:
+            told(tags)
+        return count
+
+    def distrust(self) -> None:
+        """Nobody says any more what others change: keep nothing."""
+        self._is_trusted = False
+        self.heard(None)
+
+    def trust(self) -> None:
+        """Whatever changes from now on is heard of; what was read before may have changed."""
+        self.heard(None)
+        self._is_trusted = True
+
+    def _clear(self) -> int:
         count = len(self._items)
         self._items.clear()
         self._tagged.clear()
+        self._purges.clear()
+        self._begun = self.epoch
         self.size = 0
-        self._purged.inc(count)
+        for book in self._books.values():
+            book.clear()
         return count
+
+
+class _Book:
+    """How much a cache has on the shelf."""
+
+    def __init__(self, evicted: Counter, purged: Counter) -> None:
+        self.size = self.count = 0
+        self.evicted, self.purged = evicted, purged
+
+    def add(self, size: int) -> None:
+        self.size += size
+        self.count += 1
+
+    def take(self, size: int) -> None:
+        self.size -= size
+        self.count -= 1
+
+    def clear(self) -> None:
+        self.purged.inc(self.count)
+        self.size = self.count = 0

@@ -73,17 +73,18 @@ class Call:
         what: method and path, as a template.
         status: of the answer; 0 where there is none.
         failed: the phase that failed, or `cancelled`.
+        cached: how many of its records the gateway had already; with all of them, the service had no call.
         joined: whether it shared another request's call, so that the service had none of its own.
     """
 
-    __slots__ = ("attempts", "ended", "failed", "joined", "read", "service", "started", "status", "what")
+    __slots__ = ("attempts", "cached", "ended", "failed", "joined", "read", "service", "started", "status", "what")
 
     def __init__(self, service: str, what: str, read: Read | None) -> None:
         self.service, self.what, self.read = service, what, read
         self.started = perf_counter()
         self.ended = 0.0
         self.status, self.failed = 0, "cancelled"
-        self.joined = False
+        self.joined, self.cached = False, 0
         self.attempts: list[Timing] = []
 
     def attempt(self, target: object, arm: str) -> Timing:
@@ -194,6 +195,7 @@ class Waterfall:
             "status": call.status or None,
             "failed": call.failed or None,
             "joined": call.joined,
+            "cached": call.cached,
             "critical": critical,
             "attempts": [self._attempt(each, targets=targets) for each in call.attempts],
         }

@@ -79,7 +79,7 @@ class Passthrough:
                 headers = readable(headers)
             path = route.rewrite or route.path
             asked = Asked(service, scope, method, target, headers, content, origin, path, changes is not None)
-            response = await (self.cache.answer(asked) if self.cache is not None and route.cache else asked.send())
+            response = await self._answer(asked, route)
             if validation and route.validate == "both":
                 await validation.read(checks, response, service, is_head=method == "HEAD")
             if response.status_code in _POINTING:
@@ -91,6 +91,12 @@ class Passthrough:
             if changes is not None:
                 await changes.answer(response, service.name, scope)
             await _relay(service.name, response, send, client)
+
+    async def _answer(self, asked: Asked, route: Route) -> httpx.Response:
+        response = await (self.cache.answer(asked) if self.cache is not None and route.cache else asked.send())
+        if (entities := response.extensions.get("entities")) is not None:
+            asked.scope.setdefault("bff.cache", entities)
+        return response
 
 
 # What goes up.

@@ -23,13 +23,14 @@ def target_of(route: Route, scope: Scope) -> bytes:
         path: bytes = scope["raw_path"]
     else:
         inner, mark, asked = route.rewrite.partition("?")
-        path = _path(inner, scope["bff.captured"])
+        path = rewritten(inner, scope["bff.captured"])
         if mark:
             query = _query(asked, scope["bff.captured"], query)
     return b"%b?%b" % (path, query) if query else path
 
 
-def _path(rewrite: str, captured: Mapping[str, bytes]) -> bytes:
+def rewritten(rewrite: str, captured: Mapping[str, bytes]) -> bytes:
+    """The path that a `rewrite` without its query is for what was captured."""
     path = b""
     for literal, name in pieces(rewrite):
         path += literal

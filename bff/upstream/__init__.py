@@ -12,6 +12,7 @@ import httpx
 from pydantic import Field
 
 from bff.core.settings import Complaint, Duration, File, Size
+from bff.core.shelf import Shelf
 from bff.core.telemetry import Telemetry
 from bff.upstream.balance import Balance
 from bff.upstream.breaker import Breaker, BreakerSettings, Breaks
@@ -20,6 +21,7 @@ from bff.upstream.client import Headers, Origin, Service, Upstream
 from bff.upstream.coalesce import Coalesce, CoalesceSettings, Shares
 from bff.upstream.deadline import Attempt, Deadline
 from bff.upstream.deployments import Deployments, DeploymentSettings
+from bff.upstream.entities import Entities, ServiceCacheSettings
 from bff.upstream.events import Counts, EventStreams, StreamSettings
 from bff.upstream.feeds import Feeds
 from bff.upstream.gather import Gathering
@@ -68,6 +70,8 @@ class ServiceSettings(DeploymentSettings):
     """Whether identical reads under way at the same time share one call; of different callers with `identity: none`."""
     gather: Annotated[Duration, Field(le=0.1)] = 0.0
     """How long a batched read waits, while another one is under way, for ids of other requests to join it."""
+    cache: ServiceCacheSettings = ServiceCacheSettings()
+    """Whether its records are kept: `cache: {entities: true}`, for as long as it says that they are good."""
     streams: StreamSettings = StreamSettings()
     tls: ServiceTlsSettings | None = None
     """For an https:// address: whom to believe, and what to show. By default the system's authorities, and nothing."""
@@ -129,12 +133,14 @@ def connect(
     tls: Tls | None = None,
     resolve: Resolve = system_resolve,
     clock: Callable[[], float] = time.monotonic,
+    shelf: Shelf | None = None,
 ) -> Service:
     """The service with its chain of policies. Read bottom-up: the last one is the outermost."""
     deployments = Deployments(name, settings, telemetry, random, clock)
     wires = _Wires(settings, network, tls, resolve)
     wire = wires.of(settings.max_connections)
     breakers: dict[Target, Breaker] = {}
+    for_anybody = settings.identity == "none"
 
     def to(target: Target, wire: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
         # Nearest to the wire: a span and a measurement for each attempt, whatever the policies above make of it.
@@ -168,8 +174,11 @@ def connect(
         copies = wires.of(settings.mirror.max_in_flight)
         arms = {each: Addressed(copies, each.url) for each in deployments.targets if each.arm == settings.mirror.to}
         transport = Mirror(transport, name, settings.mirror, arms, measures.mirrored, random, clock)
+    if settings.cache.entities and shelf is not None:
+        # Above all that a call costs, and below what is shared, so that many who miss the same ask once.
+        signed = settings.identity == "signed"
+        transport = Entities(transport, name, shelf, for_anybody=for_anybody, signed=signed, arm=arm)
     # Above all that an attempt costs: what is shared is attempted once, for as long as anybody waits.
-    for_anybody = settings.identity == "none"
     shared = None
     if settings.coalesce:
         how = settings.coalesce if isinstance(settings.coalesce, CoalesceSettings) else CoalesceSettings()

@@ -5,6 +5,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from tests.harness import PARTNER, gateway, partner
+from tests.shop import says
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "growing.md").read_text()
 STEPS = re.findall(r"^```yaml bff\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
@@ -17,7 +18,7 @@ def step(number):
 
 
 def test_the_first_step_has_six_lines_at_most():
-    assert len(STEPS) == 6
+    assert len(STEPS) == 7
     assert len(STEPS[0].splitlines()) <= 6
 
 
@@ -45,15 +46,26 @@ async def test_a_limit_is_said_and_kept():
     assert int(answers[3].headers["retry-after"]) > 0
 
 
-async def test_a_canary_is_for_testers_first():
+async def test_a_cache_spares_the_service():
     shop = step(4)
+    shop.services.products.fail(says(200, {"id": "prd_1", "name": "One"}, cache_control="public, max-age=60"))
+    told = [(await shop.client.get(ONE, headers=partner())).headers["cache-status"] for _ in range(2)]
+    assert told[0].endswith("stored")
+    assert told[1].endswith("hit; ttl=60") or told[1].endswith("hit; ttl=59")
+    assert shop.services.targets == ["GET /products/prd_1"]
+    await shop.client.put(ONE, headers=partner(), json={})
+    assert "hit" not in (await shop.client.get(ONE, headers=partner())).headers["cache-status"]
+
+
+async def test_a_canary_is_for_testers_first():
+    shop = step(5)
     for headers in ({}, {"x-beta": "1"}):
         assert (await shop.client.get(ONE, headers=partner() | headers)).status_code == 200
     assert [call.host for call in shop.services.calls] == ["products", "products-next"]
 
 
 async def test_clients_get_what_they_need():
-    shop = step(5)
+    shop = step(6)
     found = (await shop.client.get(ONE)).json()
     assert "article" in found
     assert not {"sku", "stock"} & set(found)
@@ -62,7 +74,7 @@ async def test_clients_get_what_they_need():
 
 
 async def test_graphql_stands_beside_the_route():
-    shop = step(6)
+    shop = step(7)
     answer = await shop.query('{ product(id: "prd_1") { name } }')
     rest = (await shop.client.get(ONE)).json()
     assert answer.data == {"product": {"name": rest["name"]}}

@@ -44,7 +44,7 @@ class World:
         self.client = self.gateway.client
         self.cache = self.gateway.app.state.cache
         self.now = START
-        self.cache.clock = lambda: self.now
+        self.gateway.app.state.shelf.clock = lambda: self.now
         self.calls: list[Call] = []
         self.gate: asyncio.Event | None = None
         self.says(cache_control="max-age=60")
@@ -353,7 +353,7 @@ async def test_an_answer_for_one_caller_is_not_anothers(world):
     assert not await world.is_kept(USER, **one), "the service knows who asks: a lifetime is not enough"
     world.says(cache_control="public, max-age=60")
     assert not await world.is_kept(USER, **one)
-    world.cache.purge(everything=True)
+    world.gateway.app.state.shelf.purge(None)
     assert not await world.is_kept(USER, **one)
     assert await world.is_kept(USER, **one)
     assert not await world.is_kept(USER, **other)

@@ -6,33 +6,32 @@ What a request gets of it is told in `Cache-Status` (RFC 9211), and in `scope["b
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Iterable
 from dataclasses import replace
 from typing import Final, NamedTuple
 
 import httpx
-from prometheus_client import Counter
 from starlette.types import Scope
 
+from bff.core.directives import Directives, directives, field
 from bff.core.errors import DeadlineExceeded, GatewayError
 from bff.core.head import head
 from bff.core.identity import Caller
 from bff.core.route import Route
-from bff.core.shelf import CacheSettings, Shelf
-from bff.core.telemetry import Telemetry
+from bff.core.shelf import Shelf, Tag, Tags
 from bff.rest.cache import places
 from bff.rest.cache.answers import answer, is_unchanged, unchanged
 from bff.rest.cache.decisions import despite_error, forwarded, usable, while_revalidating
-from bff.rest.cache.directives import Directives, directives, field
 from bff.rest.cache.fetching import Fetch, Fetched, Fetches
 from bff.rest.cache.stored import NotKept, Stored, stored
 from bff.upstream.bodies import read_up_to
+from bff.upstream.changes import path_of
 from bff.upstream.client import Headers, Origin, Service, failure
 from bff.upstream.wire import followed
 
 __all__ = ["Asked", "HttpCache"]
 
+NAME: Final = "http"
 _KEPT_METHODS: Final = frozenset({"GET", "HEAD"})
 # What a client asks of its own copy: the gateway answers it, and has to have the whole for that.
 _ANSWERED_HERE: Final = frozenset({b"if-none-match", b"if-modified-since", b"if-range", b"range"})
@@ -99,34 +98,20 @@ class HttpCache:
     """Between routes and services.
 
     Args:
-        settings: its bounds.
-        services: whose changes are to be noticed.
-        telemetry: where requests are counted.
-        clock: seconds since 1970.
+        shelf: where answers are, and its bounds.
+        services: by name, those that it may stand before.
     """
 
-    def __init__(
-        self,
-        settings: CacheSettings,
-        services: Iterable[Service],
-        telemetry: Telemetry,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._settings, self.clock = settings, clock
-        self._shelf = Shelf[_Kept](settings.max_size, telemetry)
-        self._services = list(services)
+    def __init__(self, shelf: Shelf, services: Iterable[str]) -> None:
+        self._settings, self._shelf = shelf.settings, shelf
         self.fetches = Fetches()
-        counter = Counter(
-            "bff_cache_requests",
-            "Requests on routes with a cache, by what it had for them.",
-            ["service", "outcome"],
-            registry=telemetry.registry,
-        )
+        shelf.open(NAME)
         self._counted = {
-            (each.name, outcome): counter.labels(each.name, outcome) for each in self._services for outcome in _OUTCOMES
+            (service, outcome): shelf.requests.labels(NAME, service, outcome)
+            for service in services
+            for outcome in _OUTCOMES
         }
-        for each in self._services:
-            each.on_change.append(self.changed)
+        shelf.on_purge.append(self._void)
 
     async def answer(self, asked: Asked) -> httpx.Response:
         """What `Service.send` answers, or what is kept; raises what that raises."""
@@ -135,8 +120,8 @@ class HttpCache:
         if method not in _KEPT_METHODS or asked.content != b"" or not _NOT_OURS.isdisjoint(names):
             return await self._pass(asked, "fwd=request" if method in _KEPT_METHODS else "fwd=method")
         said = directives(field(headers, b"cache-control")) if b"cache-control" in names else _NOTHING_SAID
-        key, now = _key(asked), self.clock()
-        kept = self._shelf.get(key)
+        key, now = _key(asked), self._shelf.clock()
+        kept: _Kept | None = self._shelf.get(key)
         found = next((each for each in kept.variants if each.is_for(headers)), None) if kept else None
         if found is not None:
             if (told := usable(found, said, now)) is not None:
@@ -157,7 +142,7 @@ class HttpCache:
     def _given(self, asked: Asked, kept: Stored, outcome: str, told: str) -> httpx.Response:
         self._counted[asked.service.name, outcome].inc()
         asked.scope["bff.cache"] = told
-        return answer(kept, asked.method, asked.headers, self.clock(), b"bff; " + told.encode())
+        return answer(kept, asked.method, asked.headers, self._shelf.clock(), b"bff; " + told.encode())
 
     async def _pass(self, asked: Asked, why: str) -> httpx.Response:
         """Past the cache, as it came."""
@@ -182,7 +167,7 @@ class HttpCache:
                 which, asked.origin.deadline, lambda fetch: self._make(fetch, asked, key, found)
             )
         except GatewayError:
-            if found is not None and (told := despite_error(found, said, self.clock())) is not None:
+            if found is not None and (told := despite_error(found, said, self._shelf.clock())) is not None:
                 return self._given(asked, found, "stale", told)
             raise
         finally:
@@ -199,7 +184,7 @@ class HttpCache:
     async def _not_kept(
         self, asked: Asked, response: httpx.Response, found: Stored | None, said: Directives, why: str
     ) -> httpx.Response:
-        told = despite_error(found, said, self.clock()) if found and response.status_code in _FAILURES else None
+        told = despite_error(found, said, self._shelf.clock()) if found and response.status_code in _FAILURES else None
         if found is not None and told is not None:
             await response.aclose()
             return self._given(asked, found, "stale", told)
@@ -223,14 +208,14 @@ class HttpCache:
 
     async def _make(self, fetch: Fetch, asked: Asked, key: Key, found: Stored | None) -> Fetched:
         """Ask for the whole, or whether what is kept is still true, and keep what comes."""
-        service, sent = asked.service, self.clock()
+        service, sent = asked.service, self._shelf.clock()
         headers = [each for each in asked.headers if each[0] not in _ANSWERED_HERE]
         if found is not None and found.etag:
             headers.append((b"if-none-match", found.etag))
         if found is not None and found.modified:
             headers.append((b"if-modified-since", found.modified))
         response = await service.send("GET", asked.target, headers, b"", asked.origin, path=asked.path)
-        now, said = self.clock(), _lowered(response)
+        now, said = self._shelf.clock(), _lowered(response)
         if response.status_code == 304 and found is not None:
             await response.aclose()
             fresh = found.freshened(said, sent, now)
@@ -243,7 +228,7 @@ class HttpCache:
             return Fetched(fresh, None, 304, "")
         try:
             made = stored(response.status_code, said, headers, authorized=asked.tells, sent=sent, now=now)
-            places.tags_of(service.name, "", "", said)
+            _tags(key, said)
             body = await self._body(response)
         except NotKept as reason:
             if response.status_code not in _FAILURES:
@@ -265,58 +250,28 @@ class HttpCache:
     def _keep(self, fetch: Fetch, key: Key, made: Stored) -> None:
         if fetch.void:
             return
-        kept = self._shelf.get(key) or _Kept(())
+        kept: _Kept = self._shelf.get(key) or _Kept(())
         others = [each for each in kept.variants if each.selecting != made.selecting]
         variants = (made, *others[: _MAX_VARIANTS - 1])
-        inner = places.path_of(key.target)
-        tags = {
-            tag for each in variants for tag in places.tags_of(key.service, inner, key.path.rstrip("/"), each.headers)
-        }
-        self._shelf.put(key, _Kept(variants), sum(each.size for each in variants), tags)
+        tags = {tag for each in variants for tag in _tags(key, each.headers)}
+        self._shelf.put(NAME, key, _Kept(variants), sum(each.size for each in variants), tags)
 
     def _keep_nothing(self, fetch: Fetch, key: Key) -> None:
         """Remember that there is nothing to wait for."""
         if not fetch.void:
-            self._shelf.put(key, _Kept((), self.clock() + _PASSED_FOR), 0)
+            self._shelf.put(NAME, key, _Kept((), self._shelf.clock() + _PASSED_FOR), 0)
 
     # What has changed.
 
-    def changed(self, service: Service, target: bytes, response: httpx.Response | None) -> None:
-        """By a call of an unsafe method, however it ended, unless it was refused (RFC 9111 §4.4)."""
-        if response is not None and 400 <= response.status_code < 500:
-            return
-        paths = places.changed_by(service, target, response)
-        self._shelf.purge(*places.affected(service.name, paths))
-        self.fetches.void(
-            lambda which: (
-                which[0].service == service.name and places.is_affected(places.path_of(which[0].target), paths)
-            )
-        )
-
-    def purge(
-        self,
-        paths: Iterable[str] = (),
-        tags: Iterable[str] = (),
-        entities: Iterable[tuple[str, str]] = (),
-        *,
-        everything: bool = False,
-    ) -> int:
-        """Drop what an operator names; whoever asks from now on is given nothing that was read before.
-
-        Args:
-            paths: of the gateway; one that ends in `/*` is all below it.
-            tags: names that services gave to answers.
-            entities: services and ids.
-            everything: all that there is.
-        """
-        count = self._shelf.clear() if everything else self._shelf.purge(*places.named(paths, tags, entities))
-        self.fetches.void()
-        for each in self._services:
-            for forget in each.on_purge:
-                forget()
-        return count
+    def _void(self, tags: Tags) -> None:
+        """By which names services call their answers is known of none that is under way."""
+        if tags is None or any(each[0] == "tag" for each in tags):
+            self.fetches.void()
+        else:
+            self.fetches.void(lambda which: _is_concerned(which[0], tags))
 
     async def close(self) -> None:
+        self._shelf.on_purge.remove(self._void)
         await self.fetches.close()
 
 
@@ -333,6 +288,17 @@ def _key(asked: Asked) -> Key:
         field(asked.headers, b"cookie") if b"cookie" in head(scope).values else None,
         service.arm(origin) if service.arm else None,
     )
+
+
+def _tags(key: Key, headers: Headers) -> list[Tag]:
+    return places.tags_of(key.service, path_of(key.target), key.path.rstrip("/"), headers)
+
+
+def _is_concerned(key: Key, tags: frozenset[Tag]) -> bool:
+    try:
+        return not tags.isdisjoint(_tags(key, []))
+    except NotKept:
+        return True
 
 
 def _lowered(response: httpx.Response) -> Headers:

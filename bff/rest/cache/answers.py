@@ -7,7 +7,7 @@ from typing import Final
 
 import httpx
 
-from bff.rest.cache.directives import field, instant
+from bff.core.directives import field, instant
 from bff.rest.cache.stored import Stored
 from bff.upstream.client import Headers
 from bff.upstream.wire import WholeBody, headers_of, response_of

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bff.rest.cache.directives import Directives, seconds
+from bff.core.directives import Directives, seconds
 from bff.rest.cache.stored import Stored
 
 
@@ -32,7 +32,7 @@ def _takes_stale(kept: Stored, said: Directives, ttl: float) -> bool:
 def while_revalidating(kept: Stored, said: Directives, now: float) -> str | None:
     """It may be given out while it is asked for anew (RFC 5861 §3)."""
     ttl = kept.freshness.ttl_at(now)
-    if not 0 <= -ttl <= kept.freshness.while_revalidate or not said.keys().isdisjoint(
+    if not 0 <= -ttl < kept.freshness.while_revalidate or not said.keys().isdisjoint(
         {"no-cache", "max-age", "min-fresh"}
     ):
         return None

@@ -12,14 +12,13 @@ from uuid import UUID
 
 import hishel
 
-from bff.rest.cache.directives import Directives, directives, field, instant, seconds
+from bff.core.directives import Directives, age, directives, field, instant, seconds
 from bff.upstream.client import Headers
 
 _SHARED: Final = hishel.CacheOptions(shared=True, supported_methods=["GET"], allow_stale=False)
 _NO_ID: Final = UUID(int=0)
 # Of an answer or its connection, not of what it is about; and what is said anew with each answer.
 _NOT_KEPT: Final = frozenset({b"age", b"connection", b"trailer", b"proxy-authentication-info"})
-_OLDEST: Final = 2.0**31
 
 
 class NotKept(Exception):
@@ -169,18 +168,12 @@ def _freshness(kept: Headers, answered: Headers, said: Directives, sent: float, 
     strict = no_cache or not said.keys().isdisjoint({"must-revalidate", "proxy-revalidate", "s-maxage"})
     return Freshness(
         since=now,
-        age=max(0.0, now - date if date is not None else 0.0, _age_of(answered) + (now - sent)),
+        age=max(0.0, now - date if date is not None else 0.0, age(answered) + (now - sent)),
         lifetime=-1.0 if no_cache else _lifetime(kept, said, now if date is None else date),
         while_revalidate=0 if strict else seconds(said, "stale-while-revalidate") or 0,
         if_error=0 if strict else seconds(said, "stale-if-error") or 0,
         strict=strict,
     )
-
-
-def _age_of(headers: Headers) -> float:
-    """The first that it says; what makes no sense says nothing (§5.1)."""
-    value = (field(headers, b"age") or b"").partition(b",")[0].strip()
-    return min(float(value), _OLDEST) if value.isdigit() and len(value) < 20 else 0.0
 
 
 def _lifetime(headers: Headers, said: Directives, date: float) -> float:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
-
-from bff.upstream.client import Headers
 
 _DIRECTIVE = re.compile(
     rb'\s*([!#$%&\'*+.^_`|~0-9A-Za-z-]+)\s*(?:=\s*("(?:[^"\\]|\\.)*"|[^\s,]*))?\s*(?:,|$)|[^,]*(?:,|$)'
@@ -17,7 +16,7 @@ _LONGEST = 2**31
 Directives = dict[str, str]
 
 
-def field(headers: Headers, name: bytes) -> bytes | None:
+def field(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
     """The values of that header as one, lines joined by commas (RFC 9110 §5.3)."""
     values = [value.strip() for given, value in headers if given == name]
     return b", ".join(values) if values else None
@@ -48,6 +47,12 @@ def seconds(said: Directives, name: str) -> int | None:
     if value is None:
         return None
     return min(int(value), _LONGEST) if value.isascii() and value.isdecimal() and len(value) < 400 else 0
+
+
+def age(headers: Iterable[tuple[bytes, bytes]]) -> float:
+    """The first that it says; what makes no sense says nothing (§5.1)."""
+    value = (field(headers, b"age") or b"").partition(b",")[0].strip()
+    return min(float(value), _LONGEST) if value.isdigit() and len(value) < 20 else 0.0
 
 
 @lru_cache(maxsize=1024)
