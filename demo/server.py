@@ -29,6 +29,7 @@ NONE: Renderers = {}
 class Options(argparse.Namespace):
     """The command line of every service; each reads what concerns it."""
 
+    host: str
     port: int
     data: Path
     latency: int
@@ -44,6 +45,7 @@ class Options(argparse.Namespace):
 def options(port: int) -> Options:
     parser = argparse.ArgumentParser(formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add = parser.add_argument
+    add("--host", default=HOST, help="0.0.0.0 where others have to reach it, as from container to container")
     add("--port", type=int, default=port, help="0 takes a free one")
     add("--data", type=Path, default=Path("var/demo"), help="folder of the SQLite files")
     add("--latency", type=int, default=0, metavar="MS", help="wait so long before each answer")
@@ -75,7 +77,9 @@ async def health(_: Request) -> Response:
 def serve(port: int, build: Callable[[Options], ASGIApp]) -> None:
     """Run one service until a signal, or the end of the process that started it, ends it."""
     chosen = options(port)
-    listening = socket.socket(fileno=chosen.fd) if chosen.fd is not None else socket.create_server((HOST, chosen.port))
+    listening = (
+        socket.socket(fileno=chosen.fd) if chosen.fd is not None else socket.create_server((chosen.host, chosen.port))
+    )
     chosen.port = listening.getsockname()[1]
     config = uvicorn.Config(
         build(chosen),

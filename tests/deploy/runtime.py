@@ -24,7 +24,7 @@ def pinned(lock: Path) -> dict[str, tuple[str, frozenset[str]]]:
 
 def site(folder: Path) -> Path:
     """A folder of packages with links to those of the lock, as they are installed here."""
-    folder.mkdir()
+    folder.mkdir(parents=True)
     for name, (version, _) in pinned(LOCK).items():
         installed = distribution(name)
         assert installed.version == version
