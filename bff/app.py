@@ -170,13 +170,14 @@ def _own(made: Assembly) -> dict[str, ASGIApp]:
 def _admin(made: Assembly, origin: Mapping[str, str], pages: Iterable[APIRouter]) -> FastAPI:
     """What operators see and change, each topic by a router of its own."""
     config, telemetry = made.config, made.telemetry
-    viewers = config.admin.max_viewers
+    viewers, shelf = config.admin.max_viewers, made.shelf
+    kept = shelf.kept if shelf is not None else lambda: None
     DeploymentMetrics([each.deployments for each in made.services.values() if each.deployments], telemetry.registry)
     return admin(
         telemetry,
         made.readiness,
         [
-            live(telemetry.traffic, made.services, made.accounts, made.requests, made.readiness, most=viewers),
+            live(telemetry.traffic, made.services, made.accounts, made.requests, made.readiness, kept, most=viewers),
             traffic(telemetry.traffic),
             requests(made.requests),
             usage(made.usage),

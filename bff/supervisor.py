@@ -282,6 +282,7 @@ class Supervisor:
             Workers(self._number, self._living, lambda: self.board.lost[: self._number]),
             token=config.admin.token,
             metrics=config.observability.metrics.prometheus,
+            viewers=config.admin.max_viewers,
         )
 
         def up() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -28,7 +29,11 @@ GRAPHQL = (
     b"POST /graphql HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\nConnection: close\r\n"
     b"Content-Length: %d\r\n\r\n%b" % (len(QUERY), QUERY)
 )
-MANY = {"BFF__SERVER__WORKERS": str(WORKERS), "BFF__LIMITS__MODE": "off"}
+MANY = {
+    "BFF__SERVER__WORKERS": str(WORKERS),
+    "BFF__LIMITS__MODE": "off",
+    "BFF__OBSERVABILITY__REQUESTS__SAMPLE": "1",
+}
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +125,30 @@ def test_operators_are_told_of_all_workers(four):
     assert operators(four, "/-/limits?worker=9").status_code == 404
 
 
+def test_the_console_sees_what_passes_through_all_workers(four):
+    before = operators(four, "/-/traffic").json()["all"]["count"]
+    seen = set()
+    for number in range(40 * WORKERS):
+        id = f"seen-{number}"
+        httpx.get(f"{four.url}/api/products/nothing-{number}", headers={"x-request-id": id}, trust_env=False)
+        # As often as not it is the first worker's; the others' are found as well.
+        kept = operators(four, f"/-/requests/{id}")
+        assert kept.json()["request_id"] == id
+        seen |= {each for each in range(WORKERS) if operators(four, f"/-/requests/{id}?worker={each}").is_success}
+        if len(seen) > 1:
+            break
+    assert len(seen) > 1
+    number += 1
+    assert operators(four, "/-/traffic").json()["all"]["count"] >= before + number
+    shown = json.loads(operators(four, "/-/live?snapshots=1").text.removeprefix("data: "))
+    assert shown["workers"] == {"up": WORKERS, "of": WORKERS}
+    assert shown["traffic"]["routes"]["products"]["count"] >= number
+    listed = operators(four, "/-/requests?limit=1000").json()["requests"]
+    assert {f"seen-{each}" for each in range(number)} <= {each["request_id"] for each in listed}
+    assert len(operators(four, "/-/requests?limit=2").json()["requests"]) == 2
+    assert operators(four, "/-/requests/nobody").status_code == 404
+
+
 def test_the_death_of_a_worker_costs_no_more_than_what_it_had_in_hand(four):
     counted, lost = answered(four), measured(four, "bff_workers_lost_total")
     victim = max(worker_pids(four))
@@ -197,6 +226,7 @@ def test_callers_have_one_account_with_all_workers(real_services):
     # Else a machine that is busy with other tests has the store count as away.
     patient = {"BFF__STORE": '{"timeout": "1s"}'}
     more = {**MANY, **patient, "BFF__LIMITS__MODE": "enforce", "BFF__LIMITS__PER_ADDRESS": "100000/minute"}
+    more["BFF__TIERS__ANONYMOUS"] = '{"rate": ["60/minute"]}'
     with running(ROOT / "bff.yaml", real_services, **more) as gateway, ThreadPoolExecutor(16) as pool:
         said = list(pool.map(lambda _: ask(gateway), range(150)))
         statuses = [each[9:12] for each in said]

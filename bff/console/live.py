@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from itertools import islice
 from typing import Annotated, Any
 
@@ -12,47 +12,70 @@ import orjson
 from fastapi import APIRouter, HTTPException, Query
 from fastapi.responses import StreamingResponse
 
+from bff.console.purges import kept_by_all
 from bff.console.readiness import Readiness
+from bff.console.requests import requests_of_all
+from bff.console.upstreams import upstreams_of_all
 from bff.core.requests import Requests
-from bff.core.traffic import Traffic
+from bff.core.shelf import Kept
+from bff.core.traffic import Traffic, figures
 from bff.edge.limits import Accounts
 from bff.upstream import Service
 
+SNAPSHOT = "/-/snapshot"
 _PERIOD = 1.0
 _SHOWN = 50
+_ALIVE = b":\n\n"
+
+Snapshots = Annotated[int | None, Query(ge=1, le=100_000)]
+"""So many, or for as long as they are taken."""
 
 
 class Live:
     """Makes one snapshot a period, however many look, and none while nobody does.
 
     Args:
-        sources: what a snapshot has, by name.
+        make: one; None where there is none to be had at present.
+        most: viewers at a time.
         clock: the loop's.
     """
 
-    def __init__(self, sources: Mapping[str, Callable[[], Any]], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        make: Callable[[], Awaitable[Mapping[str, Any] | None]],
+        most: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.viewers = 0
-        self._sources = sources
-        self._clock = clock
+        self._make, self._most, self._clock = make, most, clock
+        self._one_at_a_time = asyncio.Lock()
         self._made_at = float("-inf")
-        self._made = b""
+        self._made = _ALIVE
 
-    def snapshot(self) -> bytes:
+    async def snapshot(self) -> bytes:
         """As an event."""
-        if self._clock() - self._made_at >= _PERIOD * 0.9:
-            self._made_at = self._clock()
-            shown = {"at": time.time()} | {name: source() for name, source in self._sources.items()}
-            self._made = b"data: " + orjson.dumps(shown, default=str) + b"\n\n"
+        async with self._one_at_a_time:
+            if self._clock() - self._made_at >= _PERIOD * 0.9:
+                self._made_at = self._clock()
+                made = await self._make()
+                self._made = b"data: " + orjson.dumps(made, default=str) + b"\n\n" if made else _ALIVE
         return self._made
 
-    async def events(self, snapshots: int | None) -> AsyncIterator[bytes]:
-        """So many snapshots, or for as long as they are taken."""
+    def answer(self, snapshots: int | None) -> StreamingResponse:
+        """The stream for one viewer; raises 503 where there are too many."""
+        if self.viewers >= self._most:
+            raise HTTPException(503, f"{self._most} look already, which is admin.max_viewers", {"Retry-After": "10"})
+        return StreamingResponse(
+            self._events(snapshots), media_type="text/event-stream", headers={"cache-control": "no-store"}
+        )
+
+    async def _events(self, snapshots: int | None) -> AsyncIterator[bytes]:
         self.viewers += 1
         try:
-            yield self.snapshot()
+            yield await self.snapshot()
             while snapshots is None or (snapshots := snapshots - 1) > 0:
                 await asyncio.sleep(_PERIOD)
-                yield self.snapshot()
+                yield await self.snapshot()
         finally:
             self.viewers -= 1
 
@@ -63,27 +86,46 @@ def live(
     accounts: Accounts,
     requests: Requests,
     readiness: Readiness,
+    kept: Callable[[], Kept | None],
     *,
     most: int,
 ) -> APIRouter:
-    """For at most so many viewers at a time."""
+    """Of this process, for at most so many viewers at a time; and a snapshot by itself, of which several add up."""
     pages = APIRouter()
-    seen = Live(
-        {
-            "traffic": traffic.shown,
-            "services": lambda: {name: each.shown() for name, each in services.items()},
-            "callers": lambda: accounts.latest(_SHOWN),
-            "requests": lambda: [each.summary() for each in islice(requests.all(), _SHOWN)],
-            "draining": lambda: readiness.draining or readiness.told_to_drain,
+
+    @pages.get(SNAPSHOT)
+    async def snapshot() -> dict[str, Any]:
+        return {
+            "at": time.time(),
+            "traffic": traffic.state(),
+            "services": {name: each.shown() for name, each in services.items()},
+            "callers": accounts.latest(_SHOWN),
+            "requests": [each.summary() for each in islice(requests.all(), _SHOWN)],
+            "draining": readiness.draining or readiness.told_to_drain,
+            "cache": kept(),
         }
-    )
+
+    async def shown() -> dict[str, Any]:
+        return snapshot_of_all([await snapshot()])
+
+    seen = Live(shown, most)
 
     @pages.get("/-/live")
-    async def events(snapshots: Annotated[int | None, Query(ge=1, le=100_000)] = None) -> StreamingResponse:
-        if seen.viewers >= most:
-            raise HTTPException(503, f"{most} look already, which is admin.max_viewers", {"Retry-After": "10"})
-        return StreamingResponse(
-            seen.events(snapshots), media_type="text/event-stream", headers={"cache-control": "no-store"}
-        )
+    async def events(snapshots: Snapshots = None) -> StreamingResponse:
+        return seen.answer(snapshots)
 
     return pages
+
+
+def snapshot_of_all(said: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the console shows of one process, or of several together."""
+    callers = {(caller["caller"], caller["tier"]): caller for each in said[::-1] for caller in each["callers"]}
+    return {
+        "at": said[0]["at"],
+        "traffic": figures([each["traffic"] for each in said]),
+        "services": upstreams_of_all([each["services"] for each in said]),
+        "callers": list(callers.values())[:_SHOWN],
+        **requests_of_all(said, most=_SHOWN),
+        "draining": any(each["draining"] for each in said),
+        "cache": kept_by_all([each["cache"] for each in said]),
+    }

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Protocol
 
 from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel, ConfigDict, Field
+
+from bff.core.shelf import Kept
 
 MAX_NAMED = 1000
 """In one request, of each kind."""
@@ -34,6 +37,19 @@ class Purged(BaseModel):
     entities: Annotated[list[Annotated[_Name, Field(pattern=r"^[^:]+:.")]], Field(max_length=MAX_NAMED)] = []
     """A service and an id each: `products:prd_1`."""
     everything: bool = False
+
+
+def kept_by_all(said: Sequence[Kept | None]) -> Kept | None:
+    """What several processes keep, as one says it; None where nothing is."""
+    there = [each for each in said if each is not None]
+    if not there:
+        return None
+    return {
+        "answers": sum(each["answers"] for each in there),
+        "bytes": sum(each["bytes"] for each in there),
+        "max_bytes": sum(each["max_bytes"] for each in there),
+        "requests": sum((Counter(each["requests"]) for each in there), Counter[str]()),
+    }
 
 
 def purged_by_all(answers: Sequence[dict[str, int]]) -> dict[str, int]:

@@ -6,11 +6,12 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import httpx
-from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.telemetry import TelemetryConfig
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry
@@ -20,10 +21,13 @@ from prometheus_client.registry import Collector
 
 from bff.console.access import Operators
 from bff.console.limits import limits_of_all
+from bff.console.live import SNAPSHOT, Live, Snapshots, snapshot_of_all
 from bff.console.purges import purged_by_all
+from bff.console.requests import DEFAULT_LIMIT, requests_of_all
 from bff.console.totals import Totals
 from bff.console.upstreams import upstreams_of_all
 from bff.core.settings import Secret
+from bff.core.traffic import figures
 from bff.core.usage import of_all
 
 _PATIENCE: Final = 2.0
@@ -37,8 +41,10 @@ _MAX_BODY: Final = 1024 * 1024
 _HOP: Final = frozenset({"connection", "content-length", "host", "keep-alive", "transfer-encoding", "date", "server"})
 # Nothing is encrypted on a socket of this machine, and to make one of these for each connection takes a while.
 _NO_TLS: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-_NO_HEADERS: Final[Mapping[str, str]] = {}
-_MERGED: Final[Mapping[str, Callable[[Sequence[Any]], Any]]] = {
+Merge = Callable[[Sequence[Any]], Any]
+"""What several workers say, as one says it."""
+
+_MERGED: Final[Mapping[str, Merge]] = {
     "/-/cache/purge": purged_by_all,
     "/-/limits": limits_of_all,
     "/-/upstreams": upstreams_of_all,
@@ -79,19 +85,39 @@ class Workers(Collector):
             lost.add_metric([str(place)], count)
         return [up, lost]
 
-    async def ask(
-        self, request: Request, patience: float = _PATIENCE, **headers: str
-    ) -> list[tuple[Worker, httpx.Response | None]]:
-        """The same of all of them, with these headers besides; None where one does not say in `patience` seconds."""
-        living, body = self.living(), await _body(request)
-        asking = (_ask(each, request, body, patience, headers) for each in living)
+    async def ask(self, question: Question, patience: float = _PATIENCE) -> list[tuple[Worker, httpx.Response | None]]:
+        """The same of all of them; None where one does not say in `patience` seconds."""
+        living = self.living()
+        asking = (_ask(each, question, patience) for each in living)
         return list(zip(living, await asyncio.gather(*asking), strict=True))
 
+    async def told(self, question: Question) -> list[Any]:
+        """What all say that have something to say."""
+        return [answer.json() for _, answer in await self.ask(question) if answer and answer.is_success]
 
-def over_workers(workers: Workers, *, token: Secret | None, metrics: bool) -> FastAPI:
+
+class Question(NamedTuple):
+    """What workers are asked: a request, as it came or of our own."""
+
+    method: str
+    target: bytes
+    headers: Mapping[str, str]
+    body: bytes = b""
+
+    @classmethod
+    async def of(cls, request: Request, **headers: str) -> Question:
+        """With these headers besides."""
+        query: bytes = request.scope["query_string"]
+        target: bytes = request.scope["raw_path"]
+        target += b"?" + query if query else b""
+        return cls(request.method, target, _passed_on(request.headers) | headers, await _body(request))
+
+
+def over_workers(workers: Workers, *, token: Secret | None, metrics: bool, viewers: int) -> FastAPI:
     """The app of the admin port. Who may see what is judged here, since workers see none of the connection.
 
-    `?worker=1` asks one of them alone. What changes something is asked of all, what else there is to read of the first.
+    `?worker=1` asks one of them alone. What changes something is asked of all; what is to be read, of all whose words
+    can be put together, else of the first.
     """
     quiet: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
     app = FastAPI(title="Gateway administration", docs_url=None, redoc_url=None, openapi_url=None, telemetry=quiet)
@@ -105,7 +131,7 @@ def over_workers(workers: Workers, *, token: Secret | None, metrics: bool) -> Fa
 
     @app.get("/readyz")
     async def ready(request: Request) -> Response:
-        return _readiness(await workers.ask(request), workers.number)
+        return _readiness(await workers.ask(await Question.of(request)), workers.number)
 
     if metrics:
 
@@ -113,9 +139,12 @@ def over_workers(workers: Workers, *, token: Secret | None, metrics: bool) -> Fa
         async def measured(request: Request) -> Response:
             if "worker" in request.query_params:
                 return await _other(workers, request)
-            answers = await workers.ask(request, accept="text/plain")  # which is what is added up
+            # That is what is added up.
+            answers = await workers.ask(await Question.of(request, accept="text/plain"))
             said = {worker.pid: answer.text if answer else None for worker, answer in answers}
             return Response(totals.text(said, own), media_type=CONTENT_TYPE_LATEST)
+
+    app.include_router(_seen(workers, token, viewers), dependencies=[Depends(operators.judge)])
 
     @app.api_route("/{path:path}", methods=_METHODS)
     async def other(request: Request) -> Response:
@@ -124,6 +153,32 @@ def over_workers(workers: Workers, *, token: Secret | None, metrics: bool) -> Fa
         return await _other(workers, request)
 
     return app
+
+
+def _seen(workers: Workers, token: Secret | None, viewers: int) -> APIRouter:
+    """What the console shows and what passes, of all of them together."""
+    pages = APIRouter()
+    asked = Question("GET", SNAPSHOT.encode(), {"authorization": f"Bearer {token.reveal()}"} if token else {})
+
+    async def snapshot() -> dict[str, Any] | None:
+        said = await workers.told(asked)
+        up = {"up": len(said), "of": workers.number}
+        return {**snapshot_of_all(said), "workers": up} if said else None
+
+    seen = Live(snapshot, viewers)
+
+    @pages.get("/-/live")
+    async def live(request: Request, snapshots: Snapshots = None) -> Response:
+        return await _other(workers, request) if "worker" in request.query_params else seen.answer(snapshots)
+
+    @pages.get("/-/traffic")
+    async def traffic(request: Request) -> Response:
+        if "worker" in request.query_params:
+            return await _other(workers, request)
+        said = [each["traffic"] for each in await workers.told(asked)]
+        return JSONResponse(figures(said)) if said else _relayed(None)
+
+    return pages
 
 
 def _readiness(answers: Sequence[tuple[Worker, httpx.Response | None]], number: int) -> Response:
@@ -143,10 +198,12 @@ async def _other(workers: Workers, request: Request) -> Response:
     living = [each for each in workers.living() if chosen in {None, str(each.place)}]
     if not living:
         return JSONResponse({"detail": "There is no such worker at present"}, 503 if chosen is None else 404)
-    path = request.url.path.rstrip("/")
-    merge = _MERGED.get(path) or (upstreams_of_all if _of_one(request) else None)
+    path, merge = request.url.path.rstrip("/"), _merge(request)
+    if chosen is None and path.startswith("/-/requests/"):
+        return _newest([answer for _, answer in await workers.ask(await Question.of(request)) if answer])
     if chosen is None and (merge or request.method != "GET"):
-        asked = await workers.ask(request, _WHILE_BUILDING if path == "/-/reload" else _PATIENCE)
+        patience = _WHILE_BUILDING if path == "/-/reload" else _PATIENCE
+        asked = await workers.ask(await Question.of(request), patience)
         answers = [answer for _, answer in asked if answer]
         if request.method != "GET" and len(answers) < len(asked):
             return JSONResponse({"detail": "Not all workers have answered: ask again"}, 503)
@@ -157,8 +214,18 @@ async def _other(workers: Workers, request: Request) -> Response:
     return await _streamed(living[0], request)
 
 
-def _of_one(request: Request) -> bool:
-    return request.url.path.startswith("/-/upstreams/")
+def _merge(request: Request) -> Merge | None:
+    path = request.url.path.rstrip("/")
+    if path == "/-/requests":
+        limit = request.query_params.get("limit", "")
+        return partial(requests_of_all, most=int(limit) if limit.isdecimal() else DEFAULT_LIMIT)
+    return upstreams_of_all if path.startswith("/-/upstreams/") else _MERGED.get(path)
+
+
+def _newest(answers: Sequence[httpx.Response]) -> Response:
+    """Of workers that were asked for one request: clients may have given several the same id."""
+    found = [each for each in answers if each.is_success]
+    return _relayed(max(found, key=lambda each: each.json()["began"]) if found else next(iter(answers), None))
 
 
 def _relayed(answer: httpx.Response | None) -> Response:
@@ -169,7 +236,7 @@ def _relayed(answer: httpx.Response | None) -> Response:
 
 async def _streamed(worker: Worker, request: Request) -> Response:
     """What one of them says, as it says it."""
-    stack = _connected(worker, request, await _body(request), httpx.Timeout(_PATIENCE, read=None))
+    stack = _connected(worker, await Question.of(request), httpx.Timeout(_PATIENCE, read=None))
     try:
         answer = await stack.__aenter__()
     except httpx.HTTPError:
@@ -185,10 +252,8 @@ async def _streamed(worker: Worker, request: Request) -> Response:
     return StreamingResponse(chunks(), answer.status_code, _passed_on(answer.headers))
 
 
-async def _ask(
-    worker: Worker, request: Request, body: bytes, patience: float, headers: Mapping[str, str]
-) -> httpx.Response | None:
-    connected = _connected(worker, request, body, httpx.Timeout(patience), headers)
+async def _ask(worker: Worker, question: Question, patience: float) -> httpx.Response | None:
+    connected = _connected(worker, question, httpx.Timeout(patience))
     try:
         async with asyncio.timeout(patience), connected as answer:
             await answer.aread()
@@ -198,16 +263,13 @@ async def _ask(
 
 
 @asynccontextmanager
-async def _connected(
-    worker: Worker, request: Request, body: bytes, patience: httpx.Timeout, headers: Mapping[str, str] = _NO_HEADERS
-) -> AsyncIterator[httpx.Response]:
+async def _connected(worker: Worker, question: Question, patience: httpx.Timeout) -> AsyncIterator[httpx.Response]:
     """The head of what a worker answers."""
-    url = httpx.URL("http://worker").copy_with(raw_path=_target(request))
     asked = httpx.Request(
-        request.method,
-        url,
-        headers=_passed_on(request.headers) | dict(headers),
-        content=body,
+        question.method,
+        httpx.URL("http://worker").copy_with(raw_path=question.target),
+        headers=question.headers,
+        content=question.body,
         extensions={"timeout": patience.as_dict()},
     )
     async with httpx.AsyncHTTPTransport(uds=str(worker.path), verify=_NO_TLS) as transport:
@@ -217,12 +279,6 @@ async def _connected(
             yield answer
         finally:
             await answer.aclose()
-
-
-def _target(request: Request) -> bytes:
-    query: bytes = request.scope["query_string"]
-    raw: bytes = request.scope["raw_path"]
-    return raw + b"?" + query if query else raw
 
 
 def _passed_on(headers: Mapping[str, str]) -> dict[str, str]:

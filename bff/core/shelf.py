@@ -10,7 +10,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Hashable
 from functools import partial
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple, TypedDict
 
 from prometheus_client import Counter, Gauge
 from pydantic import Field
@@ -36,6 +36,22 @@ class CacheSettings(Settings):
     """Bytes of one answer; a larger one is passed on and not kept."""
     max_refreshes: Annotated[int, Field(ge=0, le=10_000)] = 100
     """Answers that are asked for anew at a time, while clients are given the stale one (`stale-while-revalidate`)."""
+
+
+class Kept(TypedDict):
+    """What is kept of answers, for operators.
+
+    Attributes:
+        answers: how many there are.
+        bytes: what all of it takes.
+        max_bytes: what it may take.
+        requests: how often it was asked, by outcome.
+    """
+
+    answers: int
+    bytes: int
+    max_bytes: int
+    requests: dict[str, int]
 
 
 class _Item(NamedTuple):
@@ -94,6 +110,16 @@ class Shelf:
 
     def __len__(self) -> int:
         return len(self._items)
+
+    def kept(self) -> Kept:
+        """How full it is, and what it was good for."""
+        found = dict[str, int]()
+        samples = (each for metric in self.requests.collect() for each in metric.samples)
+        for sample in samples:
+            if sample.name.endswith("_total"):
+                outcome = sample.labels["outcome"]
+                found[outcome] = found.get(outcome, 0) + int(sample.value)
+        return {"answers": len(self), "bytes": self.size, "max_bytes": self._max_size, "requests": found}
 
     def open(self, cache: str) -> None:
         """For a cache of this name."""

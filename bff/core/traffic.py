@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 SLOT: Final = 5
@@ -77,50 +77,79 @@ class Traffic:
         slot.failed += failed
         slot.refused += refused
 
-    def shown(self) -> dict[str, Any]:
-        """The last five minutes: of all requests, and by route, operation and service, the busiest first."""
+    def state(self) -> dict[str, Any]:
+        """The last five minutes by route, operation and service, as numbers that add up: see `figures`."""
         now = self._clock()
         last = int(now) // SLOT
-        seconds = min(max(now - self._began, 1.0), SLOT * SLOTS)
         kinds: dict[str, dict[str, Any]] = {"routes": {}, "operations": {}, "services": {}}
-        requests: list[_Slot] = []
         for (kind, name), slots in self._slots.items():
             recent = [slot for slot in slots if slot.number > last - SLOTS]
             if recent:
-                kinds[kind][name] = _figures(recent, last, seconds)
-            if kind == "routes":
-                requests += recent
-        for name, figures in kinds["services"].items():
-            figures["last_failure"] = self._last_failures.get(name)
-        busiest = {
-            kind: sorted(found.items(), key=lambda each: -each[1]["count"])[:SHOWN] for kind, found in kinds.items()
-        }
+                kinds[kind][name] = _counted(recent, last)
         return {
-            "seconds": round(seconds),
-            "slot": SLOT,
-            "all": _figures(requests, last, seconds),
-            **{kind: dict(found) for kind, found in busiest.items()},
+            "seconds": min(max(now - self._began, 1.0), SLOT * SLOTS),
+            "last_failures": self._last_failures,
+            **kinds,
         }
 
+    def shown(self) -> dict[str, Any]:
+        """The last five minutes: of all requests, and by route, operation and service, the busiest first."""
+        return figures([self.state()])
 
-def _figures(slots: Iterable[_Slot], last: int, seconds: float) -> dict[str, Any]:
-    counts, failures, buckets = [0] * SLOTS, [0] * SLOTS, [0] * (len(_BOUNDS) + 1)
-    refused = 0
+
+def figures(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What `Traffic.shown` says, of what several processes of one machine have seen."""
+    seconds = max(each["seconds"] for each in states)
+    kinds = {kind: _together([each[kind] for each in states]) for kind in ("routes", "operations", "services")}
+    busiest = {
+        kind: sorted(found.items(), key=lambda each: -sum(each[1]["counts"]))[:SHOWN] for kind, found in kinds.items()
+    }
+    shown = {kind: {name: _figures(each, seconds) for name, each in found} for kind, found in busiest.items()}
+    failures = {name: why for each in states for name, why in each["last_failures"].items()}
+    for name, each in shown["services"].items():
+        each["last_failure"] = failures.get(name)
+    whole = _figures(_sum([_NOTHING, *kinds["routes"].values()]), seconds)
+    return {"seconds": round(seconds), "slot": SLOT, "all": whole, **shown}
+
+
+def _counted(slots: Iterable[_Slot], last: int) -> dict[str, Any]:
+    counted = _sum([_NOTHING])
     for slot in slots:
         at = slot.number - last - 1  # the newest is the last one
-        counts[at] += sum(slot.buckets)
-        failures[at] += slot.failed
-        refused += slot.refused
-        buckets = [one + other for one, other in zip(buckets, slot.buckets, strict=True)]
-    total = sum(counts)
+        counted["counts"][at] += sum(slot.buckets)
+        counted["failures"][at] += slot.failed
+        counted["refused"][0] += slot.refused
+        counted["buckets"] = [one + other for one, other in zip(counted["buckets"], slot.buckets, strict=True)]
+    return counted
+
+
+_NOTHING: Final[Mapping[str, Sequence[int]]] = {
+    "counts": [0] * SLOTS,
+    "failures": [0] * SLOTS,
+    "refused": [0],
+    "buckets": [0] * (len(_BOUNDS) + 1),
+}
+
+
+def _together(said: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    names = dict.fromkeys(name for each in said for name in each)
+    return {name: _sum([each[name] for each in said if name in each]) for name in names}
+
+
+def _sum(counted: Sequence[Mapping[str, Sequence[int]]]) -> dict[str, list[int]]:
+    return {part: [sum(column) for column in zip(*(each[part] for each in counted), strict=True)] for part in _NOTHING}
+
+
+def _figures(counted: Mapping[str, list[int]], seconds: float) -> dict[str, Any]:
+    total = sum(counted["counts"])
     return {
         "count": total,
         "rate": round(total / seconds, 3),
-        "failed": sum(failures),
-        "refused": refused,
-        **{f"p{share}_ms": _quantile(buckets, total, share / 100) for share in (50, 95, 99)},
-        "counts": counts,
-        "failures": failures,
+        "failed": sum(counted["failures"]),
+        "refused": sum(counted["refused"]),
+        **{f"p{share}_ms": _quantile(counted["buckets"], total, share / 100) for share in (50, 95, 99)},
+        "counts": counted["counts"],
+        "failures": counted["failures"],
     }
 
 

@@ -88,7 +88,7 @@ async def test_a_drain_is_seen_at_readyz_until_it_is_ended():
 
 @pytest.mark.parametrize(("token", "refused"), [(None, 403), (TOKEN, 401)])
 async def test_where_there_are_several_workers_the_process_for_operators_judges_the_same(token, refused):
-    app = over_workers(Workers(1, list, list), token=Secret(token) if token else None, metrics=True)
+    app = over_workers(Workers(1, list, list), token=Secret(token) if token else None, metrics=True, viewers=20)
     transport = httpx.ASGITransport(app, client=("192.0.2.7", 40000))
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway.internal:9000") as client:
         for path in ("/-/config", "/-/upstreams/x", "/metrics", "/-/live"):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from random import Random
 
 import pytest
 
 from bff.app import build
 from bff.config import traced
 from bff.console.live import Live
-from bff.core.traffic import SLOT, SLOTS, Traffic
+from bff.core.traffic import SLOT, SLOTS, Traffic, figures
 from bff.edge.credentials.keys_file import new_key, write
 from tests.harness import FOUR_SERVICES, bearer, gateway, operator, partner
 from tests.shop import refused
@@ -80,14 +81,19 @@ def test_names_without_end_take_no_memory_without_end():
     assert len(seen.shown()["operations"]) <= 50
 
 
-def test_a_snapshot_is_made_once_a_second_whoever_looks():
+async def test_a_snapshot_is_made_once_a_second_whoever_looks():
     clock, made = Clock(), []
-    live = Live({"x": lambda: made.append(1)}, clock)
-    for _ in range(5):
-        live.snapshot()
+
+    async def make():
+        made.append(1)
+        await asyncio.sleep(0)
+        return {}
+
+    live = Live(make, 20, clock)
+    await asyncio.gather(*(live.snapshot() for _ in range(5)))
     assert len(made) == 1
     clock.now += 1
-    live.snapshot()
+    await live.snapshot()
     assert len(made) == 2
 
 
@@ -102,6 +108,37 @@ async def test_a_snapshot_has_what_the_console_shows():
     [caller] = shown["callers"]
     assert (caller["caller"], caller["tier"]) == ("consumer:partner", "partner")
     assert [(each["limit"], each["left"]) for each in caller["windows"]] == [(1000, 999)]
+
+
+def test_what_several_processes_have_seen_is_as_if_one_had():
+    clock, random = Clock(), Random(5)  # noqa: S311
+    one, other, whole = Traffic(clock), Traffic(clock), Traffic(clock)
+    for _ in range(2000):
+        seen = (random.choice("ab"), random.choice(["", "Page"]), random.choice([200, 404, 503]), random.random())
+        call = (random.choice("xy"), random.choice(["2xx", "connect"]), random.random())
+        for each in (random.choice([one, other]), whole):
+            each.request(*seen)
+            each.call(*call)
+        clock.now += random.choice([0, 0.2])
+    assert figures([one.state(), other.state()]) == whole.shown()
+
+
+async def test_the_cache_is_shown_and_purged():
+    route = {"name": "products", "path": "/api/products/{rest*}", "service": "products", "rewrite": "/products/{rest}"}
+    shop = gateway(admin={"token": TOKEN}, routes=[route | {"public": True, "cache": True}])
+
+    async def shown():
+        text = (await shop.admin.get("/-/live", params={"snapshots": 1}, headers=bearer(TOKEN))).text
+        return json.loads(text.removeprefix("data: "))["cache"]
+
+    assert (await gateway().admin.get("/-/snapshot")).json()["cache"] is None
+    for _ in range(2):
+        await shop.client.get("/api/products/prd_1")
+    seen = await shown()
+    assert sum(seen["requests"].values()) == 2
+    assert 0 <= seen["bytes"] < seen["max_bytes"]
+    purged = await shop.admin.post("/-/cache/purge", json={"everything": True}, headers=bearer(TOKEN))
+    assert purged.json() == {"purged": seen["answers"]}
 
 
 async def test_viewers_are_bounded():

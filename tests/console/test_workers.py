@@ -38,7 +38,7 @@ async def operators(tmp_path, monkeypatch):
         servers.append(await asyncio.start_unix_server(answer, path))
         living.append(Worker(place, os.getpid(), path))
     monkeypatch.setattr(console, "_PATIENCE", 0.1)
-    app = over_workers(Workers(2, lambda: living, lambda: [0, 0]), token=Secret("operators"), metrics=True)
+    app = over_workers(Workers(2, lambda: living, lambda: [0, 0]), token=Secret("operators"), metrics=True, viewers=20)
     transport = httpx.ASGITransport(app, client=("127.0.0.1", 40000))
     headers = {"authorization": "Bearer operators"}
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:9000", headers=headers) as client:

@@ -59,7 +59,7 @@ export async function follow(take) {
       alive();
       const events = (kept + value).split("\n\n");
       kept = events.pop();
-      for (const event of events) take(JSON.parse(event.slice("data: ".length)));
+      for (const event of events) if (event.startsWith("data: ")) take(JSON.parse(event.slice("data: ".length)));
     }
   } finally {
     clearTimeout(timer);

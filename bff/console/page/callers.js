@@ -9,7 +9,7 @@ export function callers({ snapshot, loaded }) {
   return [
     panel("Limits by caller", "who asked last, and what is left", snapshot.callers.length
       ? table("Limits by caller", [["caller", ""], ["tier", "narrow-off"], ["spent", ""], ["under way", "n narrow-off"]], snapshot.callers.map(caller))
-      : empty("Nobody has spent anything from this process's accounts. Where a store is shared, ask for one caller: bff limits show CALLER.")),
+      : empty("Nobody has spent anything from accounts that are kept here. Those in a store that is shared, as several workers have one, are asked for one by one: bff limits show CALLER.")),
     panel("API keys", "by how they begin; none is kept whole", !keys ? empty("Loading") : keys.length
       ? table("API keys", [["key", ""], ["consumer", ""], ["tier", "narrow-off"], ["expires", "narrow-off"], ["", "n"]], keys.map(key))
       : empty("There are no API keys.")),

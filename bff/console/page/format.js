@@ -19,6 +19,11 @@ export function share(part, whole) {
   return percent < 0.1 ? "<0.1 %" : `${percent.toFixed(percent < 10 ? 1 : 0)} %`;
 }
 
+export function size(bytes) {
+  const at = bytes >= 1e9 ? [1e9, "GB"] : bytes >= 1e6 ? [1e6, "MB"] : [1e3, "kB"];
+  return `${(bytes / at[0]).toFixed(bytes / at[0] >= 10 ? 0 : 1)} ${at[1]}`;
+}
+
 export const clock = (seconds) => new Date(seconds * 1000).toLocaleTimeString("en-GB");
 
 export function span(seconds) {

@@ -83,6 +83,11 @@ function connected(kind, words) {
   link.textContent = words;
 }
 
+function live({ workers }) {
+  if (!workers) return "live";
+  return workers.up === workers.of ? `live, ${workers.of} workers` : `live, ${workers.up} of ${workers.of} workers`;
+}
+
 const known = new Map();
 
 function announce({ services: found, traffic: seen }) {
@@ -102,7 +107,7 @@ async function watch() {
         const drained = state.snapshot?.draining;
         state.snapshot = snapshot;
         state.problem = "";
-        connected("live", "live");
+        connected("live", live(snapshot));
         announce(snapshot);
         if (VIEWS[state.view].live || drained !== snapshot.draining) draw();
       });
@@ -145,14 +150,21 @@ function signIn() {
 // Changes: each asks first.
 
 async function change(question, path, options, done) {
+  let told;
   const answer = await asked({
-    ...question, act: (values) => json(path(values), typeof options === "function" ? options(values) : options),
+    ...question,
+    act: async (values) => {
+      told = await json(path(values), typeof options === "function" ? options(values) : options);
+    },
   });
   if (answer) {
-    say(done);
+    say(typeof done === "function" ? done(told) : done);
     load();
   }
 }
+
+const words = (given) => given.split(/[\s,]+/).filter(Boolean);
+const purged = ({ purged: number }) => `${number} ${number === 1 ? "answer is" : "answers are"} purged`;
 
 const ACTIONS = {
   revoke: ({ name, consumer }) => change(
@@ -164,6 +176,22 @@ const ACTIONS = {
   undrain: () => change(
     { title: "End the drain?", about: ["/readyz answers by the state of the services again."], yes: "End the drain" },
     () => "drain", { method: "DELETE" }, "The drain has ended"),
+  purge: () => change(
+    {
+      title: "Purge what is kept of answers?", yes: "Purge",
+      about: ["Whoever asks from now on is given nothing that was read before. Several are written with spaces between."],
+      fields: [
+        { name: "paths", label: "Paths of the gateway; /* is all below", input: { placeholder: "/api/products/*" } },
+        { name: "tags", label: "Tags that services gave", input: { placeholder: "catalogue" } },
+        { name: "entities", label: "Services with ids", input: { placeholder: "products:prd_1" } },
+      ],
+    },
+    () => "cache/purge",
+    ({ paths, tags, entities }) => ({ method: "POST", body: { paths: words(paths), tags: words(tags), entities: words(entities) } }),
+    purged),
+  purgeAll: () => change(
+    { title: "Purge everything?", about: ["Services are asked for all of it again, all at once if there is much traffic."], yes: "Purge everything", dangerous: true },
+    () => "cache/purge", { method: "POST", body: { everything: true } }, purged),
   split: ({ name }) => {
     const { weights } = state.snapshot.services[name].split;
     const arms = Object.keys(weights);

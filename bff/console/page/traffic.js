@@ -2,7 +2,7 @@
 
 import { bars } from "./chart.js";
 import { h } from "./dom.js";
-import { ms, rate, share, span } from "./format.js";
+import { count, ms, rate, share, size, span } from "./format.js";
 import { badge, empty, figures, panel } from "./parts.js";
 import { listed } from "./requests.js";
 import { stateOf } from "./services.js";
@@ -36,9 +36,26 @@ export function traffic({ snapshot }) {
     panel("Services", "calls to them, each attempt by itself",
       Object.keys(services).length ? figures("Service", services, { link: (name) => !(name in snapshot.services) ? name : h("a", { href: `#/services/${encodeURIComponent(name)}` }, name) }) : empty("No calls yet.")),
     panel("Routes", null, Object.keys(routes).length ? figures("Route", routes) : empty("No requests in the last five minutes. They appear here as they come.")),
+    snapshot.cache ? cache(snapshot.cache) : null,
     panel("Operations", "of GraphQL, by the name that clients give them",
       Object.keys(operations).length ? figures("Operation", operations) : empty("No named operations yet.")),
   ];
+}
+
+const OUTCOMES = { hit: "given out as kept", stale: "given out though stale", revalidated: "still true, as the service said", miss: "asked for, and kept", passed: "past the cache" };
+
+function cache({ answers, bytes, max_bytes: most, requests }) {
+  const asked = Object.values(requests).reduce((sum, each) => sum + each, 0);
+  const saved = (requests.hit ?? 0) + (requests.stale ?? 0);
+  return panel(
+    "Cache", `${count(answers)} ${answers === 1 ? "answer" : "answers"}, ${size(bytes)} of ${size(most)}`,
+    h("dl", { class: "pairs" },
+      h("div", {}, h("dt", {}, "without the service"), h("dd", {}, share(saved, asked))),
+      Object.entries(requests).map(([name, number]) => h("div", {}, h("dt", {}, name, h("span", { class: "unseen" }, ` (${OUTCOMES[name] ?? name})`)), h("dd", {}, count(number))))),
+    h("p", { class: "row" },
+      h("button", { type: "button", "data-do": "purge" }, "Purge…"),
+      h("button", { type: "button", class: "danger", "data-do": "purgeAll" }, "Purge everything…")),
+  );
 }
 
 function wrong({ services, traffic: seen, draining }) {
