@@ -2,11 +2,12 @@
 
 PYTHON ?= python3
 TESTS ?=
+SBOM ?= build/sbom
 BIN := .venv/bin
 LOCKED := . tests/clients benchmarks/contenders/node benchmarks/contenders/hive
 NPM := PATH="$(CURDIR)/$(BIN):$$PATH" npm --ignore-scripts --no-audit --no-fund --loglevel=error
 
-.PHONY: run test ready check bench fuzz acceptance lock pages chromium modsecurity nghttp2 prometheus systemd clean
+.PHONY: run test ready check bench fuzz acceptance lock pages chromium modsecurity nghttp2 prometheus sbom systemd clean
 
 run: .venv/installed
 	@$(MAKE) --no-print-directory pages || echo "There are no browser pages, since npm failed: see above. All else is there."
@@ -32,6 +33,13 @@ fuzz: .venv/installed
 
 acceptance: .venv/installed modsecurity tests/clients/node_modules/installed
 	$(BIN)/python -m pytest tests/acceptance --acceptance
+
+# What the gateway is made of, in CycloneDX: the packages that it runs with, and those that its pages are bundled from.
+sbom: .venv/installed
+	@mkdir -p $(SBOM)
+	PYTHONWARNINGS=ignore $(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --no-validate \
+		--output-file $(SBOM)/packages.cdx.json deploy/requirements.lock
+	$(NPM) sbom --package-lock-only --sbom-format cyclonedx >$(SBOM)/pages.cdx.json
 
 PINNED := --quiet --generate-hashes --strip-extras --allow-unsafe --no-header --no-annotate \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links

@@ -19,7 +19,7 @@ def pinned(lock: Path) -> dict[str, tuple[str, frozenset[str]]]:
     entries = re.finditer(
         r"^([a-z0-9-]+)==(\S+)((?: \\\n +--hash=sha256:[0-9a-f]{64})+)$", lock.read_text(), re.MULTILINE
     )
-    return {each[1]: (each[2], frozenset(each[3].split(" \\\n    "))) for each in entries}
+    return {each[1]: (each[2], frozenset(re.findall("[0-9a-f]{64}", each[3]))) for each in entries}
 
 
 def site(folder: Path) -> Path:
