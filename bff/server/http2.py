@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from math import inf
 from typing import Any, ClassVar, Final, cast
 
@@ -304,10 +305,10 @@ class Http2(asyncio.Protocol):
         self._running += 1
         task = self._loop.create_task(stream.run(self._app))
         self._server.tasks.add(task)
-        task.add_done_callback(self._ran)
+        task.add_done_callback(partial(self._ran, stream))
 
-    def _ran(self, task: asyncio.Task[None]) -> None:
-        self._running -= 1
+    def _ran(self, stream: Stream, task: asyncio.Task[None]) -> None:
+        self._running -= not stream.answered
         self._server.tasks.discard(task)
 
     # What a stream asks for.
@@ -333,6 +334,7 @@ class Http2(asyncio.Protocol):
 
     def answered(self, stream: Stream) -> None:
         self._server.total_requests += 1
+        self._running -= 1  # its client may ask for the next at once, before its task has ended
         if not stream.is_half_closed:
             # The answer is whole: the rest of the request is of no use (RFC 9113 §8.1).
             self.write(frames.reset(stream.number, frames.NO_ERROR))

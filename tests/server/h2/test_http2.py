@@ -11,10 +11,13 @@ import httpx
 import pytest
 from hyperframe.frame import ContinuationFrame, DataFrame, HeadersFrame, PingFrame, RstStreamFrame, SettingsFrame
 
+from bff.core.certificates import CERTIFICATE, Observed
+from bff.core.telemetry import Telemetry
+from bff.server import Tls, TlsSettings
 from bff.server.stream import Stream
 from tests.harness import BFF_YAML, gateway, operator
 from tests.server.conftest import served
-from tests.server.h2.conftest import ASK
+from tests.server.h2.conftest import ASK, Client
 from tests.server.test_connection import Echo, body, read_all, start
 from tests.upstream.raw import eventually
 
@@ -295,6 +298,21 @@ async def test_only_so_many_requests_are_under_way_on_one_connection(http2):
     release.set()
 
 
+async def test_who_keeps_to_the_number_of_requests_is_never_refused(http2):
+    """The next comes with the answer of one before it, whose task may not have ended by then."""
+
+    async def app(scope, receive, send):
+        await send(start())
+        await send(body())
+        await asyncio.sleep(0.2)
+
+    client = await (await http2(app))()
+    for _ in range(3):
+        numbers = [client.ask() for _ in range(100)]
+        assert {(await client.answer(number))[0] for number in numbers} == {200}
+    assert client.resets == {}
+
+
 async def test_resetting_what_was_just_asked_for_ends_the_connection(http2):
     """CVE-2023-44487: no stream is open for long, and the work of each goes on."""
     begun = 0
@@ -503,6 +521,35 @@ async def test_at_the_end_requests_under_way_are_answered_and_clients_told(http2
     assert (await client.answer(number))[2] == b"in time"
     await client.until(lambda: client.ended)
     assert client.goaways[-1] == (number, Codes.NO_ERROR)
+
+
+async def test_a_connection_whose_certificate_is_revoked_is_ended_once_what_is_under_way_is_answered(serve, authority):
+    """And the certificate came with every stream of it."""
+    release, seen = asyncio.Event(), []
+
+    async def app(scope, receive, send):
+        seen.append(scope["state"][CERTIFICATE].serial)
+        await release.wait()
+        await send(start())
+        await send(body(b"in time"))
+
+    telemetry = Telemetry()
+    pair, partner = authority.issue("server", names=("DNS:localhost",)), authority.issue("partner")
+    settings = {**pair.settings, "client_ca": str(authority.path), "crl": str(authority.revoked("crl.pem"))}
+    tls = Tls(TlsSettings(**settings), ("h2", "http/1.1"), Observed(telemetry), telemetry)
+    connect = await serve(app, tls=tls)
+    made = await connect(ssl=authority.client(partner, alpn=("h2",)), server_hostname="localhost")
+    client = Client(made.reader, made.writer)
+    numbers = [client.ask(), client.ask()]
+    await eventually(lambda: len(seen) == 2)
+    assert set(seen) == {partner.certificate.serial_number}
+    authority.revoked("crl.pem", partner)
+    assert await tls.context.look()
+    tls._judge_again()
+    await client.until(lambda: client.goaways)
+    release.set()
+    assert [(await client.answer(number))[2] for number in numbers] == [b"in time"] * 2
+    assert await client.closed() == Codes.NO_ERROR
 
 
 # The whole gateway, and clients of others.
