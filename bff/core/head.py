@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Generic, TypeVar
 
+import msgspec
 from starlette.types import Scope
 
 
-class Head(NamedTuple):
+class Head(msgspec.Struct, frozen=True, gc=False):
     """What a request's headers say.
 
     Attributes:
@@ -38,6 +39,34 @@ def head(scope: Scope) -> Head:
 def _repeated(headers: list[tuple[bytes, bytes]]) -> frozenset[bytes]:
     counts = Counter(name for name, _ in headers)
     return frozenset(name for name, count in counts.items() if count > 1)
+
+
+Names = tuple[bytes, ...]
+F = TypeVar("F")
+
+_MOST = 1024
+_SMALL = 1024  # bytes of names that are worth remembering
+
+
+class Forms(dict[Names, F], Generic[F]):
+    """What the names of its headers decide of a head, made once: `forms[names]`.
+
+    Clients of one program, calls of one kind and the answers of one route have the same names again and again.
+
+    Args:
+        make: what it is, for names that are not known.
+    """
+
+    def __init__(self, make: Callable[[Names], F]) -> None:
+        self._make = make
+
+    def __missing__(self, names: Names) -> F:
+        made = self._make(names)
+        if sum(map(len, names)) <= _SMALL:
+            if len(self) >= _MOST:
+                self.clear()
+            self[names] = made
+        return made
 
 
 def lines_of(names: Iterable[bytes]) -> bytes:

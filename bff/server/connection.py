@@ -8,11 +8,9 @@ is counted, logged and worded as everything else is.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections import deque
 from math import inf
 from typing import Any, ClassVar, Final, cast
-from urllib.parse import unquote
 
 import httptools
 from uvicorn import Config
@@ -22,6 +20,7 @@ from uvicorn.server import ServerState
 from bff.core.errors import BadRequest, GatewayError, HeadersTooLarge, Overloaded, UriTooLong
 from bff.server.exchange import Exchange
 from bff.server.settings import ConnectionSettings
+from bff.server.target import readable, target_of
 
 # The most that a head may have beside the headers that are counted: request line, colons, spaces and line breaks.
 BESIDE_HEADERS: Final = 16 * 1024
@@ -35,7 +34,6 @@ LAST_CALL: Final = 0.5
 # The timer of a loop may ring this much early: uvloop counts in milliseconds.
 _TICK: Final = 0.001
 _ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
-_ABSOLUTE = re.compile(rb"https?://([^/?#]+)(/[^?]*)?(?:\?(.*))?", re.IGNORECASE)
 
 
 class Connection(asyncio.Protocol):
@@ -43,6 +41,14 @@ class Connection(asyncio.Protocol):
 
     settings: ClassVar[ConnectionSettings]
     resting: ClassVar[dict[Any, None]]  # those without a request; the one that rests longest is first
+
+    # More than thirty: in a dictionary of each, they would take a search each time.
+    __slots__ = (
+        "__weakref__", "_alarm", "_alarm_at", "_answering", "_app", "_app_state", "_barren", "_client_address",
+        "_config", "_draining", "_ending", "_head_until", "_headers", "_held", "_in_head", "_incoming", "_loop",
+        "_parser", "_paused", "_rest_until", "_scheme", "_server", "_server_address", "_transport", "_unsent",
+        "_upgrading", "_url", "_waiting", "_whole", "_writable", "_write_until", "closed", "congested",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -164,7 +170,8 @@ class Connection(asyncio.Protocol):
             return
         # Whatever else a client would change to, it is not spoken here: one answer, and no guessing what comes after.
         keep_alive = version == "1.1" and not upgrades and parser.should_keep_alive()
-        scope = self._scope(parser.get_method().decode("latin-1"), version, *self._target())
+        path, query = target_of(self._url, self._headers)
+        scope = self._scope(parser.get_method().decode("latin-1"), version, path, query)
         self._incoming = Exchange(self, scope, keep_alive=keep_alive)
         self._take_turn(self._incoming)
 
@@ -181,14 +188,13 @@ class Connection(asyncio.Protocol):
                 self._rest()
 
     def _scope(self, method: str, version: str, path: bytes, query: bytes) -> dict[str, Any]:
-        readable = path.decode("latin-1")
         return {
             "type": "http",
             "asgi": _ASGI,
             "http_version": version,
             "method": method,
             "scheme": self._scheme,
-            "path": unquote(readable) if "%" in readable else readable,
+            "path": readable(path),
             "raw_path": path,
             "query_string": query,
             "root_path": "",
@@ -197,20 +203,6 @@ class Connection(asyncio.Protocol):
             "client": self._client_address,
             "state": self._app_state.copy(),
         }
-
-    def _target(self) -> tuple[bytes, bytes]:
-        """Path and query. What has neither goes on as a path, for the app to refuse."""
-        url = self._url
-        if url.startswith(b"/"):
-            path, _, query = url.partition(b"?")
-            return path, query
-        absolute = _ABSOLUTE.fullmatch(url)
-        if absolute is None:
-            return url, b""
-        # It says a second time which host is meant (RFC 9112 §3.2.2): two names are two meanings.
-        if any(name == b"host" and value.lower() != absolute[1].lower() for name, value in self._headers):
-            raise BadRequest("The request is for one host and its Host header names another")
-        return absolute[2] or b"/", absolute[3] or b""
 
     # Whose turn it is.
 
@@ -417,4 +409,4 @@ class Connection(asyncio.Protocol):
 
 def connections(settings: ConnectionSettings) -> type[Connection]:
     """The class that `uvicorn.Config(http=...)` takes."""
-    return type("ConfiguredConnection", (Connection,), {"settings": settings, "resting": {}})
+    return type("ConfiguredConnection", (Connection,), {"settings": settings, "resting": {}, "__slots__": ()})

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from functools import lru_cache
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 from starlette.types import ASGIApp, Message
 
 from bff.core.errors import GatewayError
-from bff.core.head import head, lines_of
+from bff.core.head import Forms, Names, head, lines_of
 
 if TYPE_CHECKING:
     from bff.server.connection import Connection
@@ -26,7 +26,6 @@ OURS: Final = frozenset({b"connection", b"transfer-encoding"})
 _NOT_BEGUN, _UNDECIDED, _LENGTH, _CHUNKED, _UNTIL_CLOSE, _NO_BODY = range(6)
 # To join a head with a body larger than this costs more than to hand both over.
 _LARGE: Final = 16 * 1024
-_SMALL: Final = 1024  # bytes of names that are worth remembering
 _LOG = logging.getLogger("bff.server")
 
 
@@ -41,40 +40,34 @@ def _status_line(status: int) -> bytes:
 _STATUS_LINES: Final = {status: _status_line(status) for status in range(200, 600)}
 
 
-class _Form(NamedTuple):
+class _Form(msgspec.Struct, frozen=True, gc=False):
     """All that the names of its headers decide of an answer's head.
 
     Attributes:
         text: with a place for the status line and each value.
-        breaks: that it has.
         length: which value says how long the body is.
         has_ours: whether some of it is not the app's to say.
         malformed: whether a name is.
     """
 
     text: bytes
-    breaks: bytes
     length: int | None
     has_ours: bool
     malformed: bool
 
 
-@lru_cache(maxsize=1024)
-def _form(names: tuple[bytes, ...]) -> _Form:
-    # Routes are few, and the answers of each have the same names again and again.
+def _form(names: Names) -> _Form:
     lengths = [index for index, name in enumerate(names) if name == b"content-length"]
     malformed = bool(b"".join(names).translate(None, TOKEN)) or b"" in names
     return _Form(
         b"%b" + lines_of(names),
-        b"\r\n" * (len(names) + 1),
         lengths[-1] if lengths else None,
         not OURS.isdisjoint(names),
         malformed,
     )
 
 
-def _form_of(names: tuple[bytes, ...]) -> _Form:
-    return _form(names) if sum(map(len, names)) <= _SMALL else _form.__wrapped__(names)
+_FORMS: Final = Forms(_form)
 
 
 class Exchange:
@@ -248,7 +241,7 @@ class Exchange:
         self._bodyless = self._bodyless or status in BODYLESS
         self._framing = _NO_BODY if self._bodyless else _UNDECIDED
         names, values = zip(*headers, strict=True) if headers else ((), ())
-        form = _form_of(names)
+        form = _FORMS[names]
         if form.length is not None and not self._bodyless:
             self._framing, self._left = _LENGTH, int(values[form.length])
         if form.has_ours or status == 204:
@@ -257,10 +250,9 @@ class Exchange:
             not_sent = OURS | {b"content-length"} if status == 204 else OURS
             kept = [header for header in headers if header[0] not in not_sent]
             names, values = zip(*kept, strict=True) if kept else ((), ())
-            form = _form_of(names)
+            form = _FORMS[names]
         self._head = form.text % (_STATUS_LINES[status], *values)
-        # All that is not visible must be the line breaks that were put there.
-        if self._head.translate(None, VISIBLE) != form.breaks:
+        if b"".join(values).translate(None, VISIBLE):
             raise RuntimeError("a header's value has a line break or another control character")
         if form.malformed:
             raise RuntimeError("a header's name is malformed, or not in lower case")

@@ -6,13 +6,13 @@ import asyncio
 import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import unquote
 
 from starlette.types import Message
 
 from bff.core.errors import BadRequest
 from bff.server import frames
 from bff.server.exchange import BODYLESS, OURS, TOKEN, VISIBLE, Exchange
+from bff.server.target import readable
 
 if TYPE_CHECKING:
     from bff.server.http2 import Http2
@@ -67,14 +67,13 @@ class Head:
 
     def scope(self, server: object, client: object, state: dict[str, Any]) -> dict[str, Any]:
         """As ASGI has it."""
-        readable = self.path.decode("latin-1")
         return {
             "type": "http",
             "asgi": _ASGI,
             "http_version": "2",
             "method": self.method.decode("latin-1"),
             "scheme": "https",
-            "path": unquote(readable) if "%" in readable else readable,
+            "path": readable(self.path),
             "raw_path": self.path,
             "query_string": self.query,
             "root_path": "",
