@@ -19,6 +19,7 @@ from graphql import (
     located_error,
 )
 from graphql.execution import Executor
+from msgspec.structs import replace
 from opentelemetry.trace import StatusCode, get_current_span
 from prometheus_client import Counter
 
@@ -246,7 +247,7 @@ class Execution:
             context.cancel()
 
     def context(self, origin: Origin) -> Context:
-        shared = origin._replace(retries=Retries(self._max_retries))
+        shared = replace(origin, retries=Retries(self._max_retries))
         return Context(origin.caller, lambda name: Upstream(self._services[name], shared))
 
     def _execute(self, prepared: Prepared, context: Context, *, recorded: bool = False) -> Executed:

@@ -9,11 +9,12 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import cache
 from math import inf
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 import httpx
 import msgspec
+from msgspec.structs import replace
 
 from bff.core.asked import Asked
 from bff.core.errors import (
@@ -35,7 +36,7 @@ from bff.upstream.feeds import Feeds
 from bff.upstream.gather import Gathering
 from bff.upstream.phases import Phase, RefusedError, attempts_of, phase_of
 from bff.upstream.retry import Retries, retry_after
-from bff.upstream.wire import NOTHING, headers_of, request_of
+from bff.upstream.wire import NOTHING, Fields, request_of
 
 if TYPE_CHECKING:
     from bff.upstream.deployments import Deployments
@@ -55,7 +56,7 @@ _TICK = 0.002  # of loops whose time stands still between two looks at the clock
 _SAFE = "-._~:@$!*()"  # what a query value may hold as it is (RFC 3986 §3.4), less what separates parameters
 
 
-class Origin(NamedTuple):
+class Origin(msgspec.Struct, frozen=True):
     """The request that services are called for: who asks, under which trace, and until when."""
 
     caller: Caller
@@ -226,7 +227,7 @@ class Service:
         headers = [*headers, *origin.headers, *self.told(origin)]
         extensions["target"] = target
         extensions["recorded"] = origin.trace.sampled
-        return request_of(method, _SOMEWHERE, headers_of(headers), extensions, _stream(content))
+        return request_of(method, _SOMEWHERE, Fields(headers), extensions, _stream(content))
 
 
 def _stream(content: bytes | AsyncIterable[bytes]) -> httpx.AsyncByteStream:
@@ -334,7 +335,7 @@ class Upstream:
 
     def lasting(self) -> Upstream:
         """The same on behalf of what outlives the request: each call has the time that the service allows."""
-        return Upstream(self.service, self.origin._replace(deadline=inf, waterfall=None))
+        return Upstream(self.service, replace(self.origin, deadline=inf, waterfall=None))
 
     async def _exchange(
         self,

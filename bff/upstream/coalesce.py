@@ -19,7 +19,7 @@ from bff.core.settings import Settings, Size, malformed
 from bff.core.telemetry import Telemetry
 from bff.upstream.bodies import read_up_to
 from bff.upstream.phases import Phase, failed, phase_of
-from bff.upstream.wire import NOTHING, WholeBody, headers_of
+from bff.upstream.wire import NOTHING, Fields, WholeBody
 
 _SHARED: Final = frozenset({"GET", "HEAD"})
 _HARMLESS: Final = _SHARED | {"OPTIONS", "TRACE"}
@@ -284,7 +284,7 @@ def _copy(response: httpx.Response, request: httpx.Request) -> httpx.Response:
     content: bytes = getattr(response.stream, "content", b"")
     return httpx.Response(
         response.status_code,
-        headers=headers_of(response.headers.raw),
+        headers=Fields(response.headers.raw),
         stream=WholeBody(content),
         request=request,
         extensions=response.extensions,

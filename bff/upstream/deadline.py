@@ -10,7 +10,7 @@ import httpx
 
 from bff.core.deadline import REQUEST_TIMEOUT
 from bff.upstream.phases import Phase, failed
-from bff.upstream.wire import followed, request_of
+from bff.upstream.wire import Fields, request_of
 
 # Kept back, so that an answer can be made of whatever came: a tenth of what is left, and never more than this.
 _RESERVE: Final = 0.02
@@ -41,6 +41,8 @@ class Deadline(httpx.AsyncBaseTransport):
 class Attempt(httpx.AsyncBaseTransport):
     """Gives an attempt what its service allows, or what is left until calls have to end, and says so to the service.
 
+    Each attempt is a request of its own, whatever becomes of it below.
+
     The header is the one in which clients say it to us, in seconds: `request-timeout: 1.98`.
 
     Args:
@@ -65,7 +67,7 @@ class Attempt(httpx.AsyncBaseTransport):
             request_of(
                 request.method,
                 request.url,
-                followed(request.headers, REQUEST_TIMEOUT, b"%.3f" % seconds),
+                Fields([*request.headers.raw, (REQUEST_TIMEOUT, b"%.3f" % seconds)]),
                 {**request.extensions, "deadline": now + seconds},
                 request.stream,
             )

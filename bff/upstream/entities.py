@@ -18,7 +18,7 @@ from bff.core.shelf import Shelf
 from bff.upstream.bodies import read_up_to
 from bff.upstream.changes import at, names_given, path_of
 from bff.upstream.records import Records, Shape, Wanted, joined, records_of, wanted_by
-from bff.upstream.wire import NOTHING, WholeBody, followed, headers_of, request_of, response_of
+from bff.upstream.wire import NOTHING, Fields, WholeBody, request_of, response_of
 
 NAME: Final = "entity"
 _DEEPEST: Final = 16
@@ -242,7 +242,7 @@ class Entities(httpx.AsyncBaseTransport):
         body = joined(self._shape(kind) if wanted.is_batch else None, bodies)
         headers: Headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
         headers += self._told(sources)
-        response = response_of(200, headers_of(headers), {}, WholeBody(body), request)
+        response = response_of(200, Fields(headers), {}, WholeBody(body), request)
         ttl = min(each.until for each in sources) - self._shelf.clock()
         _say(response, b"hit; ttl=%d" % ttl)
         return response
@@ -263,7 +263,7 @@ class Entities(httpx.AsyncBaseTransport):
         headers.append((b"content-length", b"%d" % len(body)))
         if source is not None:
             headers += self._told([source, *{id(each.source): each.source for each in found.values()}.values()])
-        response.headers, response.stream = headers_of(headers), WholeBody(body)
+        response.headers, response.stream = Fields(headers), WholeBody(body)
         _say(response, b"fwd=partial; detail=%d" % len(found))
         return response
 
@@ -310,5 +310,5 @@ def _lifetime(said: Directives) -> int | None:
 
 def _say(response: httpx.Response, what: bytes) -> None:
     """In `Cache-Status` (RFC 9211), and for whoever explains the request."""
-    response.headers = followed(response.headers, b"cache-status", b"bff-entities; " + what)
+    response.headers = Fields([*response.headers.raw, (b"cache-status", b"bff-entities; " + what)])
     response.extensions["entities"] = what.decode()

@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from msgspec.structs import replace
+
 from bff.core.errors import ClientError, DeadlineExceeded, UpstreamBadResponse, UpstreamFailed, called
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ class _Round:
         asked = list(self.asked.values())
         first = asked[0][0]
         last = max((each.origin for each, _ in asked), key=lambda origin: origin.deadline)
-        origin = first.origin._replace(deadline=last.deadline, hurried=last.hurried)
+        origin = replace(first.origin, deadline=last.deadline, hurried=last.hurried)
         keys = list(dict.fromkeys(key for _, keys in asked for key in keys))
         read = first.read and first.read._replace(keys=len(keys))
         return type(first)(first.service, origin, read), keys

@@ -15,10 +15,10 @@ from bff.core.settings import Duration, Settings
 from bff.core.telemetry import Telemetry
 from bff.upstream.phases import phase_of
 from bff.upstream.target import Target
-from bff.upstream.wire import NOTHING, headers_of, request_of
+from bff.upstream.wire import NOTHING, Fields, request_of
 
 _SOMEWHERE: Final = httpx.URL("http://service")
-_HEADERS: Final = headers_of([(b"accept", b"*/*"), (b"user-agent", b"bff-health")])
+_HEADERS: Final = Fields([(b"accept", b"*/*"), (b"user-agent", b"bff-health")])
 _JITTER: Final = 0.1  # of the interval, so that many gateways do not ask at once
 
 

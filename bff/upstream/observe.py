@@ -21,6 +21,9 @@ from bff.upstream.phases import phase_of
 os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
 
 
+_OUTCOMES = [f"{hundreds}xx" for hundreds in range(10)]
+
+
 class Attempts:
     """Counted by service, arm, target and outcome: a status class, the phase that failed, or `cancelled`."""
 
@@ -109,7 +112,7 @@ class Observe(httpx.AsyncBaseTransport):
         transport = self.recorded if recorded else self.inner
         try:
             response = await transport.handle_async_request(request)
-            outcome = f"{response.status_code // 100}xx"
+            outcome = _OUTCOMES[response.status_code // 100]
             if timing:
                 timing.status = response.status_code
         except httpx.TransportError as error:

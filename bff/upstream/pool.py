@@ -11,6 +11,7 @@ from math import inf
 from typing import Final, NamedTuple
 
 import httpx
+import msgspec
 from aiohappyeyeballs import start_connection
 
 from bff.core.waterfall import Timing
@@ -30,7 +31,7 @@ class Origin(NamedTuple):
     port: int
 
 
-class Room(NamedTuple):
+class Room(msgspec.Struct, frozen=True):
     """How many connections and waiting callers there may be, and how long connections live, in seconds."""
 
     connections: int
@@ -119,7 +120,8 @@ class Pool:
         return connection.keep_alive and young and not self._closed
 
     def _offer(self, connection: Connection) -> None:
-        if not self._serves(connection):
+        # Whether it has grown too old is asked when it is taken.
+        if self._closed or not connection.keep_alive:
             connection.abort()
         elif self._waiting and (waiter := self._next_in_line()):
             waiter.set_result(connection)

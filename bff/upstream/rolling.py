@@ -28,7 +28,9 @@ class Rolling:
         self.totals = [0] * kinds
 
     def add(self, kind: int) -> None:
-        self.look()
+        now = self._clock()
+        if now >= self._ends:
+            self._move_on(now)
         self.newest[kind] += 1
         self.totals[kind] += 1
 

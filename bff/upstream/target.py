@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from bff.upstream.wire import preceded, request_of
+from bff.upstream.wire import Fields
 
 
 class Target:
@@ -56,7 +56,7 @@ class Target:
 class Addressed(httpx.AsyncBaseTransport):
     """Gives what is asked of a service the host, the base path and the URL of one deployment of it.
 
-    What came is left as it is: it may go elsewhere too, as another attempt or as a copy.
+    What comes is its own from then on: another attempt, and a copy, is another request.
 
     Args:
         inner: what takes it there.
@@ -66,19 +66,14 @@ class Addressed(httpx.AsyncBaseTransport):
     def __init__(self, inner: httpx.AsyncBaseTransport, url: httpx.URL) -> None:
         self.inner = inner
         self.url = url
-        self._host = url.netloc
+        self._host = b"host", url.netloc
         self._path = url.raw_path.rstrip(b"/")
 
     def handle_async_request(self, request: httpx.Request) -> Coroutine[Any, Any, httpx.Response]:
-        return self.inner.handle_async_request(
-            request_of(
-                request.method,
-                self.url,
-                preceded(b"host", self._host, request.headers),
-                {**request.extensions, "target": self._path + request.extensions["target"]},
-                request.stream,
-            )
-        )
+        request.url = self.url
+        request.headers = Fields([self._host, *request.headers.raw])
+        request.extensions["target"] = self._path + request.extensions["target"]
+        return self.inner.handle_async_request(request)
 
     async def aclose(self) -> None:
         await self.inner.aclose()

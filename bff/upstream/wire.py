@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, NamedTuple
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+from functools import cached_property
+from typing import Any
 
 import httpx
+import msgspec
 
-from bff.core.head import lines_of
+from bff.core.head import Forms, Names, lines_of
 from bff.upstream.phases import Phase, failed
 
 _TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
-_SMALL = 1024  # bytes of names that are worth remembering
 _SLICE = 64 * 1024
 
 NOTHING = httpx.ByteStream(b"")
@@ -26,29 +25,27 @@ class WholeBody(httpx.ByteStream):
     """A body that came in full with its head: `content` is there without waiting, and the connection is free again."""
 
     def __init__(self, content: bytes) -> None:
-        super().__init__(content)
-        self.content = content
+        self._stream = self.content = content
 
 
-def headers_of(raw: Iterable[tuple[bytes, bytes]]) -> httpx.Headers:
-    """These as httpx has them, which are bytes already: its own look at each is half the cost of a request."""
-    made = httpx.Headers.__new__(httpx.Headers)
-    made._list, made._encoding = [(name, name.lower(), value) for name, value in raw], None  # noqa: SLF001
-    return made
+class Fields(httpx.Headers):
+    """Headers as they are on the wire, pairs of bytes; httpx's own form of them is made for whoever asks for it.
 
+    What is made of each by httpx is half the cost of a request, and most requests are passed on without a look.
+    """
 
-def preceded(name: bytes, value: bytes, headers: httpx.Headers) -> httpx.Headers:
-    """These with another one before them."""
-    made = httpx.Headers.__new__(httpx.Headers)
-    made._list, made._encoding = [(name, name, value), *headers._list], None  # noqa: SLF001
-    return made
+    def __init__(self, pairs: list[tuple[bytes, bytes]]) -> None:
+        self._pairs = pairs
+        self._encoding = None
 
+    @cached_property
+    def _list(self) -> list[tuple[bytes, bytes, bytes]]:  # type: ignore[override]
+        return [(name, name.lower(), value) for name, value in self._pairs]
 
-def followed(headers: httpx.Headers, name: bytes, value: bytes) -> httpx.Headers:
-    """These with another one after them."""
-    made = httpx.Headers.__new__(httpx.Headers)
-    made._list, made._encoding = [*headers._list, (name, name, value)], None  # noqa: SLF001
-    return made
+    @property
+    def raw(self) -> list[tuple[bytes, bytes]]:
+        """Not to be changed: as long as nobody asked for httpx's form, it is what was given."""
+        return super().raw if "_list" in vars(self) else self._pairs
 
 
 def request_of(
@@ -80,8 +77,7 @@ def response_of(
     return made
 
 
-@dataclass(slots=True)
-class Outgoing:
+class Outgoing(msgspec.Struct, gc=False):
     head: bytes
     """Request line and headers; and the body too, where it is small and at hand."""
     frames: AsyncGenerator[bytes, None] | None
@@ -120,14 +116,20 @@ def encode(request: httpx.Request) -> Outgoing:
 def _head(request: httpx.Request) -> tuple[bytes, int | None, bool]:
     """The head, how long the body is said to be, and whether it is chunked."""
     method, target = request.method.encode(), request.extensions.get("target") or request.url.raw_path
-    names, values = _sent(request.headers)
-    form = _form(names) if sum(map(len, names)) <= _SMALL else _form.__wrapped__(names)
+    fields = request.headers.raw
+    names, values = zip(*fields, strict=True) if fields else ((), ())
+    form = _FORMS[names]
     if form.fault:
         raise _refused(request, form.fault)
+    if form.expects:
+        # The body follows at once: there is nothing to wait for.
+        names, values = zip(*[field for field in fields if field[0].lower() != b"expect"], strict=True)
+        form = _FORMS[names]
     head = form.text % (method, target, *values)
     if (method not in _METHODS and not _is_method(method)) or len(target.split()) != 1:
         raise _refused(request, "the request line is malformed")
-    if head.count(b"\n") != form.lines or head.count(b"\r") != form.lines or b"\0" in head:
+    said = b"".join((target, *values))
+    if b"\n" in said or b"\r" in said or b"\0" in said:
         raise _refused(request, "a header's value has a line break or a zero byte")
     length = None if form.length is None else values[form.length]
     if length is not None and not (length.isdigit() and len(length) < 19):
@@ -137,40 +139,28 @@ def _head(request: httpx.Request) -> tuple[bytes, int | None, bool]:
     return head, None if length is None else int(length), form.coding is not None
 
 
-def _sent(headers: httpx.Headers) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
-    """Names and values, without what asks to wait: the body follows at once, there is nothing to expect."""
-    fields = headers._list  # noqa: SLF001
-    names, lowered, values = zip(*fields, strict=True) if fields else ((), (), ())
-    if b"expect" in lowered:
-        kept = [(name, value) for name, low, value in fields if low != b"expect"]
-        names, values = zip(*kept, strict=True) if kept else ((), ())
-    return names, values
-
-
 def _is_method(method: bytes) -> bool:
     return method not in {b"CONNECT", b""} and not method.translate(None, _TOKEN)
 
 
-class _Form(NamedTuple):
+class _Form(msgspec.Struct, frozen=True, gc=False):
     """All that the names of its headers decide of a head.
 
     Attributes:
         text: with a place for the method, the target and each value.
-        lines: of the head.
         length, coding: which values say where the body ends.
+        expects: whether one asks to wait before the body is sent.
         fault: why there can be no such head.
     """
 
     text: bytes
-    lines: int
     length: int | None = None
     coding: int | None = None
+    expects: bool = False
     fault: str = ""
 
 
-@lru_cache(maxsize=1024)
-def _form(names: tuple[bytes, ...]) -> _Form:
-    # Clients of one program, and calls of one kind, have the same names in the same order.
+def _form(names: Names) -> _Form:
     lowered = [name.lower() for name in names]
     lengths = [index for index, name in enumerate(lowered) if name == b"content-length"]
     codings = [index for index, name in enumerate(lowered) if name == b"transfer-encoding"]
@@ -183,7 +173,10 @@ def _form(names: tuple[bytes, ...]) -> _Form:
         fault = "the length of its body is said more than once"
     text = b"%b %b HTTP/1.1\r\n" + lines_of(names) + b"\r\n"
     length, coding = lengths[0] if lengths else None, codings[0] if codings else None
-    return _Form(text, len(names) + 2, length, coding, fault)
+    return _Form(text, length, coding, b"expect" in lowered, fault)
+
+
+_FORMS = Forms(_form)
 
 
 async def _frames(

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from bff.core.telemetry import Telemetry
 from bff.upstream.breaker import Breaker, BreakerSettings, Breaks, State
@@ -173,7 +174,7 @@ async def test_what_is_the_targets_fault_does(behaviour):
 async def test_clients_in_a_hurry_cannot_have_a_target_shut_off():
     clock = Clock()
     chain = breaker(Target(raises(httpx.ReadTimeout, Phase.FIRST_BYTE)), clock)
-    hurried = ORIGIN._replace(hurried=True)
+    hurried = replace(ORIGIN, hurried=True)
     for _ in range(100):
         await outcome(chain, within(clock, 1.9, origin=hurried))
         await outcome(chain, within(clock, 0.5))  # what other services have left of a request

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from bff.core.errors import UpstreamTimeout
 from bff.core.telemetry import Telemetry
@@ -96,7 +97,7 @@ async def test_a_body_that_drips_is_cut_at_the_end_of_its_time(whole):
     telemetry = Telemetry()
     settings = ServiceSettings(url=server.url, timeout=0.2)
     service = connect("drips", settings, Measures(telemetry), telemetry, Random(7))  # noqa: S311
-    origin = ORIGIN._replace(deadline=asyncio.get_running_loop().time() + 5)
+    origin = replace(ORIGIN, deadline=asyncio.get_running_loop().time() + 5)
     started = time.monotonic()
 
     async def read() -> None:

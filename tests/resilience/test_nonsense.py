@@ -9,6 +9,7 @@ import tracemalloc
 from random import Random
 
 import pytest
+from msgspec.structs import replace
 
 from bff.core.errors import UpstreamBadResponse
 from bff.core.telemetry import Telemetry
@@ -61,7 +62,7 @@ async def test_it_is_a_bad_response_in_time_and_within_bounds(script):
     telemetry = Telemetry()
     settings = ServiceSettings(url=server.url, max_answer=256 * 1024)
     service = connect("shop", settings, Measures(telemetry), telemetry, Random(7))  # noqa: S311
-    origin = ORIGIN._replace(deadline=asyncio.get_running_loop().time() + 5)
+    origin = replace(ORIGIN, deadline=asyncio.get_running_loop().time() + 5)
     started = time.monotonic()
     tracemalloc.start()
     try:

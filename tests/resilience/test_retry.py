@@ -9,6 +9,7 @@ import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from bff.core.telemetry import Telemetry
 from bff.upstream.phases import Phase, RefusedError, attempts_of
@@ -199,7 +200,7 @@ async def test_while_every_tenth_call_fails_as_good_as_all_reads_succeed():
 async def test_one_operation_repeats_no_more_than_it_may():
     target = Target(lambda _: answer(503))
     chain = retry(target, Clock(), floor=100)
-    origin = ORIGIN._replace(retries=Retries(2))
+    origin = replace(ORIGIN, retries=Retries(2))
     for _ in range(30):
         await chain.handle_async_request(request(origin=origin))
     assert len(target.requests) == 32

@@ -14,6 +14,7 @@ from random import Random
 from typing import Any
 
 import orjson
+from msgspec.structs import replace
 from starlette.types import Scope, Send
 
 from bff.core.errors import GatewayError, ShuttingDown
@@ -135,7 +136,7 @@ class EventStreams:
 
     def _origin(self, scope: Scope) -> Origin:
         origin: Origin = scope["bff.origin"]
-        return origin._replace(deadline=asyncio.get_running_loop().time() + self._timeout)
+        return replace(origin, deadline=asyncio.get_running_loop().time() + self._timeout)
 
 
 def _end(until: asyncio.Timeout) -> None:

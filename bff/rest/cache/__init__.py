@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 import httpx
+import msgspec
 from starlette.types import Scope
 
 from bff.core.directives import Directives, directives, field
@@ -27,7 +28,7 @@ from bff.rest.cache.stored import NotKept, Stored, stored
 from bff.upstream.bodies import read_up_to
 from bff.upstream.changes import path_of
 from bff.upstream.client import Headers, Origin, Service, failure
-from bff.upstream.wire import followed
+from bff.upstream.wire import Fields
 
 __all__ = ["Asked", "HttpCache"]
 
@@ -65,7 +66,7 @@ class _Kept(NamedTuple):
     passed_until: float = 0.0
 
 
-class Asked(NamedTuple):
+class Asked(msgspec.Struct, frozen=True):
     """A request on its way to its service.
 
     Attributes:
@@ -151,7 +152,7 @@ class HttpCache:
     def _passed(self, asked: Asked, response: httpx.Response, why: str) -> httpx.Response:
         self._counted[asked.service.name, "passed"].inc()
         asked.scope["bff.cache"] = why
-        response.headers = followed(response.headers, b"cache-status", b"bff; " + why.encode())
+        response.headers = Fields([*response.headers.raw, (b"cache-status", b"bff; " + why.encode())])
         return response
 
     async def _fetched(
@@ -202,8 +203,8 @@ class HttpCache:
             return
         route: Route = asked.scope["bff.route"]
         deadline = asyncio.get_running_loop().time() + route.timeout
-        origin = asked.origin._replace(deadline=deadline, hurried=False, waterfall=None, waits=None)
-        later = asked._replace(origin=origin)
+        origin = msgspec.structs.replace(asked.origin, deadline=deadline, hurried=False, waterfall=None, waits=None)
+        later = msgspec.structs.replace(asked, origin=origin)
         self.fetches.begin(which, lambda fetch: self._make(fetch, later, key, found), attended=False)
 
     async def _make(self, fetch: Fetch, asked: Asked, key: Key, found: Stored | None) -> Fetched:

@@ -10,7 +10,7 @@ import httpx
 from bff.core.directives import field, instant
 from bff.rest.cache.stored import Stored
 from bff.upstream.client import Headers
-from bff.upstream.wire import WholeBody, headers_of, response_of
+from bff.upstream.wire import Fields, WholeBody, response_of
 
 _RANGE: Final = re.compile(rb"bytes\s*=\s*(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))\s*")
 # What of an answer describes its body, which a 304 has not.
@@ -108,4 +108,4 @@ def _with_length(headers: Headers, length: int) -> Headers:
 
 
 def _made(status: int, headers: Headers, body: bytes) -> httpx.Response:
-    return response_of(status, headers_of(headers), {}, WholeBody(body), _ANY)
+    return response_of(status, Fields(headers), {}, WholeBody(body), _ANY)
