@@ -24,7 +24,7 @@ class Answer:
     Attributes:
         headers: on the answer in any case.
         defaults: on the answer unless it has one of that name.
-        on_begin: called as the answer begins.
+        on_begin: called as the answer begins, or else as the request ends without one.
         waits: for services, until then.
         status, size, begun, complete: what the client was sent so far.
     """
@@ -51,18 +51,26 @@ class Answer:
             self.status = message["status"]
             if self.waits is not None:
                 self.waits.end()
-            if self.on_begin is not None:
-                self.on_begin()
-            given = list(message.get("headers", ()))
+            self.settle()
+            given = message.get("headers", ())
             present = dict(given)
-            given += [default for default in self.defaults if default[0] not in present]
-            message["headers"] = given + self.headers
+            message["headers"] = [
+                *given,
+                *[default for default in self.defaults if default[0] not in present],
+                *self.headers,
+            ]
         elif kind == "websocket.send":
             self.size += len(message["text"])
         elif kind == "websocket.accept":
             self.begun = self.complete = True
             self.status = SWITCHED
         return self._send(message)
+
+    def settle(self) -> None:
+        """It begins, or there will be none."""
+        on_begin, self.on_begin = self.on_begin, None
+        if on_begin is not None:
+            on_begin()
 
 
 def answer_of(scope: Scope) -> Answer:

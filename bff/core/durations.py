@@ -1,4 +1,4 @@
-"""Histograms for the paths that every request takes: prometheus_client's own cost five times as much."""
+"""Metrics for the paths that every request takes: prometheus_client's own cost five times as much."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar
 from prometheus_client.utils import floatToGoString
@@ -30,11 +30,46 @@ class _Series:
         return [(*pair, self.exemplars[n]) if n in self.exemplars else pair for n, pair in enumerate(pairs)]
 
 
-class Distribution(Collector):
-    """A histogram by its labels' values, of which the caller bounds how many there are.
+class Shaped(Collector):
+    """By its labels' values, of which the caller bounds how many there are.
 
     Observed on one thread, so without locks; a scrape on another sees each series as it is at some moment.
     """
+
+    def __init__(self, name: str, documentation: str, labels: Sequence[str]) -> None:
+        self._described = name, documentation, labels
+
+    @property
+    def shape(self) -> tuple[object, ...]:
+        """Two of one shape can share what they have counted."""
+        return self._described[::2]
+
+
+class Tally(Shaped):
+    """A counter."""
+
+    def __init__(self, name: str, documentation: str, labels: Sequence[str], registry: CollectorRegistry) -> None:
+        super().__init__(name, documentation, labels)
+        self._counts: dict[tuple[str, ...], int] = {}
+        registry.register(self)
+
+    def add(self, labels: tuple[str, ...]) -> None:
+        """One more."""
+        self._counts[labels] = self._counts.get(labels, 0) + 1
+
+    def describe(self) -> Iterator[CounterMetricFamily]:
+        name, documentation, labels = self._described
+        yield CounterMetricFamily(name, documentation, labels=labels)
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        for family in self.describe():
+            for labels, count in list(self._counts.items()):
+                family.add_metric(labels, count)
+            yield family
+
+
+class Distribution(Shaped):
+    """A histogram."""
 
     def __init__(
         self,
@@ -44,7 +79,7 @@ class Distribution(Collector):
         registry: CollectorRegistry,
         buckets: Sequence[float],
     ) -> None:
-        self._described = name, documentation, labels
+        super().__init__(name, documentation, labels)
         self._buckets = buckets
         self._bounds = [*map(floatToGoString, buckets), "+Inf"]
         self._series: dict[tuple[str, ...], _Series] = {}
@@ -52,8 +87,7 @@ class Distribution(Collector):
 
     @property
     def shape(self) -> tuple[object, ...]:
-        """Two of one shape can share what they have counted."""
-        return *self._described[::2], tuple(self._buckets)
+        return *super().shape, tuple(self._buckets)
 
     def observe(self, value: float, labels: tuple[str, ...] = (), trace_id: str = "") -> None:
         """Count it. `trace_id`: of a trace that is recorded, in which one finds such a value; each bucket keeps one."""

@@ -141,6 +141,8 @@ class Client:
 
     def served(self) -> None:
         """Nothing is under way any more that could be cancelled."""
+        if self._served:
+            return
         self._served = True
         if self._exchange is not None:
             self._exchange.on_leave(None)

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
 
-from bff.core.durations import Distribution
+from bff.core.durations import Shaped
 
 
 class Draft(CollectorRegistry):
@@ -53,4 +53,4 @@ def _alike(one: Collector, other: Collector) -> bool:
         return False
     if isinstance(one, MetricWrapperBase) and isinstance(other, MetricWrapperBase):
         return one._labelnames == other._labelnames and one._kwargs == other._kwargs  # noqa: SLF001
-    return isinstance(one, Distribution) and isinstance(other, Distribution) and one.shape == other.shape
+    return isinstance(one, Shaped) and isinstance(other, Shaped) and one.shape == other.shape

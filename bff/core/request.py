@@ -22,7 +22,6 @@ class RequestView(dict[str, Any]):
     """
 
     def __init__(self, scope: Scope) -> None:
-        super().__init__()
         self._scope = scope
 
     def __missing__(self, name: str) -> Any:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from random import Random
-from typing import NamedTuple
+
+import msgspec
 
 # Version 00 has exactly four parts; a later version may have more, of which only the first four are ours (§3.2.2).
 _TRACEPARENT = re.compile(
@@ -14,7 +15,7 @@ _SAMPLED = 0x01
 _MAX_STATE = 512
 
 
-class Trace(NamedTuple):
+class Trace(msgspec.Struct, frozen=True, gc=False):
     """One span's place: its trace, its own id, its parent's (empty at the root), and whether it is recorded."""
 
     trace_id: str
@@ -49,7 +50,7 @@ class Sampler:
         self._random = random
 
     def trace(self, traceparent: bytes | None, tracestate: bytes | None) -> Trace:
-        fresh = f"{self._random.getrandbits(192):048x}"
+        fresh = self._random.getrandbits(192).to_bytes(24).hex()
         trace_id, span_id = fresh[:32], fresh[32:]
         parent = traceparent and _TRACEPARENT.match(traceparent)
         if not parent or (parent[1] == b"00" and parent[5]):

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from operator import attrgetter
 from time import perf_counter
 from typing import Any, Final, NamedTuple
 
 Span = tuple[float, float]
+
+_CANCELLED: Final = "cancelled"
+_ERROR: Final = 500
 
 
 class Read(NamedTuple):
@@ -75,16 +77,20 @@ class Call:
         failed: the phase that failed, or `cancelled`.
         cached: how many of its records the gateway had already; with all of them, the service had no call.
         joined: whether it shared another request's call, so that the service had none of its own.
+        went_wrong: whether it failed, for a reason that is not that nobody waited any more.
     """
 
-    __slots__ = ("attempts", "cached", "ended", "failed", "joined", "read", "service", "started", "status", "what")
+    __slots__ = (
+        "attempts", "cached", "ended", "failed", "joined", "read", "service", "started", "status", "went_wrong", "what",
+    )  # fmt: skip
 
     def __init__(self, service: str, what: str, read: Read | None) -> None:
         self.service, self.what, self.read = service, what, read
         self.started = perf_counter()
         self.ended = 0.0
-        self.status, self.failed = 0, "cancelled"
-        self.joined, self.cached = False, 0
+        self.status, self.failed = 0, _CANCELLED
+        self.joined = self.went_wrong = False
+        self.cached = 0
         self.attempts: list[Timing] = []
 
     def attempt(self, target: object, arm: str) -> Timing:
@@ -93,11 +99,11 @@ class Call:
         return timing
 
     def answered(self, status: int) -> None:
-        self.status, self.failed = status, ""
+        self.status, self.failed, self.went_wrong = status, "", status >= _ERROR
         self.ended = perf_counter()
 
     def fail(self, phase: str) -> None:
-        self.failed = phase
+        self.failed, self.went_wrong = phase, phase != _CANCELLED
         self.ended = perf_counter()
 
     @property
@@ -105,18 +111,10 @@ class Call:
         """When it was known that it would be made: what had not ended by then, it did not wait for."""
         return (self.read and self.read.since) or self.started
 
-    @property
-    def went_wrong(self) -> bool:
-        """For a reason that is not that nobody waited any more."""
-        return self.status >= 500 or self.failed not in {"", "cancelled"}
-
     def span(self, until: float) -> Span:
         """When it was under way, its body included where that streams; `until`: of the request."""
         ended = max([self.ended, *(each.ended for each in self.attempts)])
         return min(self.started, until), min(ended, until) if self.ended else until
-
-
-_WENT_WRONG: Final = attrgetter("went_wrong")
 
 
 class Waterfall:
@@ -146,7 +144,10 @@ class Waterfall:
 
     @property
     def went_wrong(self) -> bool:
-        return any(map(_WENT_WRONG, self.calls))
+        for each in self.calls:  # noqa: SIM110 - most requests have one call, for which `any` would cost more
+            if each.went_wrong:
+                return True
+        return False
 
     def laid_out(self, until: float, *, targets: bool) -> dict[str, Any]:
         """All of it as JSON, in milliseconds from the request's begin.

@@ -71,6 +71,10 @@ class Auth:
             raise missing(needed)
         if not allowed:
             raise missing_scopes(needed)
+        if route.policies:
+            self._admit_by_policies(caller, route, needed)
+
+    def _admit_by_policies(self, caller: Caller, route: Route, needed: frozenset[str]) -> None:
         unmet = [name for name in route.policies if not self.policies.holds(name, caller)]
         if unmet and caller.is_anonymous:
             raise missing(needed)

@@ -53,9 +53,10 @@ class Keep:
 
     def wants(self, status: int, seconds: float, waterfall: Waterfall | None) -> bool:
         """Whether it is worth it, `seconds` being the time to the begin of its answer; it is counted as kept, then."""
-        failed = status >= 500 or (waterfall is not None and waterfall.went_wrong)
         slow = self._settings.slow
-        if not ((self._settings.errors and failed) or (slow and seconds >= slow)):
+        if not (slow and seconds >= slow) and not (
+            self._settings.errors and (status >= 500 or (waterfall is not None and waterfall.went_wrong))
+        ):
             return False
         now = self._clock()
         if now - self._second >= 1:

@@ -12,6 +12,7 @@ from random import Random
 from typing import Annotated, Literal
 
 import msgspec
+from msgspec.structs import replace
 from opentelemetry import context as otel
 from opentelemetry.trace import (
     NonRecordingSpan,
@@ -149,12 +150,12 @@ class Observe:
             return
         started = self.clock()
         self.requests.begin(scope, started)
-        trace, span = self._begin(scope)
+        trace, span, request_id = self._begin(scope)
         waits = scope["bff.waits"] = Waits(self.clock)
         answer = scope["bff.answer"] = Answer(send, waits)
-        answer.headers.append((b"x-request-id", scope["bff.request_id"].encode()))
+        answer.headers.append((b"x-request-id", request_id.encode()))
         answer.defaults.append((b"date", _date(int(time.time()))))  # a service's own stays (RFC 9110 §6.6.1)
-        ids = REQUEST.set((scope["bff.request_id"], trace.trace_id))
+        ids = REQUEST.set((request_id, trace.trace_id))
         token = otel.attach(set_span_in_context(span)) if span else None
         counts = scope["type"] == "http"
         self.active += counts
@@ -163,12 +164,11 @@ class Observe:
             await self.app(scope, receive, self._timing(scope, answer, outward) if self.requests.explains else outward)
         finally:
             self.active -= counts
+            answer.settle()
             if token:
                 otel.detach(token)
             REQUEST.reset(ids)
             self._end(scope, trace, span, answer, started)
-            if waits.begun is not None and counts:
-                self.overhead.observe(waits.begun - started - waits.total, (_route_name(scope),), _exemplar(trace))
 
     def _naming(self, scope: Scope, answer: Answer) -> Send:
         """As `answer.send`, with the arms in a header: by the time that an answer begins, they are chosen."""
@@ -191,41 +191,48 @@ class Observe:
 
         return send
 
-    def _begin(self, scope: Scope) -> tuple[Trace, Span | None]:
+    def _begin(self, scope: Scope) -> tuple[Trace, Span | None, str]:
         values = head(scope).values
-        trace, span = self._record(scope, self.sampler.trace(values.get(b"traceparent"), values.get(b"tracestate")))
+        trace, span = self.sampler.trace(values.get(b"traceparent"), values.get(b"tracestate")), None
+        if trace.sampled:
+            trace, span = self._record(scope, trace)
         given = values.get(b"x-request-id")
-        scope["bff.trace"] = trace
-        scope["bff.request_id"] = (
-            given.decode() if given and _REQUEST_ID.fullmatch(given) else f"{self.random.getrandbits(128):032x}"
+        request_id = (
+            given.decode()
+            if given and _REQUEST_ID.fullmatch(given)
+            else self.random.getrandbits(128).to_bytes(16).hex()
         )
-        return trace, span
+        scope["bff.trace"], scope["bff.request_id"] = trace, request_id
+        return trace, span, request_id
 
-    def _record(self, scope: Scope, trace: Trace) -> tuple[Trace, Span | None]:
-        """The request's span below the client's, or at the root of a new trace; nothing where nobody records."""
-        if not trace.sampled:
-            return trace, None
+    def _record(self, scope: Scope, trace: Trace) -> tuple[Trace, Span]:
+        """The request's span below the client's, or at the root of a new trace."""
         span = self.telemetry.tracer.start_span(_method(scope), context=_above(trace), kind=SpanKind.SERVER)
         own = span.get_span_context()
-        return trace._replace(trace_id=f"{own.trace_id:032x}", span_id=f"{own.span_id:016x}"), span
+        return replace(trace, trace_id=f"{own.trace_id:032x}", span_id=f"{own.span_id:016x}"), span
 
     def _end(self, scope: Scope, trace: Trace, span: Span | None, answer: Answer, started: float) -> None:
         seconds = self.clock() - started
-        route, name = scope.get("bff.route"), _route_name(scope)
+        method, route = _method(scope), scope.get("bff.route")
+        name = route.name if route else "none"
         operation: str = scope.get("bff.operation", "")
         status = answer.status if answer.complete else CLIENT_CLOSED
+        exemplar = trace.trace_id if trace.sampled else ""  # only a trace that is recorded can be looked at
         if status != SWITCHED:  # a websocket lasts as long as its client likes
-            labels = self._labels(_method(scope), name, status, operation)
-            self.durations.observe(seconds, labels, _exemplar(trace))
+            labels = self._labels(method, name, status, operation)
+            self.durations.observe(seconds, labels, exemplar)
             self.telemetry.traffic.request(name, labels[3], status, seconds)
+            waits: Waits = scope["bff.waits"]
+            if waits.begun is not None and scope["type"] == "http":
+                self.overhead.observe(waits.begun - started - waits.total, (name,), exemplar)
         if code := scope.get("bff.code"):
             self.refusals.labels(name, code).inc()
         self.requests.end(scope, status, seconds)
-        arms: dict[str, str] = scope.get("bff.arms", {})
+        arms: dict[str, str] | None = scope.get("bff.arms")
         if span is None and status != SWITCHED:
             span = self._kept(scope, trace, status, started, seconds)
         if span:
-            for service, arm in arms.items():
+            for service, arm in (arms or {}).items():
                 span.set_attribute(f"bff.arm.{service}", arm)
             _finish(span, scope, route.path if route else None, status)
         caller = scope.get("bff.caller", ANONYMOUS)
@@ -235,11 +242,11 @@ class Observe:
                 datetime.now(UTC),
                 scope["bff.request_id"],
                 trace.trace_id,
-                _method(scope),
+                method,
                 scope["path"],
                 name,
                 status,
-                round(seconds * 1000, 3),
+                round(seconds * 1e6) / 1000,
                 answer.size,
                 caller.credential,
                 caller.consumer,
@@ -269,16 +276,6 @@ def _method(scope: Scope) -> str:
     """A websocket begins as a GET (RFC 6455 §4.1), though its scope does not say so."""
     method: str = scope.get("method", "GET")
     return method
-
-
-def _route_name(scope: Scope) -> str:
-    route = scope.get("bff.route")
-    return route.name if route else "none"
-
-
-def _exemplar(trace: Trace) -> str:
-    """Only a trace that is recorded can be looked at."""
-    return trace.trace_id if trace.sampled else ""
 
 
 def _above(trace: Trace) -> otel.Context:

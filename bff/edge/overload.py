@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from math import sqrt
 from random import Random
 from typing import Annotated, Final, Literal, Protocol
@@ -217,11 +217,10 @@ class Overload:
         self.app = app
         self.load = load
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         caller: Caller | None = scope.get("bff.caller")
         if caller is None:
-            await self.app(scope, receive, send)
-            return
+            return self.app(scope, receive, send)
         exchange: Exchange | None = scope.get("bff.exchange")
         try:
             place = self.load.enter(caller.tier)
@@ -231,17 +230,13 @@ class Overload:
             raise
         if scope["type"] == "websocket":
             scope["bff.place"] = self._place
-            await self.app(scope, receive, send)
-            return
+            return self.app(scope, receive, send)
         answer_of(scope).on_begin = place.leave
         if exchange is None:
             place.take()
         else:
             exchange.on_body(place.take)
-        try:
-            await self.app(scope, receive, send)
-        finally:
-            place.leave()
+        return self.app(scope, receive, send)
 
     def _place(self, caller: Caller) -> Place:
         place = self.load.enter(caller.tier)

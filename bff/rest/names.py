@@ -95,11 +95,12 @@ def comes_down(given: bytes) -> bytes | None:
 
 def end_to_end(headers: Headers, verdict: Callable[[bytes], bytes | None]) -> Headers:
     """Those that go on."""
-    kept = [(name, value) for given, value in headers if (name := verdict(given)) is not None]
-    named = b",".join(
-        [value for given, value in headers if len(given) == _CONNECTION and given.lower() == b"connection"]
-    )
-    if named:
-        hops = {name.strip().lower() for name in named.split(b",")}
-        kept = [header for header in kept if header[0] not in hops]
-    return kept
+    kept: Headers = []
+    hops: set[bytes] = set()
+    for given, value in headers:
+        name = verdict(given)
+        if name is not None:
+            kept.append((name, value))
+        elif len(given) == _CONNECTION and given.lower() == b"connection":
+            hops.update(each.strip().lower() for each in value.split(b","))
+    return [header for header in kept if header[0] not in hops] if hops else kept

@@ -10,6 +10,7 @@ import httpx
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bff.core.errors import NotFound, UpstreamFailed
+from bff.core.head import head
 from bff.core.receive import Client
 from bff.core.route import Route
 from bff.rest.cache import Asked, HttpCache
@@ -105,9 +106,10 @@ class Passthrough:
 def _request_headers(scope: Scope) -> Headers:
     given: Headers = scope["headers"]
     headers = end_to_end(given, goes_up)
-    via = [value for name, value in given if name == b"via"]
-    headers.append((b"via", b", ".join([*via, scope["http_version"].encode() + b" bff"])))
-    headers.append((b"x-forwarded-proto", scope["scheme"].encode()))
+    via = scope["http_version"].encode() + b" bff"
+    if b"via" in head(scope).values:
+        via = b", ".join([*(value for name, value in given if name == b"via"), via])
+    headers += ((b"via", via), (b"x-forwarded-proto", scope["scheme"].encode()))
     if scope.get("client"):
         headers.append((b"x-forwarded-for", scope["client"][0].encode()))
     return headers

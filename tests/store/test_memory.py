@@ -31,7 +31,7 @@ def test_a_busy_account_has_as_many_entries_as_a_window_has_slices():
     for _ in range(20_000):
         store.reserve("one", windows, 1)
         now += 0.01
-    (log,) = store._accounts["one"].logs
+    ((_, log),) = store._accounts["one"].logs
     assert len(log.slices) <= SLICES + 1
     assert sys.getsizeof(log.slices) < 2000
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
+import msgspec
+
 SLICES = 100
 
 
@@ -36,7 +38,7 @@ class Slot(NamedTuple):
     enforced: bool = True
 
 
-class Decision(NamedTuple):
+class Decision(msgspec.Struct, frozen=True, gc=False):
     """What became of a request for units.
 
     Attributes:

@@ -39,11 +39,11 @@ class _Log:
     def add(self, number: int, cost: int) -> list[int]:
         self.total += cost
         slices = self.slices
-        if slices and slices[-1][0] >= number:  # a clock may be set back
-            slices[-1][1] += cost
+        if slices and (last := slices[-1])[0] >= number:  # a clock may be set back
+            last[1] += cost
         else:
-            slices.append([number, cost])
-        return slices[-1]
+            slices.append(last := [number, cost])
+        return last
 
     def change(self, entry: list[int], by: int) -> None:
         slices = self.slices
@@ -65,14 +65,14 @@ class _Account:
 
     def __init__(self, windows: Sequence[Window]) -> None:
         self.windows = windows
-        self.logs = [_Log() for _ in windows]
+        self.logs = [(each, _Log()) for each in windows]
         self.held: dict[str, int] = {}
 
     def fit(self, windows: Sequence[Window]) -> None:
         """Since the configuration is another one: of windows that are as long as before, what was spent stays spent."""
-        known = {_length(each): log for each, log in zip(self.windows, self.logs, strict=True)}
+        known = {_length(window): log for window, log in self.logs}
         self.windows = windows
-        self.logs = [known.get(_length(each)) or _Log() for each in windows]
+        self.logs = [(each, known.get(_length(each)) or _Log()) for each in windows]
 
 
 def _length(window: Window) -> tuple[str, int, int]:
@@ -91,6 +91,8 @@ class Held:
         self._entries = entries
         self._slots = slots
         self.cost = cost
+        for slot in slots:
+            account.held[slot.name] = account.held.get(slot.name, 0) + 1
 
     def settle(self, cost: int) -> None:
         """Pay `cost` instead of what was taken: the rest is given back where it was taken. Slots are kept."""
@@ -132,8 +134,9 @@ class MemoryStore(Storage, MovingWindowSupport):
     def reserve(self, key: str, windows: Sequence[Window], cost: int, slots: Sequence[Slot] = ()) -> Decision:
         """Take `cost` units from every window and one of each slot, or nothing from any."""
         account, now = self._account(key, windows), int(self.clock() * 1000)
-        entries, states = [], []
-        for window, log in zip(windows, account.logs, strict=True):
+        entries: list[tuple[_Log, list[int]]] = []
+        states = []
+        for window, log in account.logs:
             number = now // window.slice
             slices = log.slices
             oldest = slices[0][0] if slices else number
@@ -142,27 +145,23 @@ class MemoryStore(Storage, MovingWindowSupport):
                 oldest = slices[0][0] if slices else number
             left = window.amount - log.total - cost
             if left < 0:
-                return self._without_room(account, windows, cost, slots, now)
-            entries.append((log, number))
+                return self._without_room(account, cost, slots, now)
             states.append((left, (oldest + window.span + 1) * window.slice - now))
         for slot in slots:
             if account.held.get(slot.name, 0) >= slot.most:
-                return self._without_room(account, windows, cost, slots, now)
-        return Decision((), (), states, 0, _taken(account, entries, cost, slots))
+                return self._without_room(account, cost, slots, now)
+        for window, log in account.logs:
+            entries.append((log, log.add(now // window.slice, cost)))
+        return Decision((), (), states, 0, Held(account, entries, cost, slots))
 
-    def _without_room(
-        self, account: _Account, windows: Sequence[Window], cost: int, slots: Sequence[Slot], now: int
-    ) -> Decision:
-        short, over = self._short(account, windows, cost, slots, now)
+    def _without_room(self, account: _Account, cost: int, slots: Sequence[Slot], now: int) -> Decision:
+        short, over = self._short(account, cost, slots, now)
         if short:
-            wait = self._wait(account, windows, cost, now)
-            return Decision(tuple(short), tuple(over), _states(account, windows, now), wait)
+            wait = self._wait(account, cost, now)
+            return Decision(tuple(short), tuple(over), _states(account, now), wait)
         # Of what is only measured, nothing is taken that would have been refused.
-        entries = [
-            (log, now // window.slice) for window, log in zip(windows, account.logs, strict=True) if window.enforced
-        ]
-        reservation = _taken(account, entries, cost, slots)
-        return Decision((), tuple(over), _states(account, windows, now), 0, reservation)
+        entries = [(log, log.add(now // window.slice, cost)) for window, log in account.logs if window.enforced]
+        return Decision((), tuple(over), _states(account, now), 0, Held(account, entries, cost, slots))
 
     def latest(self, most: int) -> list[str]:
         """The keys that were used last, the newest first."""
@@ -173,16 +172,14 @@ class MemoryStore(Storage, MovingWindowSupport):
         account = self._accounts.get(key) or _Account(windows)
         if account.windows is not windows:
             account.fit(windows)
-        return _states(account, windows, int(self.clock() * 1000)), dict(account.held)
+        return _states(account, int(self.clock() * 1000)), dict(account.held)
 
     @staticmethod
-    def _short(
-        account: _Account, windows: Sequence[Window], cost: int, slots: Sequence[Slot], now: int
-    ) -> tuple[list[str], list[str]]:
+    def _short(account: _Account, cost: int, slots: Sequence[Slot], now: int) -> tuple[list[str], list[str]]:
         """The names of the limits that have no room: of those that refuse, and of those that are measured."""
         short: list[str] = []
         over: list[str] = []
-        for window, log in zip(windows, account.logs, strict=True):
+        for window, log in account.logs:
             if log.counted(now // window.slice - window.span) + cost > window.amount:
                 (short if window.enforced else over).append(window.name)
         for slot in slots:
@@ -191,9 +188,9 @@ class MemoryStore(Storage, MovingWindowSupport):
         return short, over
 
     @staticmethod
-    def _wait(account: _Account, windows: Sequence[Window], cost: int, now: int) -> int | None:
+    def _wait(account: _Account, cost: int, now: int) -> int | None:
         wait = 0
-        for window, log in zip(windows, account.logs, strict=True):
+        for window, log in account.logs:
             if window.enforced and log.total + cost > window.amount:
                 if cost > window.amount:
                     return None
@@ -219,7 +216,13 @@ class MemoryStore(Storage, MovingWindowSupport):
         return ValueError
 
     def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
-        return not self.reserve(key, _alone(limit, expiry), amount).refusing
+        """As `reserve`, for good."""
+        ((window, log),) = self._account(key, _alone(limit, expiry)).logs
+        number = int(self.clock() * 1000) // window.slice
+        if log.counted(number - window.span) + amount > limit:
+            return False
+        log.add(number, amount)
+        return True
 
     def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
         """When the window begins that has the oldest unit in it, and how many there are."""
@@ -248,15 +251,9 @@ class MemoryStore(Storage, MovingWindowSupport):
         raise NotImplementedError
 
 
-def _taken(account: _Account, places: Sequence[tuple[_Log, int]], cost: int, slots: Sequence[Slot]) -> Held:
-    for slot in slots:
-        account.held[slot.name] = account.held.get(slot.name, 0) + 1
-    return Held(account, [(log, log.add(number, cost)) for log, number in places], cost, slots)
-
-
-def _states(account: _Account, windows: Sequence[Window], now: int) -> list[tuple[int, int]]:
+def _states(account: _Account, now: int) -> list[tuple[int, int]]:
     states = []
-    for window, log in zip(windows, account.logs, strict=True):
+    for window, log in account.logs:
         spent = log.counted(now // window.slice - window.span)
         more = (log.slices[0][0] + window.span + 1) * window.slice - now if log.slices else 0
         states.append((max(0, window.amount - spent), more))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
 
-from prometheus_client import Counter
+import msgspec
 from starlette.types import Scope
 
 from bff.core.answer import Header
+from bff.core.durations import Tally
 from bff.core.identity import Caller
 from bff.core.route import Route
 from bff.core.store import Slot, Window
@@ -84,7 +84,7 @@ class Policy:
         return headers
 
 
-class Asked(NamedTuple):
+class Asked(msgspec.Struct, frozen=True):
     """What a line of the log says of the request. Not its scope, which holds the tab: they would hold each other."""
 
     route: Route
@@ -101,20 +101,15 @@ class Decisions:
 
     def __init__(self, telemetry: Telemetry) -> None:
         self._log = telemetry.log
-        self._counter = Counter(
+        self._tally = Tally(
             "bff_limit_decisions",
             "What the limits decided.",
             ["policy", "tier", "front", "decision"],
-            registry=telemetry.registry,
+            telemetry.registry,
         )
-        self._children: dict[tuple[str, str, str, str], Any] = {}
 
     def count(self, policy: str, tier: str, front: str, decision: str) -> None:
-        key = (policy, tier, front, decision)
-        child = self._children.get(key)
-        if child is None:
-            child = self._children[key] = self._counter.labels(*key)
-        child.inc()
+        self._tally.add((policy, tier, front, decision))
 
     def refused(self, asked: Asked, policies: Sequence[str], tier: str, cost: int) -> None:
         route, caller = asked.route, asked.caller

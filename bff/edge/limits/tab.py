@@ -91,8 +91,10 @@ class Tab:
 
     def heed(self, decision: Decision, cost: int) -> None:
         policy, decisions = self.policy, self._ledger.decisions
-        self._show(decision)
+        self._states, self._given_back = decision.states, 0
         self.refusing = decision.refusing
+        if self._answer is not None:
+            self._show(self._answer, policy.headers(decision.states))
         if decision.refusing:
             decisions.refused(self._asked, decision.refusing, policy.tier, cost)
             raise _refusal(decision, policy, cost)
@@ -104,14 +106,11 @@ class Tab:
         if decision.reservation:
             self._reservations.append(decision.reservation)
 
-    def _show(self, decision: Decision) -> None:
-        self._states, self._given_back = decision.states, 0
-        if self._answer is not None:
-            headers = self.policy.headers(decision.states)
-            if self._headers:
-                self._answer.headers = [each for each in self._answer.headers if each not in self._headers]
-            self._answer.headers += headers
-            self._headers = headers
+    def _show(self, answer: Answer, headers: list[Header]) -> None:
+        if self._headers:
+            answer.headers = [each for each in answer.headers if each not in self._headers]
+        answer.headers += headers
+        self._headers = headers
 
     @property
     def left(self) -> int:

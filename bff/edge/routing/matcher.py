@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+
+import msgspec
 
 from bff.core.request import RequestView
 from bff.core.route import METHODS, Condition, Route
@@ -12,7 +13,7 @@ from bff.edge.routing.conditions import Stage, answered, meets, stage, weight
 from bff.edge.routing.template import normal, template
 
 
-class Match(NamedTuple):
+class Match(msgspec.Struct, frozen=True):
     route: Route
     captured: dict[str, bytes]
     """What the template's names stand for, percent-encoded as it came."""
@@ -68,14 +69,16 @@ class _Node:
 class _Candidate:
     """A route with what has to be looked at to know whether it is the one."""
 
-    __slots__ = ("conditions", "names", "route", "stage", "when")
+    __slots__ = ("bare", "conditions", "is_decided", "names", "route", "stage", "when")
 
     def __init__(self, route: Route, names: tuple[str, ...]) -> None:
         self.route = route
         self.names = names
         self.conditions = route.conditions
         self.stage = stage(route)
+        self.is_decided = self.stage is Stage.HEAD
         self.when = route.when if self.stage is Stage.HEAD else None
+        self.bare = not self.conditions and self.when is None
 
     def holds(self, view: RequestView) -> bool:
         return meets(view, self.conditions) and (self.when is None or self.when.holds(view))
@@ -98,27 +101,30 @@ class _Hosts:
         if not route.hosts:
             self.any.add(candidate)
 
-    def candidates(self, view: RequestView) -> Iterator[_Candidate]:
-        if self.named or self.below:
-            host: str = view["host"]
-            if host in self.named:
-                yield from self.named[host].candidates(view)
-            at = host.find(".")
-            while at >= 0:
-                if (below := self.below.get(host[at:])) is not None:
-                    yield from below.candidates(view)
-                at = host.find(".", at + 1)
+    def candidates(self, view: RequestView) -> Iterable[_Candidate]:
+        return self._by_host(view) if self.named or self.below else self.any.candidates(view)
+
+    def _by_host(self, view: RequestView) -> Iterator[_Candidate]:
+        host: str = view["host"]
+        if host in self.named:
+            yield from self.named[host].candidates(view)
+        at = host.find(".")
+        while at >= 0:
+            if (below := self.below.get(host[at:])) is not None:
+                yield from below.candidates(view)
+            at = host.find(".", at + 1)
         yield from self.any.candidates(view)
 
 
 class _Choice:
     """Routes that only their conditions tell apart, found by the values that one of these wants to the letter."""
 
-    __slots__ = ("_by_value", "_count", "_others")
+    __slots__ = ("_by_value", "_count", "_others", "_plain")
 
     def __init__(self) -> None:
         self._count = 0
         self._others: list[tuple[int, _Candidate]] = []
+        self._plain: list[_Candidate] = []
         self._by_value: dict[tuple[str, str], dict[str, list[tuple[int, _Candidate]]]] = {}
 
     def add(self, candidate: _Candidate) -> None:
@@ -127,18 +133,19 @@ class _Choice:
         key = next(filter(_is_to_the_letter, candidate.conditions), None)
         if key is None:
             self._others.append(place)
+            self._plain.append(candidate)
             return
         values = self._by_value.setdefault((key.where, key.name), {})
         for value in set(key.values):
             values.setdefault(value, []).append(place)
 
     def candidates(self, view: RequestView) -> Iterable[_Candidate]:
+        if not self._by_value:
+            return self._plain
         places = self._others
         for (where, name), values in self._by_value.items():
             places = places + values.get(view[where].get(name), [])
-        if self._by_value:
-            places = sorted(places, key=_place)
-        return [candidate for _, candidate in places]
+        return [candidate for _, candidate in sorted(places, key=_place)]
 
 
 def _is_to_the_letter(condition: Condition) -> bool:
@@ -178,9 +185,9 @@ class _Search:
 
     def _take(self, hosts: _Hosts, values: tuple[bytes, ...]) -> bool:
         for each in hosts.candidates(self.view):
-            if each.holds(self.view):
+            if each.bare or each.holds(self.view):
                 captured = dict(zip(each.names, values, strict=True))
                 self.found.append(Match(each.route, captured, each.stage))
-                if each.stage is Stage.HEAD:
+                if each.is_decided:
                     return True
         return False

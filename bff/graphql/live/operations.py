@@ -8,6 +8,7 @@ from contextlib import aclosing, contextmanager
 from typing import Literal
 
 from graphql import OperationType
+from msgspec.structs import replace
 from prometheus_client import Counter, Gauge
 
 from bff.core.errors import RateLimited, ShuttingDown
@@ -156,6 +157,6 @@ class Operations:
 
 def _explained(origin: Callable[[], Origin], explaining: Explaining) -> Callable[[], Origin]:
     def explained() -> Origin:
-        return origin()._replace(waterfall=explaining.begin())
+        return replace(origin(), waterfall=explaining.begin())
 
     return explained
