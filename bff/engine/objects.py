@@ -40,7 +40,7 @@ class Objects(Completion):
 
     def straight(self, run: Run, values: list[Any]) -> list[Any] | None:
         selection = self.field.planned(self._type)
-        if selection is None or self._is_type_of is not None:
+        if selection is None or not selection.is_straight or self._is_type_of is not None:
             return None
         kinds = set(map(type, values))
         if self._expects_all(kinds):

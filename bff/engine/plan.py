@@ -46,24 +46,26 @@ class Field:
         name: its name in the schema.
         order: its index among the fields of its selection.
         nullable: whether null may be its value.
-        is_read: whether its values are attributes.
+        is_straight: whether its values are attributes, and all that is asked of them as well, as far as it is planned.
         full_name: `Type.name`, as messages have it.
     """
 
     __slots__ = (
-        "_completion", "_read", "_resolve", "_selections", "definition", "details", "full_name", "is_read", "key",
-        "name", "nodes", "nullable", "order", "parent_type",
+        "_completion", "_read", "_resolve", "_selections", "above", "definition", "details", "full_name",
+        "is_straight", "key", "name", "nodes", "nullable", "order", "parent_type",
     )  # fmt: skip
 
     def __init__(
         self,
         run: Run,
+        above: Selection,
         parent_type: GraphQLObjectType,
         definition: GraphQLField,
         key: str,
         order: int,
         details: list[FieldDetails],
     ) -> None:
+        self.above = above
         self.key = key
         self.name = details[0].node.name.value
         self.full_name = f"{parent_type.name}.{self.name}"
@@ -78,7 +80,7 @@ class Field:
         resolve = resolver_of(run, self)
         self._resolve = run.wrap(self, resolve) if run.wrap else resolve
         self._read = None if run.wrap else reader_of(run, self)
-        self.is_read = self._read is not None
+        self.is_straight = self._read is not None
 
     def straight(self, run: Run, objects: list[Any]) -> list[Any] | None:
         """The field of all these objects, where it and all below it are attributes and as their types say.
@@ -92,11 +94,6 @@ class Field:
             return self._completion.straight(run, self._read(objects))
         except Exception:  # noqa: BLE001 - `column` finds out which object it is, and reports it
             return None
-
-    def straight_or_not(self, run: Run, objects: list[Any], above: Place) -> Column | Pending[Column]:
-        """The same as a column, and otherwise what `column` says."""
-        values = self.straight(run, objects)
-        return self.column(run, objects, above) if values is None else Column(values)
 
     def column(self, run: Run, objects: list[Any], above: Place) -> Column | Pending[Column]:
         """The field of all these objects, which are the rows of `above`."""
@@ -129,7 +126,16 @@ class Field:
                 executor.hide_suggestions,
             )
             selection = self._selections[type_] = Selection(run, type_, collected.grouped_field_set, self)
+            if not selection.is_straight:
+                self.bend()
         return selection
+
+    def bend(self) -> None:
+        """What is below is not straight, so neither is this, nor what it is in: none of it is to be tried in vain."""
+        if self.is_straight:
+            self.is_straight = self.above.is_straight = False
+            if self.above.field:
+                self.above.field.bend()
 
 
 class Selection:
@@ -138,9 +144,10 @@ class Selection:
     Attributes:
         field: that leads to the objects; None at the root.
         fields: in the order of the response.
+        is_straight: whether all of them are.
     """
 
-    __slots__ = ("_is_straight", "_rows", "_weight", "field", "fields")
+    __slots__ = ("_rows", "_weight", "field", "fields", "is_straight")
 
     def __init__(
         self, run: Run, type_: GraphQLObjectType, grouped: GroupedFieldSet, field: Field | None = None
@@ -151,8 +158,8 @@ class Selection:
         for key, details in grouped.items():
             definition = schema.get_field(type_, details[0].node.name.value)
             if definition is not None:  # only validation would refuse one that is not there
-                self.fields.append(Field(run, type_, definition, key, len(self.fields), details))
-        self._is_straight = all(each.is_read for each in self.fields)
+                self.fields.append(Field(run, self, type_, definition, key, len(self.fields), details))
+        self.is_straight = all(each.is_straight for each in self.fields)
         self._rows = kernels.rows(tuple(each.key for each in self.fields))
         self._weight = run.weigh(self) if run.weigh else 0.0
 
@@ -161,29 +168,28 @@ class Selection:
         count = len(objects)
         if not count:
             return Column([])
-        rows = self.straight(run, objects)
+        rows = self.straight(run, objects) if self.is_straight else None
         if rows is not None:
             return Column(rows)
         run.weight += self._weight * count
         columns: list[Column | Pending[Column]] = []
         is_pending = False
         for field in self.fields:
-            column = field.straight_or_not(run, objects, place)
-            if isinstance(column, Pending):
+            values = field.straight(run, objects) if field.is_straight else None
+            column = field.column(run, objects, place) if values is None else Column(values)
+            if type(column) is Pending:
                 is_pending = True
-            elif column.lost and column.all_lost:
+            elif column.lost and column.all_lost:  # type: ignore[union-attr]
                 close(columns)
                 return all_lost(count)
             columns.append(column)
         if not is_pending:
             return self._assembled(columns, count)  # type: ignore[arg-type]
-        done = all_of(columns, enough=lambda column: column.all_lost)
+        done = all_of(columns, enough=_all_lost)
         return then(done, lambda columns: self._assembled(columns, count))
 
     def straight(self, run: Run, objects: list[Any]) -> list[Any] | None:
         """The rows of these objects, if all of their fields are straight."""
-        if not self._is_straight:
-            return None
         weight = run.weight
         columns: list[list[Any]] = []
         for field in self.fields:
@@ -221,6 +227,10 @@ class Selection:
             if column.lost:
                 lost = (lost or set()) | column.lost
         return Column(self._rows(values, count), lost)
+
+
+def _all_lost(column: Column) -> bool:
+    return bool(column.lost) and column.all_lost
 
 
 def root_selection(run: Run, root_type: GraphQLObjectType) -> Selection:

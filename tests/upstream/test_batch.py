@@ -108,6 +108,41 @@ async def test_who_leaves_ends_nothing_that_others_wait_for(world):
     assert world.calls == [["a"]]
 
 
+async def test_who_asked_first_and_leaves_before_the_call_is_missed_by_nobody(world):
+    loads, read = reads(world)
+    leaving = asyncio.create_task(late(loads, read, 0, "a"))
+    staying = asyncio.create_task(late(loads, read, 0, "b"))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    assert await staying == ["B"]
+    assert len(world.calls) == 1
+
+
+async def test_who_leaves_while_it_reads_alone_leaves_its_keys_to_be_read_by_others(world):
+    loads, read = reads(world)
+    world.open.clear()
+    leaving = asyncio.create_task(late(loads, read, 0, "a", "b"))
+    staying = asyncio.create_task(late(loads, read, 9, "b", "c"))
+    await ticks(30)
+    leaving.cancel()
+    await ticks(9)
+    world.open.set()
+    assert await staying == ["B", "C"]
+    assert world.calls == [["a", "b"], ["c"], ["b"]]
+    assert await loads.load(read, "a") == "A"
+
+
+async def test_a_read_that_somebody_still_waits_for_ends_with_the_request(world):
+    loads, read = reads(world)
+    world.open.clear()
+    forgotten = asyncio.create_task(late(loads, read, 0, "a"))
+    await ticks(9)
+    loads.cancel()
+    (found,) = await asyncio.wait_for(forgotten, 1)
+    assert isinstance(found, asyncio.CancelledError)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
 async def test_at_the_end_calls_under_way_are_ended_and_none_begins(world):
     loads, read = reads(world)
     world.open.clear()
