@@ -19,13 +19,13 @@ class Pending(Generic[T]):
     """A result to come.
 
     Args:
-        start: what to await for it.
+        start: what to await for it; None where it is what the only one of `awaitables` comes to, an error as a value.
         awaitables: what resolvers have returned and `start` is going to await: to be closed if nobody wants it.
     """
 
     __slots__ = ("_awaitables", "_start", "_steps")
 
-    def __init__(self, start: Callable[[], Awaitable[Any]], awaitables: Iterable[Any] = ()) -> None:
+    def __init__(self, start: Callable[[], Awaitable[Any]] | None, awaitables: Collection[Any] = ()) -> None:
         self._start = start
         self._awaitables = awaitables
         self._steps: list[Callable[[Any], Any]] = []
@@ -42,10 +42,12 @@ class Pending(Generic[T]):
         while True:
             steps += reversed(pending._steps)
             try:
-                value: Any = await pending._start()
-            except BaseException:
-                pending.drop()
-                raise
+                value: Any = await (pending._start() if pending._start else next(iter(pending._awaitables)))
+            except BaseException as error:
+                if pending._start or not isinstance(error, Exception):
+                    pending.drop()
+                    raise
+                value = error
             while steps:
                 value = steps.pop()(value)
                 if type(value) is Pending:
@@ -104,15 +106,14 @@ class _Enough(Exception):
 
 
 async def together(results: Sequence[T | Pending[T]], *, enough: Callable[[T], bool] | None = None) -> list[T] | None:
-    async def watched(pending: Pending[T]) -> T:
-        value = await pending.value()
+    def watched(value: T) -> T:
         if enough and enough(value):
             raise _Enough
         return value
 
-    waiting = [each for each in results if isinstance(each, Pending)]
+    waiting = [each.then(watched) for each in results if isinstance(each, Pending)]
     try:
-        values = iter(await side_by_side([watched(each) for each in waiting]))
+        values = iter(await side_by_side([each.value() for each in waiting]))
     except _Enough:
         return None
     finally:

@@ -21,9 +21,9 @@ from bff.engine import kernels
 from bff.engine.arguments import Arguments, shareable
 from bff.engine.authoring import BatchedResolver, batched_resolver, checked_results
 from bff.engine.checks import CHECK, Check, each_checked
-from bff.engine.pending import Pending, outcome
+from bff.engine.pending import Pending
 from bff.engine.places import Place
-from bff.engine.run import GUARD, Guard, Run
+from bff.engine.run import GUARD, Guard, LateInfo, Run
 
 if TYPE_CHECKING:
     from bff.engine.plan import Field
@@ -32,8 +32,8 @@ Resolve: TypeAlias = Callable[[Run, list[Any], Place], list[Any] | Pending[list[
 """The values of a field for these objects; an exception among them is that object's error. It never raises one."""
 
 
-Infos: TypeAlias = Callable[[Run, Place], Callable[[int], Any]]
-"""Makes strawberry's `Info` for each row of a column."""
+Infos: TypeAlias = Callable[[Run, Place, int], Any]
+"""Makes strawberry's `Info` for a row of a column."""
 
 
 def resolver_of(run: Run, field: Field) -> Resolve:
@@ -145,13 +145,13 @@ def _batched(field: Field, batch: BatchedResolver, arguments: Arguments, infos: 
 
         try:
             given = arguments.values(run, place)
-            passed = {**given, info_name: infos(run, place)(0)} if info_name else given
+            passed = {**given, info_name: infos(run, place, 0)} if info_name else given
             # A list of their own, because sorting it must not shift the results of other fields.
             results: Any = function(objects.copy(), **passed)
         except Exception as error:  # noqa: BLE001 - the error of all of them
             return [error] * len(objects)
         if is_async or run.is_awaitable(results):
-            return Pending(lambda: outcome(results), (results,)).then(column)
+            return Pending(None, (results,)).then(column)
         return column(results)
 
     return resolve
@@ -168,11 +168,9 @@ def _object_by_object(
     info_name = resolver.info_parameter.name if resolver.info_parameter else None
 
     def resolve(run: Run, objects: list[Any], place: Place) -> list[Any]:
-        info = infos(run, place) if info_name else None
-
         def call(row: int, source: Any, given: dict[str, Any]) -> Any:
-            if info_name and info:
-                given = {**given, info_name: info(row)}
+            if info_name:
+                given = {**given, info_name: infos(run, place, row)}
             if source_names:
                 given = {**given, **dict.fromkeys(source_names, source)}
             return function(source, **given) if takes_self else function(**given)
@@ -219,7 +217,7 @@ def _called_for_each(
 def _infos(field: Field, definition: StrawberryField, schema: Any) -> Infos:
     make = schema.config.info_class
 
-    return lambda run, place: lambda row: make(_raw_info=run.info(field, place, row), _field=definition)
+    return lambda run, place, row: make(_raw_info=LateInfo(run, field, place, row), _field=definition)
 
 
 def _plain_names(definition: StrawberryField, schema: Any) -> dict[str, str]:
@@ -244,7 +242,7 @@ def _converter(
     wants_info = any(is_input_object_type(get_named_type(each.type)) for each in field.definition.args.values())
 
     def convert(values: dict[str, Any], run: Run, place: Place) -> dict[str, Any]:
-        info = infos(run, place)(0) if wants_info else None
+        info = infos(run, place, 0) if wants_info else None
         return convert_arguments(values, arguments, scalars, schema.config, info)
 
     return convert

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, cast
 
 from graphql import GraphQLResolveInfo
 from graphql.execution import Executor
@@ -50,10 +50,6 @@ class Run:
         self.is_async_iterable: Callable[[Any], bool] = executor.is_async_iterable
         self._verdicts: dict[tuple[Field, Guard], Exception | None] = {}
 
-    def info(self, field: Field, place: Place, row: int = 0) -> Any:
-        """The `info` of one row, for those who look at its attributes: made when they ask for more than the context."""
-        return LateInfo(self, field, place, row)
-
     def infos(self, field: Field, place: Place) -> Callable[[int], GraphQLResolveInfo[Any]]:
         """The `info` of each row of a column, which differ in their path alone."""
         executor = self.executor
@@ -69,7 +65,7 @@ class Run:
         if refusal is _UNASKED:
             refusal = None
             try:
-                guard(self.info(field, place))
+                guard(cast("GraphQLResolveInfo[Any]", LateInfo(self, field, place, 0)))
             except Exception as error:  # noqa: BLE001 - a guard refuses by whatever error it wants to be reported
                 refusal = error
             self._verdicts[field, guard] = refusal
@@ -77,7 +73,7 @@ class Run:
 
 
 class LateInfo:
-    """What `GraphQLResolveInfo` has. Most resolvers and guards want no more of it than the context."""
+    """The `info` of one row, made when somebody asks for more of it than the context, which most do not."""
 
     __slots__ = ("_field", "_place", "_row", "_run", "_whole", "context")
 

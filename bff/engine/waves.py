@@ -45,7 +45,7 @@ def in_waves(run: Run, values: list[Any], place: Place, complete: Complete) -> C
         (only,) = values
         if not (_unsure(type(only)) and run.is_awaitable(only)):
             return complete(run, values, place)
-        return Pending(lambda: outcome(only), values).then(lambda value: complete(run, [value], place))
+        return Pending(None, values).then(lambda value: complete(run, [value], place))
     late = _late(run, values)
     if not late:
         return complete(run, values, place)

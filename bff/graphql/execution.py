@@ -225,10 +225,12 @@ class Execution:
     def _executed(self, prepared: Prepared, origin: Origin, context: Context) -> Executed:
         if self._shadow and prepared.operation.type is OperationType.QUERY:
             return self._followed(self._shadow, prepared, origin, context)
-        return self._execute(prepared, context, recorded=origin.trace.sampled)
+        if self.executor is StandardExecutor:
+            return self._by_graphql_core(prepared, context)
+        return self._by_the_engine(prepared, context, recorded=origin.trace.sampled)
 
     async def _followed(self, shadow: Shadow, prepared: Prepared, origin: Origin, context: Context) -> ExecutionResult:
-        result = await _result(self._execute(prepared, context))
+        result = await _result(self._by_the_engine(prepared, context, recorded=False))
         location = prepared.document.node.loc
         shadow.follow(
             result,
@@ -249,11 +251,6 @@ class Execution:
     def context(self, origin: Origin) -> Context:
         shared = replace(origin, retries=Retries(self._max_retries))
         return Context(origin.caller, lambda name: Upstream(self._services[name], shared))
-
-    def _execute(self, prepared: Prepared, context: Context, *, recorded: bool = False) -> Executed:
-        if self.executor is StandardExecutor:
-            return self._by_graphql_core(prepared, context)
-        return self._by_the_engine(prepared, context, recorded=recorded)
 
     async def _by_graphql_core(self, prepared: Prepared, context: Context) -> ExecutionResult:
         # Not graphql-core's `execute`, which wants no schema that knows @defer, whatever the document says.

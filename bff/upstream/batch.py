@@ -7,11 +7,12 @@ so that fields side by side share a call; what one request has read already is n
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from time import perf_counter
+from types import coroutine
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 import aiodataloader
@@ -109,7 +110,7 @@ class Columns(DataLoader[tuple[K, ...], Column[V_co]]):
         self._arguments = dict(batch.arguments)
         self._reads: dict[K, asyncio.Future[Mapping[K, V_co] | BaseException]] = {}
         self._running: set[asyncio.Task[Any]] = set()
-        self._over = False
+        self._gathers = self._over = False
         self._since = 0.0
         self._recorded = upstream.service.batches is not None and upstream.origin.trace.sampled
         self._asking: list[SpanContext] = []  # the spans of who asks; only where the trace is recorded
@@ -117,20 +118,24 @@ class Columns(DataLoader[tuple[K, ...], Column[V_co]]):
 
     async def column(self, keys: tuple[K, ...]) -> Column[V_co]:
         """The records of these keys, in their order."""
-        asked = self.load(keys)
-        if len(self._queue) > 1:
-            return await asked
-        self._since = perf_counter()
+        if not keys:
+            return []
+        if self._recorded:
+            self._asking.append(get_current_span().get_span_context())
+        if self._gathers:
+            return await self.load(keys)
+        self._gathers, self._since = True, perf_counter()
         try:
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
+            await _two_ticks()
         finally:
-            queue, self._queue = self._queue, []
-            if len(queue) > 1:
-                task = self.loop.create_task(self._answer(queue))
+            self._gathers = False
+            others, self._queue = self._queue, []
+            if others:
+                asked: asyncio.Future[Column[V_co]] = self.loop.create_future()
+                task = self.loop.create_task(self._answer([aiodataloader.Loader(keys, asked), *others]))
                 self._running.add(task)
                 task.add_done_callback(self._running.discard)
-        if len(queue) > 1:
+        if others:
             return await asked
         (column,) = await self.batch_load_fn([keys])
         return column
@@ -139,9 +144,8 @@ class Columns(DataLoader[tuple[K, ...], Column[V_co]]):
         return key
 
     def do_resolve_reject(self, key: tuple[K, ...], future: asyncio.Future[Column[V_co]]) -> None:
+        # Who asked first takes it from there, instead of a task that is made for it.
         self._queue.append(aiodataloader.Loader(key, future))
-        if self._recorded:
-            self._asking.append(get_current_span().get_span_context())
 
     async def _answer(self, queue: list[aiodataloader.Loader]) -> None:
         try:
@@ -160,7 +164,7 @@ class Columns(DataLoader[tuple[K, ...], Column[V_co]]):
         asking, self._asking = self._asking, []
         fetches = self._fetches(new, sum(map(len, columns)), len(keys) - len(new), asking)
         if len(fetches) == 1 and len(new) == len(keys):
-            found = await self._alone(fetches[0])
+            found = await fetches[0]
             return [_values(found, column) for column in columns]
         if len(new) < len(keys) and (batches := self._upstream.service.batches):
             batches.known.labels(self._batch.name).inc(len(keys) - len(new))
@@ -186,25 +190,14 @@ class Columns(DataLoader[tuple[K, ...], Column[V_co]]):
         self.calls += len(fetches)
         return fetches
 
-    async def _alone(self, fetch: Coroutine[Any, Any, T]) -> T:
-        """What the one fetch comes to, in the task that wants it, which ends with the request as well."""
-        task = asyncio.current_task(self.loop)
-        assert task is not None  # noqa: S101 - or nobody would await it
-        self._running.add(task)
-        try:
-            return await fetch
-        finally:
-            self._running.discard(task)
-
     async def _side_by_side(self, fetches: list[Coroutine[Any, Any, Any]]) -> None:
         if len(fetches) < 2:  # a task costs more than awaiting it here
             for each in fetches:
-                await self._alone(each)
+                await each
             return
         tasks = [self.loop.create_task(each) for each in fetches]
         self._running.update(tasks)
         await asyncio.wait(tasks)
-        self._running.difference_update(tasks)
 
     async def _fetch(
         self,
@@ -214,6 +207,8 @@ class Columns(DataLoader[tuple[K, ...], Column[V_co]]):
         asking: list[SpanContext],
     ) -> Mapping[K, V_co] | BaseException:
         found: Mapping[K, V_co] | BaseException
+        task: Any = asyncio.current_task(self.loop)
+        self._running.add(task)
         upstream = self._upstream.reading(told)
         batches = upstream.service.batches
         if batches is not None:
@@ -232,6 +227,8 @@ class Columns(DataLoader[tuple[K, ...], Column[V_co]]):
             found = cancelled
         except Exception as error:  # noqa: BLE001 - errors are values here: each key's
             found = error
+        finally:
+            self._running.discard(task)
         read.set_result(found)
         return found
 
@@ -251,6 +248,12 @@ class Columns(DataLoader[tuple[K, ...], Column[V_co]]):
         for task in self._running:
             task.cancel()
         self._reads = {}  # a read that failed leads back here by its traceback
+
+
+@coroutine
+def _two_ticks() -> Generator[None, None, None]:
+    yield
+    yield
 
 
 def _picked(reads: Mapping[K, asyncio.Future[Mapping[K, V_co] | BaseException]], column: tuple[K, ...]) -> Column[V_co]:
@@ -289,9 +292,9 @@ class Loads:
             raise value
         return value
 
-    async def load_many(self, batch: Batch[K, V_co], keys: Sequence[K]) -> Column[V_co]:
+    def load_many(self, batch: Batch[K, V_co], keys: Sequence[K]) -> Coroutine[Any, Any, Column[V_co]]:
         """The records of all keys."""
-        return await self._loader(batch).column(tuple(keys)) if keys else []
+        return self._loader(batch).column(tuple(keys))
 
     async def call(self, call: Call[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Make the call; whatever was read before is read anew after it, since it may have changed something."""

@@ -119,7 +119,9 @@ async def item_by_id(_: Any, ids: list[str]) -> dict[str, Item]:
 async def items_by_shop(_: Any, ids: list[str], *, limit: int, kind: str | None = None) -> dict[str, Page[Item]]:
     # A service may give more than it was asked for.
     more = 0 if now.worst else 2
-    return await found(ids, lambda key: Page([Item(now.key(key, f"{kind}{n}")) for n in range(now.some(limit + more))]))
+    # At worst a page of another size, read at another moment, has none of the same.
+    name = f"{kind}{limit}."
+    return await found(ids, lambda key: Page([Item(now.key(key, f"{name}{n}")) for n in range(now.some(limit + more))]))
 
 
 @call("shops")
