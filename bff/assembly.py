@@ -33,7 +33,7 @@ from bff.edge.overload import Load
 from bff.graphql import defer
 from bff.graphql.aggregates.description import described
 from bff.graphql.aggregates.endpoint import Aggregates
-from bff.graphql.compose import compose
+from bff.graphql.compose import compose, executable
 from bff.graphql.documents import Documents
 from bff.graphql.execution import Execution
 from bff.graphql.front import GraphQL
@@ -242,7 +242,7 @@ class Assembly:
         return self.parts.keep("schema", made_of, lambda: Part(self._schema()))
 
     def _schema(self) -> GraphQLSchema:
-        schema = schema_of(self.config)._schema  # noqa: SLF001
+        schema = executable(schema_of(self.config))
         if self.config.graphql.defer:
             defer.allow(schema)
         return schema

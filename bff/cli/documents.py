@@ -28,14 +28,14 @@ def documents_build(
     """
     from bff.assembly import schema_of
     from bff.core.telemetry import Telemetry
-    from bff.graphql.compose import SchemaError
+    from bff.graphql.compose import SchemaError, executable
     from bff.graphql.documents import Documents
     from bff.graphql.trusted import manifest, read
 
     settings = read_config(config, profile)
     try:
         text = manifest(source, format)
-        schema = schema_of(settings)._schema  # noqa: SLF001 - strawberry has no other way to it
+        schema = executable(schema_of(settings))
         Documents(schema, settings.graphql, Telemetry(), read(source))
     except SchemaError as error:
         fail(str(error))

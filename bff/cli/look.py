@@ -133,7 +133,7 @@ def explain(
     All is at worst. A variable without a value has its default, or where it has none the largest that is allowed.
     """
     from bff.assembly import schema_of
-    from bff.graphql.compose import SchemaError
+    from bff.graphql.compose import SchemaError, executable
     from bff.graphql.cost import Costs
     from bff.graphql.explain import Budget, ExplainError
     from bff.graphql.explain import explain as explained
@@ -144,7 +144,7 @@ def explain(
         values = json.loads(variables)
         if not isinstance(values, dict):
             fail("--variables must be a JSON object")
-        schema = schema_of(settings)._schema  # noqa: SLF001
+        schema = executable(schema_of(settings))
         allowed = Budget.read(budget) if budget else None
         found = explained(Costs(schema, max_batch, settings.graphql.limits.list_size), paths, values, operation)
     except json.JSONDecodeError as error:
@@ -214,7 +214,7 @@ def schema_export(
     from graphql import print_schema
 
     from bff.assembly import schema_of
-    from bff.graphql.compose import SchemaError
+    from bff.graphql.compose import SchemaError, executable
     from bff.graphql.views import UnknownCoordinate, view
 
     settings = read_config(config, profile)
@@ -226,7 +226,7 @@ def schema_export(
         table = settings.tables().tables.get(entitlements)
         if table is None:
             fail(f"there is no table `{entitlements}` in `entitlements`")
-        left = view(schema._schema, table)  # noqa: SLF001
+        left = view(executable(schema), table)
     except (SchemaError, UnknownCoordinate) as error:
         fail(str(error))
     typer.echo(print_schema(left) if left else "# nothing of GraphQL")

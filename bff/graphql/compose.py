@@ -71,8 +71,13 @@ def compose(modules: Iterable[ModuleType], policies: Policies = NO_POLICIES) -> 
             subscription=_root("Subscription", modules),
             types=[entity for module in modules for entity in vars(module).values() if "__entity__" in _own(entity)],
         )
-    _prepare(schema._schema, policies)  # noqa: SLF001 - strawberry has no other way to the types that are executed
+    _prepare(executable(schema), policies)
     return schema
+
+
+def executable(schema: strawberry.Schema) -> GraphQLSchema:
+    """The types that are executed."""
+    return schema._schema  # noqa: SLF001 - strawberry has no other way to them
 
 
 def _own(value: Any) -> Mapping[str, Any]:
