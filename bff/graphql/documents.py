@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from copy import copy
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from graphql import (
@@ -55,6 +55,35 @@ class _Undeferred(Visitor):
         return REMOVE if node.name.value == GraphQLDeferDirective.name else None
 
 
+class _Counts:
+    """What is counted of documents, whichever view of the schema they are for."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        over = Counter(
+            "graphql_documents_over_limit", "Documents that break a rule.", ["rule"], registry=telemetry.registry
+        )
+        self.over = {rule: over.labels(rule) for rule in _RULES}
+        found = Counter(
+            "graphql_documents",
+            "Documents of requests, by where they were had: parsed, in memory, or trusted ones by id.",
+            ["source"],
+            registry=telemetry.registry,
+        )
+        self.parsed, self.remembered, self.trusted = map(found.labels, ("parsed", "memory", "trusted"))
+        self.cost = Distribution(
+            "graphql_operation_cost",
+            "What operations that have a bound may cost.",
+            [],
+            telemetry.registry,
+            buckets=(1, 10, 100, 1000, 10_000, 100_000),
+        )
+        self.untrusted = Counter(
+            "graphql_untrusted_documents",
+            "Requests whose document is not trusted, where that is logged or refused.",
+            registry=telemetry.registry,
+        )
+
+
 class Documents:
     """One bounded memory of documents for one schema.
 
@@ -65,6 +94,8 @@ class Documents:
         trusted: documents that are served by id, and are exempt from what only bounds strangers.
         max_batch: keys in one batched read, by service.
         policies: that callers are judged by.
+        counts: those of the whole schema, where this is a view of it: what does not fit it is refused when it is asked
+            for, and no error now.
 
     Raises:
         DocumentsError: a trusted document cannot be executed.
@@ -79,10 +110,15 @@ class Documents:
         *,
         max_batch: Mapping[str, int] | None = None,
         policies: Policies = NO_POLICIES,
+        counts: _Counts | None = None,
     ) -> None:
         self.schema = schema
-        self._max_batch = max_batch or {}
-        self._costs = Costs(schema, self._max_batch, settings.limits.list_size)
+        trusted = tuple(trusted)
+        self._over = partial(
+            Documents, settings=settings, telemetry=telemetry, trusted=trusted, max_batch=max_batch, policies=policies
+        )
+        self._counts = counts or _Counts(telemetry)
+        self._costs = Costs(schema, max_batch or {}, settings.limits.list_size)
         self._memory = settings.memory
         self._limits = settings.limits
         self._modes = {rule: settings.limits.mode_of(rule) for rule in _SET}
@@ -93,57 +129,18 @@ class Documents:
         self.hides_suggestions = settings.introspection is not True
         self._known: OrderedDict[str, Document | DocumentRefused] = OrderedDict()
         self._bytes = 0
-        over = Counter(
-            "graphql_documents_over_limit", "Documents that break a rule.", ["rule"], registry=telemetry.registry
-        )
-        self._over = {rule: over.labels(rule) for rule in _RULES}
-        found = Counter(
-            "graphql_documents",
-            "Documents of requests, by where they were had: parsed, in memory, or trusted ones by id.",
-            ["source"],
-            registry=telemetry.registry,
-        )
-        self._parsed_now, self._remembered, self._trusted = map(found.labels, ("parsed", "memory", "trusted"))
-        self._cost = Distribution(
-            "graphql_operation_cost",
-            "What operations that have a bound may cost.",
-            [],
-            telemetry.registry,
-            buckets=(1, 10, 100, 1000, 10_000, 100_000),
-        )
         self._mode = settings.documents.mode
         self._id_required = settings.documents.require_id and self._mode == "enforce"
         self._registers = settings.apq and self._mode != "enforce"
         self._log = telemetry.log
-        self._untrusted = Counter(
-            "graphql_untrusted_documents",
-            "Requests whose document is not trusted, where that is logged or refused.",
-            registry=telemetry.registry,
-        )
         self._registered: dict[str, str] = {}
         self._by_id: dict[str, Document | DocumentRefused] = {}  # refused where a view leaves too little of it
         self._by_text: dict[str, Document | DocumentRefused] = {}
-        self._trust(trusted)
+        self._trust(trusted, is_view=counts is not None)
 
     def over(self, schema: GraphQLSchema) -> Documents:
         """The same rules and trusted documents over a view of the schema, with a memory of its own."""
-        other = copy(self)
-        other.schema = schema
-        other._costs = Costs(schema, self._max_batch, self._limits.list_size)  # noqa: SLF001
-        other._known, other._bytes, other._registered = OrderedDict(), 0, {}  # noqa: SLF001
-        fitting = {id(each): other._fitting(each) for each in self._by_id.values()}  # noqa: SLF001
-        other._by_id = {key: fitting[id(each)] for key, each in self._by_id.items()}  # noqa: SLF001
-        other._by_text = {key: fitting[id(each)] for key, each in self._by_text.items()}  # noqa: SLF001
-        return other
-
-    def _fitting(self, trusted: Document | DocumentRefused) -> Document | DocumentRefused:
-        """A trusted document as this schema has it."""
-        if isinstance(trusted, DocumentRefused):
-            return trusted
-        try:
-            return replace(self._valid(trusted.deferring or trusted.node, None), trusted=True)
-        except DocumentRefused as refused:
-            return refused
+        return self._over(schema, counts=self._counts)
 
     def find(self, request: Request) -> Document:
         """The document of a request, by its text or by what stands for it.
@@ -160,7 +157,7 @@ class Documents:
         else:
             document = self.document(request.query)
         if self._mode == "log" and not document.trusted:
-            self._untrusted.inc()
+            self._counts.untrusted.inc()
         return document
 
     def _identified(self, request: Request) -> Document:
@@ -169,7 +166,7 @@ class Documents:
             raise DocumentRefused.since(Code.PERSISTED_QUERY_HASH_MISMATCH, "The hash is not the SHA-256 of the query")
         trusted = self._by_id.get(id) or self._by_id.get(id.removeprefix("sha256:"))
         if trusted is not None:
-            self._trusted.inc()
+            self._counts.trusted.inc()
             return _unless_refused(trusted)
         if request.query and not self._id_required:
             document = self.document(request.query)
@@ -180,7 +177,7 @@ class Documents:
         if text is not None:
             return self.document(text)
         if self._mode == "enforce":
-            self._untrusted.inc()
+            self._counts.untrusted.inc()
             raise DocumentRefused.since(Code.QUERY_NOT_IN_SAFELIST, "No trusted document has this id")
         # The two messages that clients of automatic persisted queries know: send the text too; never mind hashes.
         said = "PersistedQueryNotFound" if self._registers else "PersistedQueryNotSupported"
@@ -193,7 +190,7 @@ class Documents:
             DocumentRefused: it cannot be parsed, breaks a rule, or does not fit the schema.
         """
         known = self._known.get(text)
-        (self._parsed_now if known is None else self._remembered).inc()
+        (self._counts.parsed if known is None else self._counts.remembered).inc()
         if known is None:
             try:
                 known = self._prepare(text)
@@ -207,13 +204,13 @@ class Documents:
             self._known.move_to_end(text)
         if isinstance(known, DocumentRefused):
             if known.code is Code.QUERY_NOT_IN_SAFELIST:
-                self._untrusted.inc()
+                self._counts.untrusted.inc()
             if known.rule is not None:
-                self._over[known.rule].inc()
+                self._counts.over[known.rule].inc()
             # It is raised many times: without this it would hold on to the frames of all of them.
             raise known.with_traceback(None)
         for rule in known.broken:
-            self._over[rule].inc()
+            self._counts.over[rule].inc()
         return known
 
     def judge(self, document: Document, operation: Operation, variables: dict[str, Any], caller: Caller) -> Estimate:
@@ -231,14 +228,14 @@ class Documents:
             refuse_operation(operation.cost.needs(variables), caller, self._policies)
         estimate = operation.cost.estimate(variables)
         if estimate.cost is not None:
-            self._cost.observe(estimate.cost)
+            self._counts.cost.observe(estimate.cost)
         if expensive := too_expensive(estimate, self._limits.cost):
             self._break(expensive, self._modes["cost"])
         return estimate
 
     def _break(self, rule: Broken, mode: Mode) -> None:
         if mode != "off":
-            self._over[rule.rule].inc()
+            self._counts.over[rule.rule].inc()
         if mode == "enforce":
             raise DocumentRefused.by(rule)
 
@@ -246,26 +243,28 @@ class Documents:
         allowed = self._introspection
         return allowed if isinstance(allowed, bool) else allowed.holds({"caller": of_caller(caller)})
 
-    def _trust(self, documents: Iterable[Trusted]) -> None:
+    def _trust(self, documents: Iterable[Trusted], *, is_view: bool) -> None:
         problems: dict[str, None] = {}
-        by_text: dict[str, Document] = {}
-        by_id: dict[str, Document] = {}
         for each in documents:
+            found: Document | DocumentRefused
             try:
-                document = by_text.get(each.text) or self._valid(without_rest(parse(each.text)), None)
+                found = self._by_text.get(each.text) or self._fitting(each)
             except (DocumentRefused, GraphQLSyntaxError) as error:
-                reasons = error.errors if isinstance(error, DocumentRefused) else [error]
-                problems |= dict.fromkeys(f"{each.where}: {reason.message}" for reason in reasons)
-                continue
-            document = replace(document, trusted=True)
-            by_text[each.text] = by_text[strip_ignored_characters(each.text)] = document
+                if not is_view or isinstance(error, GraphQLSyntaxError):
+                    reasons = error.errors if isinstance(error, DocumentRefused) else [error]
+                    problems |= dict.fromkeys(f"{each.where}: {reason.message}" for reason in reasons)
+                    continue
+                found = error.with_traceback(None)
+            self._by_text[each.text] = self._by_text[strip_ignored_characters(each.text)] = found
             for id in {each.id or "", sha256_of(each.text)} - {""}:
-                if by_id.setdefault(id, document).node != document.node:
+                other = self._by_id.setdefault(id, found)
+                if isinstance(other, Document) and isinstance(found, Document) and other.node != found.node:
                     problems[f"{each.where}: another document has the id {id}"] = None
         if problems:
             raise DocumentsError(problems)
-        self._by_text.update(by_text)
-        self._by_id.update(by_id)
+
+    def _fitting(self, trusted: Trusted) -> Document:
+        return replace(self._valid(without_rest(parse(trusted.text)), None), trusted=True)
 
     def _prepare(self, text: str) -> Document:
         if self._by_text:
