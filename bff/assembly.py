@@ -21,6 +21,7 @@ from bff.console import Readiness
 from bff.core.certificates import Observed
 from bff.core.parts import Part, Parts
 from bff.core.policies import Policies
+from bff.core.purges import SharedPurges
 from bff.core.requests import Requests
 from bff.core.shelf import Shelf
 from bff.core.store import SharedLedger, SharedStore, store_settings
@@ -342,8 +343,8 @@ class Assembly:
 
     @cached_property
     def purge(self) -> Purge | None:
-        """What operators purge by. Changes that are made through services are followed from then on."""
-        shelf = self.shelf
+        """What operators purge by. Changes through services, and at other gateways, are followed from then on."""
+        shelf, store = self.shelf, self.store
         if shelf is None:
             return None
 
@@ -351,7 +352,13 @@ class Assembly:
             made = Changes(shelf, self.services.values())
             return Part(made, closes=[made.close])
 
+        def shared(store: SharedStore) -> Part[SharedPurges]:
+            made = SharedPurges(shelf, store, self.random)
+            return Part(made, opens=[made.channel.open], follows=[made.channel.follow])
+
         self.parts.keep("changes", (shelf, dict(self.services)), changes)
+        if store is not None:
+            self.parts.keep("purges", (shelf, store), partial(shared, store))
         return Purge(shelf, self.config.all_routes())
 
 

@@ -223,11 +223,6 @@ class Config(Settings):
 
     def doubts(self) -> Iterable[str]:
         """What can be meant, and probably is not."""
-        if self.server.workers != 1 and any(each.cache for each in self.routes):
-            yield (
-                "server.workers: each worker keeps answers of its own, and knows what came through it; "
-                "others may give out an answer with `cache: true` for as long as it says that it is good"
-            )
         for tier, spending in self.tiers.items():
             windows = spending.windows()
             if not windows or self.limits.mode == "off":

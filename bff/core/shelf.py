@@ -96,6 +96,11 @@ class Shelf:
             ["cache", "service", "outcome"],
             registry=registry,
         )
+        trusted = Gauge(
+            "bff_cache_trusted", "Whether what others change is heard of; while it is not, nothing is kept.",
+            registry=registry,
+        )  # fmt: skip
+        trusted.set_function(lambda: self._is_trusted)
         self._bytes = Gauge("bff_cache_bytes", "What a cache keeps.", ["cache"], registry=registry)
         self._answers = Gauge("bff_cache_answers", "How many answers it keeps.", ["cache"], registry=registry)
         self._evicted = Counter(

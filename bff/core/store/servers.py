@@ -32,6 +32,9 @@ class Servers(Protocol):
 
     def links(self) -> list[Link]: ...
 
+    async def place(self) -> Place:
+        """Of one that hears what is published at any. Raises StoreUnavailable where none is known."""
+
     async def open(self) -> None: ...
 
     async def close(self) -> None: ...
@@ -43,7 +46,8 @@ class Single:
     def __init__(self, settings: StoreSettings, link: MakeLink, logging_in: list[bytes], tls: Any) -> None:
         self._settings, self._logging_in, self._tls = settings, logging_in, tls
         url = settings.url
-        self._link = link(self._named if url.kind == "sentinel" else partial(_at, url.path or url.hosts[0]))
+        self.place = self._named if url.kind == "sentinel" else partial(_at, url.path or url.hosts[0])
+        self._link = link(self.place)
 
     def link_of(self, _: bytes) -> Link:
         return self._link
@@ -109,6 +113,12 @@ class Cluster:
 
     def links(self) -> list[Link]:
         return list(self._links.values())
+
+    async def place(self) -> Place:
+        for place, link in self._links.items():
+            if link.up:
+                return place
+        raise StoreUnavailable("no node of the cluster answers")
 
     async def open(self) -> None:
         with suppress(StoreUnavailable):

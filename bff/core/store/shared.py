@@ -15,10 +15,10 @@ from typing import Any
 
 from prometheus_client import Counter, Gauge
 
-from bff.core.store.link import Link
+from bff.core.store.link import Link, connect
 from bff.core.store.servers import Cluster, Servers, Single
 from bff.core.store.settings import StoreSettings
-from bff.core.store.wire import Late, Refused, StoreUnavailable, command
+from bff.core.store.wire import Late, Refused, StoreUnavailable, Wire, asked, command
 from bff.core.telemetry import Telemetry
 
 BEATS = 6
@@ -79,11 +79,12 @@ class SharedStore:
         self._tasks: list[asyncio.Task[None]] = []
         self._chores: list[tuple[float, Callable[[], Awaitable[None]]]] = []
         url = settings.url
-        tls = _tls(settings)
+        self._tls = tls = _tls(settings)
         logging_in = []
         if url.password is not None:
             name = [url.username] if url.username else []
             logging_in = [command("AUTH", *name, url.password.reveal())]
+        self._logging_in = logging_in
         greeting = [
             *logging_in,
             *([command("SELECT", url.database)] if url.database else []),
@@ -160,6 +161,31 @@ class SharedStore:
         """Send a command that nobody waits for; if the store is away, when it is back."""
         with suppress(StoreUnavailable):
             self._servers.link_of(key).tell(sent)
+
+    def say(self, key: bytes, sent: bytes) -> None:
+        """Send a command that nobody waits for, if the store is there now."""
+        with suppress(StoreUnavailable):
+            link = self._servers.link_of(key)
+            if link.up:
+                link.tell(sent)
+
+    async def listen(self, channel: bytes, heard: Callable[[bytes], None], lost: Callable[[str], None]) -> Wire:
+        """A connection over which all comes that is published there, until it is lost.
+
+        Raises:
+            OSError, StoreUnavailable: there is none.
+        """
+        patience = self.settings.connect_timeout
+        async with asyncio.timeout(patience):
+            wire = await connect(await self._servers.place(), patience, self._tls, lost)
+            wire.heard = heard
+            try:
+                name = command("CLIENT", "SETNAME", f"bff-{self.me}")
+                await asked(wire, [*self._logging_in, name, command("SUBSCRIBE", channel)])
+            except BaseException:
+                wire.abort()
+                raise
+        return wire
 
     # Its lifetime.
 

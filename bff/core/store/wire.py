@@ -48,11 +48,13 @@ class Wire(asyncio.Protocol):
     Attributes:
         lost: whether it has ended.
         slow: whether an answer took too long; then no more is said of others.
+        heard: told each message of channels that are subscribed to, which come between answers.
     """
 
     def __init__(self, timeout: float, trouble: Callable[[str], None]) -> None:
         self.timeout = timeout
         self.lost = self.slow = False
+        self.heard: Callable[[bytes], None] | None = None
         self._trouble = trouble
         self._reader = hiredis.Reader()
         self._waiting: deque[tuple[asyncio.Future[Any] | None, float, Late | None]] = deque()
@@ -135,6 +137,9 @@ class Wire(asyncio.Protocol):
         reader.feed(data)
         try:
             while (answer := reader.gets()) is not False:
+                if self.heard is not None and isinstance(answer, list) and answer[:1] == [b"message"]:
+                    self.heard(answer[2])
+                    continue
                 future, _, late = waiting.popleft()
                 if future is not None and not future.done():
                     if isinstance(answer, hiredis.ReplyError):
