@@ -82,6 +82,8 @@ def _lines(row: dict[str, Any], whole: float) -> Iterator[tuple[str, ...]]:
     keys = f"{row['keys']} keys" if row["keys"] else ""
     if row["hits"]:
         keys += f", {row['hits']} known"
+    if row["cached"]:
+        keys += f", {row['cached']} cached"
     said = "shared" if row["joined"] else str(row["status"] or row["failed"])
     yield f"{mark} {row['service']}", row["read"] or row["call"], keys, said, f"{row['ms']:.1f} ms", _bar(row, whole)
     for at, each in enumerate(row["attempts"], 1):

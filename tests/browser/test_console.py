@@ -99,7 +99,7 @@ async def console(real_services, tmp_path_factory) -> AsyncIterator[Shop]:
     environ |= {"BFF__SERVICES__PAYMENTS__URL": f"http://127.0.0.1:{payments.port}"}
     environ |= {"BFF__AUTH__JWT__0__ISSUER": identity, "BFF__AUTH__JWT__0__JWKS": f"{identity}/.well-known/jwks.json"}
     environ |= {"BFF__OBSERVABILITY__LOGS__LEVEL": "error", "BFF__ADMIN__TOKEN": ADMIN}
-    environ |= {"BFF__AUTH__API_KEYS_FILE": str(keys)}
+    environ |= {"BFF__AUTH__API_KEYS_FILE": str(keys), "BFF__ROUTES__1__CACHE": "true"}
     app = build(read(ROOT / "bff.yaml", profile="development", environ=environ))
     servers = [uvicorn.Server(uvicorn.Config(each, port=0, log_config=None)) for each in (app, app.state.admin)]
     for each in servers:
@@ -173,6 +173,24 @@ async def test_a_key_is_revoked_once_the_question_is_answered(opened, console):
         assert (await client.get("/api/products/prd_1")).status_code == 401
 
 
+async def test_the_cache_is_purged_once_the_question_is_answered(opened, console):
+    page = opened.page
+    async with httpx.AsyncClient(base_url=console.url, headers=console.headers) as client:
+        for _ in range(2):
+            answer = await client.get("/api/products/prd_2")
+        assert "hit" in answer.headers["cache-status"]
+        await expect(page.get_by_role("region", name="Cache")).to_contain_text("did without their service")
+        await page.get_by_role("button", name="Purge…", exact=True).click()
+        await page.get_by_label("Services with ids").fill("products:prd_2")
+        await page.get_by_role("button", name="Purge", exact=True).click()
+        await expect(page.get_by_role("status")).to_contain_text("1 answer is purged")
+        assert "hit" not in (await client.get("/api/products/prd_2")).headers["cache-status"]
+        await page.get_by_role("button", name="Purge everything…").click()
+        await page.get_by_role("button", name="Purge everything", exact=True).click()
+        await expect(page.get_by_role("status")).to_contain_text("purged")
+        assert "hit" not in (await client.get("/api/products/prd_2")).headers["cache-status"]
+
+
 async def test_the_gateway_is_drained_and_put_back(opened, console):
     page = opened.page
     async with httpx.AsyncClient(base_url=console.admin) as client:
@@ -222,6 +240,26 @@ async def test_it_is_used_by_keyboard_and_its_parts_are_named(opened):
     assert await page.evaluate(unnamed) == 0
 
 
+async def test_from_the_first_page_to_the_service_that_makes_the_order_page_slow_in_two_clicks(opened, console):
+    page = opened.page
+    console.payments.delay = 0.7
+    try:
+        await console.ask()
+    finally:
+        console.payments.delay = 0.0
+    slow = page.get_by_role("region", name="Failed and slow requests")
+    # Failed ones would come first: none has failed yet.
+    await slow.get_by_role("row", name="slow").get_by_role("link", name="OrderPage").first.click()
+    await expect(page.locator(".verdict")).to_contain_text("were waited for payments")
+    found = page.get_by_role("region", name="Waterfall").get_by_role("listitem")
+    for name in NAMES:
+        await expect(found.filter(has_text=name).first).to_be_visible()
+    await expect(page.locator(".slowest-call")).to_contain_text("payments")
+    await page.locator(".verdict").get_by_role("link", name="payments").click()
+    await expect(page.locator("[data-chosen]")).to_contain_text("payments")
+    assert opened.complaints == []
+
+
 async def test_a_service_that_dies_turns_red_with_its_reason_and_green_again(opened, console):
     page = opened.page
     port = console.payments.port
@@ -244,25 +282,6 @@ async def test_a_service_that_dies_turns_red_with_its_reason_and_green_again(ope
             await asyncio.sleep(0.5)
     await expect(card).to_contain_text("up")
     assert await card.evaluate("each => getComputedStyle(each).borderTopColor") != red
-
-
-async def test_from_the_first_page_to_the_service_that_makes_the_order_page_slow_in_two_clicks(opened, console):
-    page = opened.page
-    console.payments.delay = 0.7
-    try:
-        await console.ask()
-    finally:
-        console.payments.delay = 0.0
-    slow = page.get_by_role("region", name="Failed and slow requests")
-    await slow.get_by_role("link", name="OrderPage").first.click()
-    await expect(page.locator(".verdict")).to_contain_text("were waited for payments")
-    found = page.get_by_role("region", name="Waterfall").get_by_role("listitem")
-    for name in NAMES:
-        await expect(found.filter(has_text=name).first).to_be_visible()
-    await expect(page.locator(".slowest-call")).to_contain_text("payments")
-    await page.locator(".verdict").get_by_role("link", name="payments").click()
-    await expect(page.locator("[data-chosen]")).to_contain_text("payments")
-    assert opened.complaints == []
 
 
 async def test_an_attempt_is_shown_with_its_target_and_its_phases(opened, console):

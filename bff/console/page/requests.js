@@ -92,7 +92,7 @@ function waterfall(request) {
 }
 
 function batch(each) {
-  const said = [each.read, each.keys ? `${each.keys} keys` : null, each.hits ? `${each.hits} read before` : null, each.joined ? "shared another request's call" : null, each.critical ? "critical" : null];
+  const said = [each.read, each.keys ? `${each.keys} keys` : null, each.hits ? `${each.hits} read before` : null, each.cached ? `${each.cached} from the cache` : null, each.joined ? "shared another request's call" : null, each.critical ? "critical" : null];
   return said.filter(Boolean).join(" · ");
 }
 
@@ -110,7 +110,7 @@ function detail(each) {
 }
 
 function facts({ route, caller, cost, limits, arms, cache, trace_id: trace }) {
-  const said = (value) => (value && typeof value === "object" ? Object.entries(value).filter(([, each]) => each !== null).map(([name, each]) => `${name} ${typeof each === "object" ? JSON.stringify(each) : each}`).join(", ") : String(value));
+  const said = (value) => (value && typeof value === "object" ? Object.entries(value).filter(([, each]) => each !== null && each.length !== 0).map(([name, each]) => `${name} ${typeof each === "object" ? JSON.stringify(each) : each}`).join(", ") : String(value));
   const all = { route, caller, cost, limits, arms: Object.keys(arms ?? {}).length ? arms : null, cache, trace };
   return Object.entries(all).filter(([, value]) => value !== null && value !== undefined).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, said(value))));
 }

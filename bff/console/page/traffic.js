@@ -36,22 +36,19 @@ export function traffic({ snapshot }) {
     panel("Services", "calls to them, each attempt by itself",
       Object.keys(services).length ? figures("Service", services, { link: (name) => !(name in snapshot.services) ? name : h("a", { href: `#/services/${encodeURIComponent(name)}` }, name) }) : empty("No calls yet.")),
     panel("Routes", null, Object.keys(routes).length ? figures("Route", routes) : empty("No requests in the last five minutes. They appear here as they come.")),
-    snapshot.cache ? cache(snapshot.cache) : null,
     panel("Operations", "of GraphQL, by the name that clients give them",
       Object.keys(operations).length ? figures("Operation", operations) : empty("No named operations yet.")),
+    snapshot.cache ? cache(snapshot.cache) : null,
   ];
 }
-
-const OUTCOMES = { hit: "given out as kept", stale: "given out though stale", revalidated: "still true, as the service said", miss: "asked for, and kept", passed: "past the cache" };
 
 function cache({ answers, bytes, max_bytes: most, requests }) {
   const asked = Object.values(requests).reduce((sum, each) => sum + each, 0);
   const saved = (requests.hit ?? 0) + (requests.stale ?? 0);
+  const outcomes = Object.entries(requests).filter(([, number]) => number).map(([name, number]) => `${count(number)} ${name}`).join(", ");
   return panel(
     "Cache", `${count(answers)} ${answers === 1 ? "answer" : "answers"}, ${size(bytes)} of ${size(most)}`,
-    h("dl", { class: "pairs" },
-      h("div", {}, h("dt", {}, "without the service"), h("dd", {}, share(saved, asked))),
-      Object.entries(requests).map(([name, number]) => h("div", {}, h("dt", {}, name, h("span", { class: "unseen" }, ` (${OUTCOMES[name] ?? name})`)), h("dd", {}, count(number))))),
+    h("p", {}, asked ? [h("strong", {}, share(saved, asked)), ` of reads did without their service: ${outcomes}.`] : "Nothing has been asked of it yet."),
     h("p", { class: "row" },
       h("button", { type: "button", "data-do": "purge" }, "Purge…"),
       h("button", { type: "button", class: "danger", "data-do": "purgeAll" }, "Purge everything…")),
