@@ -11,9 +11,11 @@ import gc
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
+from functools import _lru_cache_wrapper
 from pathlib import Path
 from typing import Any, Final
 
+from fastapi.dependencies import models
 from prometheus_client import Counter, Gauge
 from starlette.types import Receive, Scope, Send
 
@@ -213,6 +215,7 @@ class Generations:
 
     def _over(self, retired: asyncio.Task[None]) -> None:
         del self._retiring[retired]
+        _forget_functions()
         # It is full of cycles, and the collector would come late; what is frozen since the start is not looked through.
         gc.collect()
 
@@ -271,6 +274,13 @@ class Generations:
             await self.current.end()
         self._telemetry.end()
         await send({"type": "lifespan.shutdown.complete"})
+
+
+def _forget_functions() -> None:
+    """FastAPI keeps functions for what it has found out of them: operators' pages, which hold all that they show."""
+    for each in vars(models).values():
+        if isinstance(each, _lru_cache_wrapper):
+            each.cache_clear()
 
 
 def _taken(before: Config, after: Config, outcome: Outcome) -> Reloaded:

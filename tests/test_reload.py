@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import weakref
 from collections.abc import Callable
 from contextlib import asynccontextmanager
 from hashlib import sha256
@@ -344,6 +345,24 @@ async def test_twenty_reloads_leave_no_task_and_no_generation_behind(one):
         if isinstance(each, Gateway) and each.state.services.get("users") is one.state.services["users"]
     ]
     assert mine == [one.generations.current.app]
+    heads = [line for line in (await one.admin.get("/metrics")).text.splitlines() if line.startswith("# TYPE")]
+    assert len(heads) == len(set(heads)), "each metric is registered once"
+
+
+async def test_what_a_generation_was_made_of_goes_with_it(one):
+    """A schema and all that is known of it are the larger part of a generation's memory."""
+    one.file.write_text(f"{one.file.read_text()}\npolicies: {{turn: '0 > 0'}}\n")
+    gone = []
+    for turn in range(3):
+        await one.generations.reload("file")
+        assert (await one.client.post("/graphql", json=QUERY)).status_code == 200
+        gone.append(weakref.ref(one.state.execution.schema))
+        one.write(f"'{turn} > 0'", f"'{turn + 1} > 0'")
+    assert (await one.generations.reload("file")).outcome == "taken"
+    await retired(one)
+    await one.state.parts.named["usage"].value.write()  # which looks at the schema until it is written
+    gc.collect()
+    assert [each() for each in gone] == [None] * 3
 
 
 async def _turn(one: Reloading, turn: int) -> None:

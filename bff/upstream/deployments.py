@@ -201,12 +201,17 @@ class DeploymentMetrics(Collector):
         self._services = list(services)
         registry.register(self)
 
-    def collect(self) -> Iterator[Metric]:
+    def describe(self) -> tuple[GaugeMetricFamily, CounterMetricFamily]:
         labels = ["service", "arm", "target"]
-        up = GaugeMetricFamily("http_client_target_up", "Whether a target of a service is to get calls.", labels=labels)
-        ejected = CounterMetricFamily(
-            "http_client_target_ejections", "Times that a target was ejected for its failures.", labels=labels
+        return (
+            GaugeMetricFamily("http_client_target_up", "Whether a target of a service is to get calls.", labels=labels),
+            CounterMetricFamily(
+                "http_client_target_ejections", "Times that a target was ejected for its failures.", labels=labels
+            ),
         )
+
+    def collect(self) -> Iterator[Metric]:
+        up, ejected = self.describe()
         for each in self._services:
             for target in each.targets:
                 values = each.service, target.arm, str(target.url)
