@@ -10,7 +10,7 @@ The values are plain at run time (seconds, bytes, fractions), so that no policy 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -194,16 +194,21 @@ class Rate:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_before_validator_function(
-            cls.parse,
-            core_schema.is_instance_schema(cls),
-            serialization=core_schema.to_string_ser_schema(when_used="json"),
-            metadata={"pydantic_js_functions": [_rate_json_schema]},
-        )
+        return read_from_text(cls, cls.parse, f"^{_RATE.pattern}$", ["20/second", "100/minute", "100000/day"])
 
 
-def _rate_json_schema(_schema: CoreSchema, _handler: object) -> dict[str, Any]:
-    return {"type": "string", "pattern": f"^{_RATE.pattern}$", "examples": ["20/second", "100/minute", "100000/day"]}
+def read_from_text(kind: type, parse: Callable[[object], object], pattern: str, examples: list[str]) -> CoreSchema:
+    """The schema of a class whose values are text in a configuration, and again where that is shown."""
+
+    def json_schema(_schema: CoreSchema, _handler: object) -> dict[str, Any]:
+        return {"type": "string", "pattern": pattern, "examples": examples}
+
+    return core_schema.no_info_before_validator_function(
+        parse,
+        core_schema.is_instance_schema(kind),
+        serialization=core_schema.to_string_ser_schema(when_used="json"),
+        metadata={"pydantic_js_functions": [json_schema]},
+    )
 
 
 class Secret:

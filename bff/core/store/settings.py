@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from pydantic import Field, GetCoreSchemaHandler
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema
 
-from bff.core.settings import Complaint, Duration, File, Secret, Settings, malformed
+from bff.core.settings import Complaint, Duration, File, Secret, Settings, malformed, read_from_text
 
 _FORM = (
     "memory://, redis://[user:password@]host[:port][/db], unix:///path, redis+sentinel://host,host/service or "
@@ -119,17 +119,8 @@ class StoreUrl:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_before_validator_function(
-            cls.parse,
-            core_schema.is_instance_schema(cls),
-            serialization=core_schema.to_string_ser_schema(when_used="json"),
-            metadata={"pydantic_js_functions": [_json_schema]},
-        )
-
-
-def _json_schema(_schema: CoreSchema, _handler: object) -> dict[str, Any]:
-    pattern = r"^(memory://$|unix:///|rediss?(\+sentinel|\+cluster)?://.)"
-    return {"type": "string", "pattern": pattern, "examples": _EXAMPLES}
+        pattern = r"^(memory://$|unix:///|rediss?(\+sentinel|\+cluster)?://.)"
+        return read_from_text(cls, cls.parse, pattern, _EXAMPLES)
 
 
 def _host(text: str, port: int) -> tuple[str, int]:
