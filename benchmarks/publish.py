@@ -14,9 +14,10 @@ from typing import Any
 
 from benchmarks import lineup, memory, profiles, report, settings
 from benchmarks.contenders import ROOT
+from benchmarks.workloads import WORKLOADS
 
 FIGURES = ROOT / "docs" / "performance.json"
-PAGES = (ROOT / "docs" / "performance.md", ROOT / "README.md")
+PAGES = (ROOT / "docs" / "performance.md", ROOT / "docs" / "scale.md", ROOT / "README.md")
 KINDS = ("cpu", "latency", "memory", "profile", "settings")
 IN_README = ("gateway", "naive", "apollo", "mercurius", "fastify-proxy", "envoy")
 MARKED = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -94,6 +95,17 @@ def _profile(view: str) -> Callable[[Mapping[str, Any]], str]:
     return lambda figures: profiles.matrix([profiles.Profile(**each) for each in figures["profile"]["profiles"]], view)
 
 
+def _scale(figures: Mapping[str, Any]) -> str:
+    """How many requests a second which number of cores answers, 60 % of each busy."""
+    sizes = {"one core": 1, "8 cores": 8, "10 machines of 8": 80, "100 machines of 8": 800}
+    lines = [f"| requests a second | CPU ms | {' | '.join(sizes)} |", f"| --- | --: |{' --: |' * len(sizes)}"]
+    for name, contenders in figures["cpu"]["found"].items():
+        spent = contenders["gateway"]["cpu_ms"]
+        rates = [f"{round(600 / spent * cores, -1):,.0f}" for cores in sizes.values()]
+        lines.append(f"| {WORKLOADS[name].about} | {spent:.3f} | {' | '.join(rates)} |")
+    return "\n".join(lines)
+
+
 TABLES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "cpu": lambda figures: report.cpu_tables(figures["cpu"]["found"]),
     "targets": lambda figures: report.target_table(figures["cpu"]["found"]),
@@ -108,5 +120,6 @@ TABLES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "profile_run": _run("profile"),
     "settings": lambda figures: settings.table(figures["settings"]["costs"]),
     "settings_run": _run("settings"),
+    "scale": _scale,
     "short": lambda figures: report.short_table(figures["cpu"]["found"], IN_README),
 }
