@@ -3,11 +3,12 @@
 PYTHON ?= python3
 TESTS ?=
 SBOM ?= build/sbom
+SECONDS ?= 600
 BIN := .venv/bin
 LOCKED := . tests/clients benchmarks/contenders/node benchmarks/contenders/hive
 NPM := PATH="$(CURDIR)/$(BIN):$$PATH" npm --ignore-scripts --no-audit --no-fund --loglevel=error
 
-.PHONY: run test ready check bench fuzz acceptance lock pages chromium modsecurity nghttp2 prometheus sbom systemd clean
+.PHONY: run test ready check bench fuzz soak acceptance lock pages chromium modsecurity nghttp2 prometheus sbom systemd clean
 
 run: .venv/installed
 	@$(MAKE) --no-print-directory pages || echo "There are no browser pages, since npm failed: see above. All else is there."
@@ -30,6 +31,10 @@ bench: .venv/installed
 
 fuzz: .venv/installed
 	$(BIN)/python -m pytest -m fuzz
+
+# Ten minutes of everything at once: whether memory and descriptors stay as they are. `make soak SECONDS=3600` for an hour.
+soak: .venv/installed
+	$(BIN)/python -m tests.soak --seconds $(SECONDS)
 
 acceptance: .venv/installed modsecurity tests/clients/node_modules/installed
 	$(BIN)/python -m pytest tests/acceptance --acceptance

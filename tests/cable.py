@@ -1,4 +1,4 @@
-"""What one gateway reaches the store by, and what can be cut: then nothing comes through, as when packets are lost."""
+"""What one process reaches another by, and what can be cut: then nothing comes through, as when packets are lost."""
 
 from __future__ import annotations
 
@@ -25,16 +25,25 @@ class Cable:
         self._whole = asyncio.Event()
         self._whole.set()
         self._pairs: set[asyncio.Task[None]] = set()
-        self._server = self._loop.run_until_complete(asyncio.start_server(self._came, host, 0))
-        self.port: int = self._server.sockets[0].getsockname()[1]
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
+        listening = asyncio.start_server(self._came, host, 0)
+        self._server = asyncio.run_coroutine_threadsafe(listening, self._loop).result(10)
+        self.port: int = self._server.sockets[0].getsockname()[1]
 
     def cut(self) -> None:
         self._loop.call_soon_threadsafe(self._whole.clear)
 
     def mend(self) -> None:
         self._loop.call_soon_threadsafe(self._whole.set)
+
+    def snap(self) -> None:
+        """End all connections that there are."""
+        self._loop.call_soon_threadsafe(self._cancel)
+
+    def _cancel(self) -> None:
+        for each in self._pairs:
+            each.cancel()
 
     def end(self) -> None:
         asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(10)
@@ -44,8 +53,7 @@ class Cable:
 
     async def _end(self) -> None:
         self._server.close()
-        for each in self._pairs:
-            each.cancel()
+        self._cancel()
         await asyncio.gather(*self._pairs, return_exceptions=True)
 
     async def _came(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -53,13 +61,17 @@ class Cable:
         assert task is not None
         self._pairs.add(task)
         task.add_done_callback(self._pairs.discard)
+        with suppress(asyncio.CancelledError, OSError):  # it is snapped, or the server is gone
+            await self._join(reader, writer)
+        writer.close()
+
+    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection(*self._to)
         try:
             async with asyncio.TaskGroup() as both:
                 both.create_task(self._pass(reader, back))
                 both.create_task(self._pass(there, writer))
         finally:
-            writer.close()
             back.close()
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -16,8 +16,8 @@ from hashlib import sha256
 import httpx
 import pytest
 
+from tests.cable import Cable, cable
 from tests.running import ROOT, Running, free_port, running
-from tests.store.cable import Cable, cable
 from tests.store.test_servers import server
 
 RATE = 300
