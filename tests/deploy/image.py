@@ -28,9 +28,14 @@ set -e
 cd "$1"; shift
 mount --bind . .
 cd "$PWD"
-while [ "$1" != -- ]; do mount --rbind "$1" ".$2"; shift 2; done; shift
-mount -o remount,bind,ro .
 mount -t tmpfs -o mode=1777 tmpfs ./tmp
+while [ "$1" != -- ]; do
+    if [ -d "$1" ]; then mkdir -p ".$2"; else mkdir -p "$(dirname ".$2")"; touch ".$2"; fi
+    mount --rbind "$1" ".$2"
+    shift 2
+done
+shift
+mount -o remount,bind,ro .
 exec chroot . "$@"
 """
 
@@ -84,7 +89,7 @@ class Image:
         self.health: list[str] = []
         for each in stages()[stage]:
             self._follow(each)
-        self.mounts = [*self._base(), *self._below()]
+        self.mounts = [*self._base()]
         (folder / "tmp").mkdir()
 
     def at(self, path: Path) -> Path:
@@ -121,32 +126,25 @@ class Image:
             shutil.copytree(ROOT / sources[1].removeprefix("/pages/"), target)
         else:
             for source in map(Path, sources):
-                files = (
-                    [source]
-                    if (ROOT / source).is_file()
-                    else sorted(f.relative_to(ROOT) for f in (ROOT / source).rglob("*"))
-                )
-                for file in filter(sent, files):
-                    if (ROOT / file).is_file():
-                        copy = target / file.name if file == source else target / file.relative_to(source)
-                        copy.parent.mkdir(parents=True, exist_ok=True)
-                        shutil.copy(ROOT / file, copy)
+                self._copy_sent(source, target)
+
+    def _copy_sent(self, source: Path, target: Path) -> None:
+        here = ROOT / source
+        files = [here] if here.is_file() else [each for each in here.rglob("*") if each.is_file()]
+        for file in files:
+            if sent(file.relative_to(ROOT)):
+                copy = target / (file.name if file == here else file.relative_to(here))
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(file, copy)
 
     def _base(self) -> Iterator[tuple[Path, Path]]:
-        for name in OF_THE_BASE:
-            there = Path("/", name)
+        for there in (Path("/", name) for name in OF_THE_BASE):
             if there.is_symlink():
-                (self.folder / name).symlink_to(there.readlink())
+                self.at(there).symlink_to(there.readlink())
             elif there.exists():
-                (self.folder / name).mkdir()
                 yield there, there
-
-    def _below(self) -> Iterator[tuple[Path, Path]]:
-        """The Python of these tests and its packages, where they are in somebody's folder."""
-        for each in {Path(sys.base_prefix), SITE}:
-            if not each.is_relative_to("/usr"):
-                self.at(each).mkdir(parents=True, exist_ok=True)
-                yield each, each
+        # The Python of these tests and its packages, where they are elsewhere.
+        yield from ((each, each) for each in {Path(sys.base_prefix), SITE} if not each.is_relative_to("/usr"))
 
 
 class Network:
@@ -178,9 +176,6 @@ class Network:
     ) -> subprocess.Popen[bytes]:
         """Run all these words in a container; `files` are given to it, by where they are in it."""
         mounts = [*image.mounts, (self._hosts, Path("/etc/hosts")), *((file, at) for at, file in files.items())]
-        for at in files:
-            image.at(at).parent.mkdir(parents=True, exist_ok=True)
-            image.at(at).touch()
         user, _, group = image.user.partition(":")
         given = [f"{name}={value}" for name, value in {**image.environ, **environ}.items()]
         nobody = ["setpriv", f"--reuid={user}", f"--regid={group}", "--clear-groups", "--no-new-privs"]

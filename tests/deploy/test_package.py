@@ -8,10 +8,11 @@ import sys
 import zipfile
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.deploy.runtime import LOCK, SITE, pinned, python, site
-from tests.running import ROOT
+from tests.running import ROOT, free_port
 
 PLAIN = """
 services: {legacy: {url: "http://legacy.internal"}}
@@ -60,11 +61,21 @@ def run(command: Path, folder: Path, *arguments: str) -> subprocess.CompletedPro
     )
 
 
-def test_installed_it_is_a_plain_proxy_where_there_is_only_a_configuration(bff, tmp_path):
-    (tmp_path / "bff.yaml").write_text(PLAIN)
-    done = run(bff, tmp_path, "check")
-    assert done.returncode == 0, done.stderr
-    assert "1 service " in done.stdout
+def test_installed_it_runs_as_a_plain_proxy_where_there_is_only_a_configuration(bff, tmp_path, real_services):
+    (tmp_path / "bff.yaml").write_text(PLAIN.replace("http://legacy.internal", real_services.urls["products"]))
+    port, admin = free_port(), free_port()
+    told = {"BFF__SERVER__PORT": str(port), "BFF__ADMIN__PORT": str(admin)}
+    patient = httpx.HTTPTransport(retries=7)
+    with (
+        subprocess.Popen([bff, "run"], cwd=tmp_path, env=told) as gateway,
+        httpx.Client(transport=patient, timeout=30) as client,
+    ):
+        try:
+            assert client.get(f"http://127.0.0.1:{port}/api/products/prd_1").json()["id"] == "prd_1"
+            assert client.get(f"http://127.0.0.1:{admin}/console").status_code == 200
+        finally:
+            gateway.terminate()
+        assert gateway.wait(30) == 0
 
 
 def test_installed_it_finds_the_modules_of_the_team_in_the_folder_where_it_runs(bff, tmp_path):

@@ -134,7 +134,7 @@ def test_the_commands_of_the_unit_run_with_the_configuration_shown_and_the_crede
     assert start(check).wait(30) == 0
     gateway = start(run)
     patient = httpx.HTTPTransport(retries=7)
-    with gateway, httpx.Client(base_url=f"http://127.0.0.1:{admin}", transport=patient) as operators:
+    with gateway, httpx.Client(base_url=f"http://127.0.0.1:{admin}", transport=patient, timeout=30) as operators:
         try:
             assert operators.get("/healthz").status_code == 200
             assert operators.get("/-/config").status_code == 401

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import socket
+import ssl
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,6 +68,8 @@ def secured(authority, real_services) -> Iterator[Secured]:
         # It is one caller, and the machine may be busy.
         "BFF__LIMITS__MODE": "off",
         "BFF__SERVER__OVERLOAD__MODE": "off",
+        "BFF__SERVICES__PRODUCTS__TIMEOUT": "20s",
+        "BFF__SERVICES__USERS__TIMEOUT": "20s",
     }
     with running(ROOT / "bff.yaml", real_services, **told) as gateway:
         yield Secured(gateway, authority)
@@ -133,3 +137,27 @@ def test_a_certificate_of_another_authority_ends_the_handshake(secured, tmp_path
     )  # fmt: skip
     assert ran.returncode != 0
     assert ran.stdout == ""
+
+
+def test_what_is_spoken_below_it_is_what_its_standard_allows(secured):
+    """RFC 9113 §9.2: TLS 1.2 or later with ephemeral keys and authenticated encryption; nothing is compressed."""
+    port = int(secured.url.rpartition(":")[2])
+    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+        context = secured.authority.client(alpn=("h2",))
+        context.set_ciphers("ALL:COMPLEMENTOFALL:@SECLEVEL=0")
+        context.minimum_version = context.maximum_version = version
+        plain = socket.create_connection(("127.0.0.1", port), 10)
+        with context.wrap_socket(plain, server_hostname="localhost") as spoken:
+            assert spoken.selected_alpn_protocol() == "h2"
+            assert spoken.compression() is None
+            name, of, bits = spoken.cipher()
+        assert bits >= 128
+        assert re.match("TLS_(AES|CHACHA20)|ECDHE-ECDSA-(AES...-GCM|CHACHA20)", name), (name, of)
+
+
+def test_nobody_renegotiates(secured):
+    """Each time costs the server more than the client."""
+    asking = ["openssl", "s_client", "-tls1_2", "-connect", secured.url.removeprefix("https://")]
+    ran = subprocess.run(asking, input="R\n", capture_output=True, text=True, check=False, timeout=50)
+    assert "RENEGOTIATING" in ran.stdout + ran.stderr
+    assert "no renegotiation" in ran.stderr
