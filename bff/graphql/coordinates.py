@@ -7,7 +7,6 @@ is gone from the schema. Of a variable only its type is known.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
-from functools import cached_property
 from typing import Any
 
 from graphql import (
@@ -35,23 +34,29 @@ from graphql import (
 
 
 class Asks:
-    """One operation of a valid document; each is its own key in tables.
+    """What one operation of a valid document asks for; each is its own key in tables.
 
     Args:
         schema: that the document fits.
         document: with its fragments.
         operation: that is executed.
+
+    Attributes:
+        coordinates: `Type.field`, `Type.field(argument:)`, `Input.field`, `Enum.VALUE`, `Type` and `@directive`, each
+            once. Known at once, so that who counts them holds on to no document that is forgotten otherwise.
     """
 
+    __slots__ = ("coordinates",)
+
+    def __init__(self, schema: GraphQLSchema, document: DocumentNode, operation: OperationDefinitionNode) -> None:
+        self.coordinates = tuple(dict.fromkeys(_Written(schema, document, operation).coordinates()))
+
+
+class _Written:
     def __init__(self, schema: GraphQLSchema, document: DocumentNode, operation: OperationDefinitionNode) -> None:
         self._schema, self._document, self._operation = schema, document, operation
 
-    @cached_property
-    def coordinates(self) -> tuple[str, ...]:
-        """`Type.field`, `Type.field(argument:)`, `Input.field`, `Enum.VALUE`, `Type` and `@directive`, each once."""
-        return tuple(dict.fromkeys(self._all()))
-
-    def _all(self) -> Iterator[str]:
+    def coordinates(self) -> Iterator[str]:
         operation = self._operation
         yield from self._directives(operation.directives or ())
         for variable in operation.variable_definitions or ():
