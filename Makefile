@@ -18,7 +18,7 @@ test: ready
 	$(BIN)/python -m pytest $(TESTS)
 
 # What tests need, besides what is in the project.
-ready: .venv/installed pages chromium nghttp2 prometheus systemd tests/clients/node_modules/installed
+ready: .venv/installed pages chromium nghttp2 prometheus systemd tests/clients/node_modules/installed build/httpbin/installed
 
 check: .venv/installed
 	$(BIN)/ruff format --check .
@@ -55,6 +55,7 @@ lock: .venv/installed
 	$(BIN)/python -m pip install --quiet pip-tools
 	$(BIN)/pip-compile $(PINNED) --extra dev --output-file requirements.lock pyproject.toml
 	$(BIN)/pip-compile $(PINNED) --constraint requirements.lock --output-file deploy/requirements.lock pyproject.toml
+	$(BIN)/pip-compile $(PINNED) --output-file tests/rest/httpbin.lock tests/rest/httpbin.in
 	for each in $(LOCKED); do (cd $$each && $(NPM) install --package-lock-only --omit-lockfile-registry-resolved) || exit; done
 
 .venv/installed: requirements.lock
@@ -105,6 +106,12 @@ modsecurity:
 tests/clients/node_modules/installed: tests/clients/package-lock.json .venv/installed
 	@echo "Installing into tests/clients/node_modules; this takes half a minute, once."
 	@cd tests/clients && $(NPM) ci
+	@touch $@
+
+# What is compared behind the gateway and alone. It needs a greenlet that we cannot have, so it lives by itself.
+build/httpbin/installed: tests/rest/httpbin.lock | .venv/installed
+	@test -x build/httpbin/bin/python || $(BIN)/python -m venv build/httpbin
+	@build/httpbin/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
 	@touch $@
 
 clean:

@@ -78,19 +78,20 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(config: Path, shop: Demo, *arguments: str, host: str = "127.0.0.1", **environ: str) -> Iterator[Running]:
+def running(
+    config: Path, shop: Demo | None, *arguments: str, host: str = "127.0.0.1", **environ: str
+) -> Iterator[Running]:
     """Run a gateway with this configuration on free ports until the block ends.
 
-    Clients find it at `host`. Its services are the demo's, and it takes the tokens of the demo's identity provider.
+    Clients find it at `host`. With a shop, its services are the demo's, and it takes the tokens of that one's identity
+    provider.
     """
-    port, admin, identity = free_port(), free_port(), shop.urls["identity"]
-    issuer = {"issuer": identity, "audience": "shop", "algorithms": ["RS256", "ES256"]}
+    port, admin = free_port(), free_port()
     given = {
         "BFF__SERVER__HOST": host,
         "BFF__SERVER__PORT": str(port),
         "BFF__ADMIN__PORT": str(admin),
-        "BFF__AUTH__JWT": json.dumps([issuer | {"jwks": f"{identity}/.well-known/jwks.json"}]),
-        **{f"BFF__SERVICES__{name.upper()}__URL": shop.urls[name] for name in NAMES},
+        **(_of(shop) if shop else {}),
         **environ,
     }
     with TemporaryDirectory(prefix="bff-") as folder:
@@ -101,6 +102,15 @@ def running(config: Path, shop: Demo, *arguments: str, host: str = "127.0.0.1", 
             yield gateway
         finally:
             gateway.end()
+
+
+def _of(shop: Demo) -> dict[str, str]:
+    identity = shop.urls["identity"]
+    issuer = {"issuer": identity, "audience": "shop", "algorithms": ["RS256", "ES256"]}
+    return {
+        "BFF__AUTH__JWT": json.dumps([issuer | {"jwks": f"{identity}/.well-known/jwks.json"}]),
+        **{f"BFF__SERVICES__{name.upper()}__URL": shop.urls[name] for name in NAMES},
+    }
 
 
 def token(shop: Demo, subject: str = "usr_1", scope: str | None = None, **form: str) -> str:
