@@ -143,10 +143,14 @@ async def refuse_websocket(error: GatewayError, scope: Scope, send: Send) -> Non
 
 
 def headers_of(error: GatewayError) -> Mapping[str, str]:
-    """The error's own headers, and `Retry-After` with the two statuses that have it, in whole seconds rounded up."""
+    """The error's own headers, and `Retry-After` with the two statuses that have it."""
     if error.retry_after is None or error.status not in {429, 503}:
         return error.headers
-    return {**error.headers, "Retry-After": str(max(1, math.ceil(error.retry_after)))}
+    return {**error.headers, "Retry-After": str(_whole(error.retry_after))}
+
+
+def _whole(seconds: float) -> int:
+    return max(1, math.ceil(seconds))
 
 
 def problem(error: GatewayError, request_id: str) -> bytes:
@@ -172,6 +176,8 @@ def _graphql(error: GatewayError, scope: Scope) -> tuple[str, bytes]:
 def entry(error: GatewayError, request_id: str) -> dict[str, Any]:
     """One of GraphQL's `errors`, without a path."""
     extensions: dict[str, Any] = {"code": error.code, **error.members}
+    if error.retry_after is not None:
+        extensions["retry_after"] = _whole(error.retry_after)
     if error.code == Code.INTERNAL_SERVER_ERROR:
         extensions["request_id"] = request_id
     return {"message": error.detail, "extensions": extensions}

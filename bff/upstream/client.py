@@ -372,7 +372,8 @@ class Upstream:
 
     def _refused(self, response: httpx.Response, body: bytes) -> GatewayError:
         if response.status_code >= 500:
-            return UpstreamFailed(self.service.name, attempts=response.extensions.get("attempts"))
+            attempts = response.extensions.get("attempts")
+            return UpstreamFailed(self.service.name, attempts=attempts, retry_after=retry_after(response))
         try:
             problem = msgspec.json.decode(body, type=_Problem)
             detail = problem.detail or problem.title

@@ -227,6 +227,23 @@ async def test_what_fails_is_a_problem_with_the_failure_s_status(tmp_path, behav
     assert [(each["pointer"], each["code"]) for each in problem["errors"]] == [("#/order/payment", code)]
 
 
+async def test_when_to_come_again_is_said_where_it_is_known(tmp_path):
+    left_alone = {"breaker": {"minimum": 1, "open": "30s"}, "retry": {"attempts": 1}}
+    shop = shop_of(tmp_path, ORDER, services={"payments": left_alone})
+    shop.services.payments.fail(refused)
+    assert "retry-after" not in (await shop.client.get("/api/pages/order/ord_1", headers=operator())).headers
+    answer = await shop.client.get("/api/pages/order/ord_1", headers=operator())
+    assert (answer.status_code, answer.json()["phase"]) == (503, "breaker")
+    assert 1 <= int(answer.headers["retry-after"]) <= 30
+    assert "retry_after" not in answer.json()
+    shop = shop_of(tmp_path, ORDER, mode="off")
+    shop.services.payments.fail(says(429, {}, **{"retry-after": "7"}))
+    answer = await shop.client.get("/api/pages/order/ord_1", headers=operator())
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "7")
+    partial = await shop.query('{ order(id: "ord_1") { id payment { status } } }', headers=operator())
+    assert partial.errors[0]["extensions"]["retry_after"] == 7
+
+
 async def test_where_parts_will_do_the_rest_is_answered_and_says_what_is_missing(shop):
     shop.services.payments.fail(refused)
     answer = await shop.client.get("/api/pages/part/ord_1", headers=operator())

@@ -27,6 +27,7 @@ from bff.graphql.trusted import DocumentsError
 INCOMPLETE = b"x-incomplete"
 _MOST = 10
 """Errors that one answer names."""
+_NO_MEMBERS = frozenset({"code", "request_id", "retry_after"})
 _TAKEN = frozenset({JSON, "application/*", "*/*"})
 
 
@@ -39,12 +40,13 @@ class OperationFailed(GatewayError):
 
     def __init__(self, errors: Sequence[Mapping[str, Any]]) -> None:
         first = errors[0]
-        told = {key: value for key, value in first["extensions"].items() if key not in {"code", "request_id"}}
+        told = {key: value for key, value in first["extensions"].items() if key not in _NO_MEMBERS}
+        waits = [each["extensions"]["retry_after"] for each in errors if "retry_after" in each["extensions"]]
         listed = [
             {"pointer": pointer(each.get("path", [])), "detail": each["message"], "code": each["extensions"]["code"]}
             for each in errors[:_MOST]
         ]
-        super().__init__(first["message"], members={**told, "errors": listed})
+        super().__init__(first["message"], retry_after=max(waits, default=None), members={**told, "errors": listed})
         self.code = Code(first["extensions"]["code"])
 
     @property
