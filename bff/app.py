@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from random import Random
 
 import httpx
@@ -32,7 +34,6 @@ from bff.rest.openapi import OpenApi
 from bff.rest.openapi.document import Methods
 from bff.rest.openapi.page import Page
 from bff.rest.own import Own
-from bff.rest.routes import rest
 from bff.rest.wellknown import WellKnown
 from bff.upstream.deployments import DeploymentMetrics
 from bff.upstream.names import Resolve
@@ -99,11 +100,16 @@ def build(
     app.state.credentials, app.state.accounts = made.credentials, made.accounts
     app.state.execution, app.state.cache, app.state.shelf = made.execution, made.cache, made.shelf
     app.state.readiness, app.state.requests = made.readiness, made.requests
-    app.state.drain = made.graphql.drain
+    app.state.drain = partial(_drain, made)
     app.state.admin = _admin(made, origin or {}, pages)
     app.middleware_stack = app.build_middleware_stack()  # now, since layers may refuse their settings
     draft.settle()
     return app
+
+
+async def _drain(made: Assembly) -> None:
+    """Begin nothing that lasts any more, and end what does."""
+    await asyncio.gather(made.graphql.drain(), made.rest.drain())
 
 
 def _layers(made: Assembly) -> list[Middleware]:
@@ -137,7 +143,7 @@ def _fronts(made: Assembly, example: Example | None) -> dict[Front, ASGIApp]:
     config = made.config
     return {
         Front.GRAPHQL: Ide(made.graphql, config.graphql.path, example) if config.graphql.ide else made.graphql,
-        Front.REST: rest(config.routes, made.services, made.validations, made.cache),
+        Front.REST: made.rest,
         Front.AGGREGATE: made.aggregates,
         Front.OWN: Own(_own(made)),
     }

@@ -44,6 +44,8 @@ from bff.rest.cache.places import Purge
 from bff.rest.openapi.contract import Contract
 from bff.rest.openapi.contract import read as contract
 from bff.rest.openapi.document import Description, describe
+from bff.rest.proxy import Passthrough
+from bff.rest.routes import rest
 from bff.rest.validation import Validation
 from bff.server import Tls
 from bff.upstream import Measures, Service, ServiceSettings, connect
@@ -279,7 +281,15 @@ class Assembly:
             cookies=self.credentials.cookie is not None,
         )
 
-    # REST: contracts, what they are good for, and the cache.
+    # REST: routes, contracts, what they are good for, and the cache.
+
+    @cached_property
+    def rest(self) -> Passthrough:
+        config = self.config
+        origins = config.server.cors.origins if config.server.cors else ()
+        return rest(
+            config.routes, self.services, self.validations, self.cache, self.credentials, origins, self.telemetry
+        )
 
     @cached_property
     def contracts(self) -> dict[str, Contract]:

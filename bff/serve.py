@@ -27,6 +27,20 @@ class _Websocket(WebSocketsSansIOProtocol):
     patience: ClassVar[float]
     _cut: asyncio.TimerHandle | None = None
 
+    async def run_asgi(self) -> None:
+        self.scope["bff.socket"] = self  # type: ignore[typeddict-unknown-key]  # ours, beside ASGI
+        await super().run_asgi()
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if self.initial_response is not None and self.close_sent:
+            self.handshake_complete = True  # by a refusal, which it would take for none
+
+    def bound(self, message: int, pending: int) -> None:
+        """Take no larger messages, and have no more wait for the client."""
+        self.conn.max_message_size = message
+        self.transport.set_write_buffer_limits(high=pending)
+
     def pause_writing(self) -> None:
         super().pause_writing()
         self._cut = self.loop.call_later(self.patience, self.transport.abort)

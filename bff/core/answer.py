@@ -60,7 +60,7 @@ class Answer:
                 *self.headers,
             ]
         elif kind == "websocket.send":
-            self.size += len(message["text"])
+            self.size += len(message.get("text") or message.get("bytes") or b"")
         elif kind == "websocket.accept":
             self.begun = self.complete = True
             self.status = SWITCHED

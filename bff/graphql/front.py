@@ -8,13 +8,13 @@ from random import Random
 
 from starlette.types import Receive, Scope, Send
 
+from bff.core.lasting import Judge
 from bff.core.requests import Requests
 from bff.core.telemetry import Telemetry
 from bff.graphql import GraphQLSettings
 from bff.graphql.charges import Charges
 from bff.graphql.endpoint import Endpoint
 from bff.graphql.execution import Execution
-from bff.graphql.live.judge import Judge
 from bff.graphql.live.operations import Operations
 from bff.graphql.live.sse import EventStreams
 from bff.graphql.live.websocket import Websockets

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from types import MappingProxyType
-from typing import cast
 
 import httpx
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from bff.core.errors import NotFound, UpstreamFailed
-from bff.core.head import head
+from bff.core.errors import NotFound
 from bff.core.receive import Client
 from bff.core.route import Route
 from bff.rest.cache import Asked, HttpCache
-from bff.rest.names import comes_down, end_to_end, goes_up
-from bff.rest.redirects import outward
+from bff.rest.relay import Relay, presentable
 from bff.rest.rewrite import target_of
+from bff.rest.told import request_headers
 from bff.rest.transform import Transformation
 from bff.rest.validation import Validation, readable
-from bff.upstream.client import Headers, Origin, Service, failure
+from bff.rest.websocket import Websockets
+from bff.upstream.client import Headers, Origin, Service
 
 # Methods whose readers may wait for a length even where there is no body (RFC 9110 §8.6).
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
-_BODYLESS = frozenset({204, 304})
-# Those whose `Location` leads somewhere (RFC 9110 §10.2.2).
-_POINTING = frozenset({201, 301, 302, 303, 307, 308})
 
 
 class Passthrough:
@@ -37,6 +34,7 @@ class Passthrough:
         transformations: of routes that have some, by their names.
         direct: what answers routes without a service.
         cache: for routes with `cache: true`, if there are any.
+        websockets: for routes that have them, if there are any.
     """
 
     def __init__(
@@ -46,17 +44,23 @@ class Passthrough:
         transformations: Mapping[str, Transformation] = MappingProxyType({}),
         direct: Mapping[str, ASGIApp] = MappingProxyType({}),
         cache: HttpCache | None = None,
+        websockets: Websockets | None = None,
     ) -> None:
         self.upstreams = upstreams
         self.validations = validations
         self.transformations = transformations
         self.direct = direct
         self.cache = cache
+        self.websockets = websockets
+        self.relay = Relay()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         route: Route = scope["bff.route"]
-        if scope["type"] != "http":
-            raise NotFound
+        if scope["type"] == "websocket":
+            if self.websockets is None:
+                raise NotFound("There is no websocket at this path")
+            await self.websockets(scope, receive, send)
+            return
         if route.service is None:
             await self.direct[route.name](scope, receive, send)
             return
@@ -64,7 +68,7 @@ class Passthrough:
         origin: Origin = scope["bff.origin"]
         changes = self.transformations.get(route.name)
         with Client(scope, receive, route.max_body) as client:
-            method, target, headers = scope["method"], target_of(route, scope), _request_headers(scope)
+            method, target, headers = scope["method"], target_of(route, scope), request_headers(scope)
             validation = None if route.validate == "off" else self.validations[route.service]
             content: bytes | AsyncIterator[bytes]
             if validation is not None:
@@ -83,15 +87,10 @@ class Passthrough:
             response = await self._answer(asked, route)
             if validation and route.validate == "both":
                 await validation.read(checks, response, service, is_head=method == "HEAD")
-            if response.status_code in _POINTING:
-                response.headers = httpx.Headers(
-                    outward(_lower(response.headers.raw), service.addresses, target, scope)
-                )
-            if response.status_code >= 500:
-                await _judge(service.name, route, response)
+            await presentable(response, service, route, target, scope)
             if changes is not None:
                 await changes.answer(response, service.name, scope)
-            await _relay(service.name, response, send, client)
+            await self.relay(response, service.name, route, send, client)
 
     async def _answer(self, asked: Asked, route: Route) -> httpx.Response:
         response = await (self.cache.answer(asked) if self.cache is not None and route.cache else asked.send())
@@ -99,20 +98,9 @@ class Passthrough:
             asked.scope.setdefault("bff.cache", entities)
         return response
 
-
-# What goes up.
-
-
-def _request_headers(scope: Scope) -> Headers:
-    given: Headers = scope["headers"]
-    headers = end_to_end(given, goes_up)
-    via = scope["http_version"].encode() + b" bff"
-    if b"via" in head(scope).values:
-        via = b", ".join([*(value for name, value in given if name == b"via"), via])
-    headers += ((b"via", via), (b"x-forwarded-proto", scope["scheme"].encode()))
-    if scope.get("client"):
-        headers.append((b"x-forwarded-for", scope["client"][0].encode()))
-    return headers
+    async def drain(self) -> None:
+        """End what lasts: its clients go to another gateway."""
+        await asyncio.gather(self.relay.close(), *([self.websockets.close()] if self.websockets else []))
 
 
 def _framing(method: str, headers: Headers, content: bytes | AsyncIterator[bytes]) -> Headers:
@@ -124,52 +112,3 @@ def _framing(method: str, headers: Headers, content: bytes | AsyncIterator[bytes
     if isinstance(content, bytes):
         return [(b"content-length", b"%d" % len(content))]
     return [(b"transfer-encoding", b"chunked")]
-
-
-# What comes down.
-
-
-def _lower(headers: Headers) -> Headers:
-    return [(name.lower(), value) for name, value in headers]
-
-
-async def _judge(service: str, route: Route, response: httpx.Response) -> None:
-    """Whether a failure may be seen as the service tells it."""
-    if not route.relay_errors and not _is_problem(response):
-        await response.aclose()
-        raise UpstreamFailed(service, attempts=response.extensions.get("attempts"))
-
-
-async def _relay(service: str, response: httpx.Response, send: Send, client: Client) -> None:
-    whole: bytes | None = getattr(response.stream, "content", None)
-    if whole is not None:
-        client.served()
-        await send(_start(response))
-        await send({"type": "http.response.body", "body": whole})
-        return
-    try:
-        await send(_start(response))
-        # An error from here on has to leave this app: the server then cuts the connection, and a part is not taken
-        # for all.
-        async for chunk in cast("httpx.AsyncByteStream", response.stream):
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
-    except httpx.TransportError as error:
-        raise failure(service, error, response.extensions.get("attempts")) from error
-    finally:
-        await response.aclose()
-    client.served()
-    await send({"type": "http.response.body"})
-
-
-def _start(response: httpx.Response) -> Message:
-    status = response.status_code
-    headers = end_to_end(response.headers.raw, comes_down)
-    if status in _BODYLESS:
-        # It is the length of what is not sent; a server would wait for it.
-        headers = [header for header in headers if header[0] != b"content-length"]
-    return {"type": "http.response.start", "status": status, "headers": headers}
-
-
-def _is_problem(response: httpx.Response) -> bool:
-    kind: str = response.headers.get("content-type", "")
-    return kind.partition(";")[0].strip().lower() == "application/problem+json"

@@ -17,6 +17,7 @@ from bff.rest.headers import HeaderSettings
 from bff.rest.redirects import target_fault
 from bff.rest.shape import BodySettings
 from bff.rest.templates import Text
+from bff.rest.websocket import WebsocketSettings
 
 Tag = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,99}$")]
 
@@ -95,6 +96,8 @@ class RestRouteSettings(RouteSettings):
     """What becomes of a request: `request: {headers: {set: {x-source: mobile}, remove: [cookie]}}`."""
     response: ResponseSettings = ResponseSettings()
     """What becomes of the answer: `response: {body: {rename: {sku: article}, drop: [stock]}}`."""
+    websocket: bool | WebsocketSettings = False
+    """Whether websockets are passed on; or within which bounds: `websocket: {max_message: 64KB, idle_timeout: 5m}`."""
     redirect: RedirectSettings | None = None
     """Instead of a service: `redirect: {to: "/api/{rest}", status: 308}`."""
 
@@ -103,9 +106,16 @@ class RestRouteSettings(RouteSettings):
         """Whether requests or answers are changed on their way."""
         return self.request != RequestSettings() or self.response != ResponseSettings()
 
+    @property
+    def sockets(self) -> WebsocketSettings | None:
+        """The bounds of its websockets, if it has any."""
+        return WebsocketSettings() if self.websocket is True else self.websocket or None
+
     def problems(self) -> Iterable[Complaint]:
         yield from super().problems()
         yield from self._ends()
+        if self.websocket and self.methods is not None and "GET" not in self.methods:
+            yield ("websocket",), "needs GET among `methods`, as which a websocket begins"
         if self.validate != "off" and self.request.remakes:
             yield (
                 ("validate",),
@@ -125,7 +135,7 @@ class RestRouteSettings(RouteSettings):
             yield ("name",), "needs one of `service`, `redirect` and `response.status`: where it leads, or what it says"
             return
         if self.service is None:
-            for key in ("rewrite", "request", "validate"):
+            for key in ("rewrite", "request", "validate", "websocket"):
                 if getattr(self, key) != type(self).model_fields[key].default:
                     yield (key,), "needs a `service`: there is none that could be asked"
             if self.response.decode or self.response.encode or isinstance(self.response.body, BodySettings):

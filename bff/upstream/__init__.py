@@ -35,6 +35,7 @@ from bff.upstream.retry import Repeats, Retry, RetrySettings
 from bff.upstream.target import Addressed, Target
 from bff.upstream.tls import ServiceTlsSettings, Tls
 from bff.upstream.transport import ConnectionSettings, Transport
+from bff.upstream.websocket import Websockets
 
 __all__ = ["Measures", "Origin", "Service", "ServiceSettings", "Upstream", "connect"]
 
@@ -121,6 +122,9 @@ class _Wires:
         )
         return self.network or Transport(connections, tls=self.tls, resolve=self.resolve)
 
+    def of_websockets(self) -> httpx.AsyncBaseTransport:
+        return self.network or Websockets(self.tls, self.resolve, self.settings.connect_timeout)
+
 
 def connect(
     name: str,
@@ -138,7 +142,7 @@ def connect(
     """The service with its chain of policies. Read bottom-up: the last one is the outermost."""
     deployments = Deployments(name, settings, telemetry, random, clock)
     wires = _Wires(settings, network, tls, resolve)
-    wire = wires.of(settings.max_connections)
+    wire = wires.of(settings.max_connections, max_lasting=settings.streams.max_open)
     breakers: dict[Target, Breaker] = {}
     for_anybody = settings.identity == "none"
 
@@ -195,6 +199,7 @@ def connect(
         gathering=Gathering(settings.gather, settings.max_batch, arm) if settings.gather else None,
         timeout=settings.timeout,
         streams=_streams(name, settings, deployments, wires, to, measures, random),
+        sockets=_sockets(deployments, wires, to),
         feeds=Feeds(settings.streams.max_pending),
         deployments=deployments,
         shown=lambda: _shown(deployments, bulkhead, retry, breakers),
@@ -236,6 +241,16 @@ def _streams(
     lasting = wires.of(settings.streams.max_open, read_timeout=settings.streams.silence)
     balanced = deployments.balanced(lambda target: to(target, lasting))
     return EventStreams(name, balanced, settings.streams, measures.streams, random)
+
+
+def _sockets(
+    deployments: Deployments,
+    wires: _Wires,
+    to: Callable[[Target, httpx.AsyncBaseTransport], httpx.AsyncBaseTransport],
+) -> httpx.AsyncBaseTransport:
+    """Beside the chain, as streams are."""
+    sockets = wires.of_websockets()
+    return deployments.balanced(lambda target: to(target, sockets))
 
 
 def _shown(

@@ -20,6 +20,19 @@ def on_end(response: httpx.Response, call: Ended) -> bool:
     return True
 
 
+def outlive(response: httpx.Response, silence: float) -> None:
+    """Let a body last that is no end to be waited for, as long as some of it comes every `silence` seconds.
+
+    Whoever wanted to know of its end is told that it was good: of what lasts, that is when it began.
+    """
+    stream = response.stream
+    while isinstance(stream, Followed):
+        stream.let_go()
+        stream = stream.inner
+    if (outlives := getattr(stream, "outlive", None)) is not None:
+        outlives(silence)
+
+
 async def read_up_to(response: httpx.Response, most: int) -> bytes | None:
     """All of a body, which the response has then as well; None if it is longer, and still to be read from its start.
 
@@ -67,13 +80,13 @@ class Followed(httpx.AsyncByteStream):
     """A body that says when it is over."""
 
     def __init__(self, inner: httpx.AsyncByteStream, ended: Ended) -> None:
-        self._inner = inner
+        self.inner = inner
         self._ended: Ended | None = ended
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         error: BaseException | None = None
         try:
-            async for chunk in self._inner:
+            async for chunk in self.inner:
                 yield chunk
         except Exception as caught:
             error = caught
@@ -83,7 +96,11 @@ class Followed(httpx.AsyncByteStream):
 
     async def aclose(self) -> None:
         self._end(None)
-        await self._inner.aclose()
+        await self.inner.aclose()
+
+    def let_go(self) -> None:
+        """It is as good as over."""
+        self._end(None)
 
     def __del__(self) -> None:
         # Whoever forgets it keeps its place no longer than the body itself.

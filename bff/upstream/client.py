@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import cache
@@ -36,7 +36,7 @@ from bff.upstream.feeds import Feeds
 from bff.upstream.gather import Gathering
 from bff.upstream.phases import Phase, RefusedError, attempts_of, phase_of
 from bff.upstream.retry import Retries, retry_after
-from bff.upstream.wire import NOTHING, Fields, request_of
+from bff.upstream.wire import Fields, request_of, stream_of
 
 if TYPE_CHECKING:
     from bff.upstream.deployments import Deployments
@@ -90,6 +90,7 @@ class Service:
         addresses: of its deployments.
         timeout: seconds until the head of an event stream has to be there; calls have their deadline.
         streams: its event streams; None if it has none.
+        sockets: what opens websockets to it; None if it has none.
         feeds: those of its streams that are watched.
         deployments: which they are and how they do; None where the transport knows.
         health: what checks them; None where nothing does.
@@ -110,6 +111,7 @@ class Service:
     max_answer: int = 16 * 1024 * 1024
     timeout: float = 2.0
     streams: EventStreams | None = None
+    sockets: httpx.AsyncBaseTransport | None = None
     feeds: Feeds = field(default_factory=Feeds)
     deployments: Deployments | None = None
     health: Health | None = None
@@ -176,12 +178,14 @@ class Service:
             call.answered(response.status_code)
         return response
 
-    async def open(self, streams: EventStreams, target: bytes, headers: Headers, origin: Origin) -> httpx.Response:
+    async def open(
+        self, transport: httpx.AsyncBaseTransport, target: bytes, headers: Headers, origin: Origin, **extensions: Any
+    ) -> httpx.Response:
         """GET what goes on for as long as both sides want, on a connection beside those of calls; raises as `send`."""
-        request = self._request("GET", target, headers, b"", origin, {"origin": origin})
+        request = self._request("GET", target, headers, b"", origin, {"origin": origin, **extensions})
         try:
             async with asyncio.timeout(self.timeout):
-                return await streams.transport.handle_async_request(request)
+                return await transport.handle_async_request(request)
         except TimeoutError:
             raise UpstreamTimeout(self.name, phase=Phase.FIRST_BYTE) from None
         except httpx.TransportError as error:
@@ -210,8 +214,9 @@ class Service:
     async def close(self) -> None:
         await self.feeds.close()
         await self.transport.aclose()
-        if self.streams is not None:
-            await self.streams.transport.aclose()
+        for beside in (self.streams.transport if self.streams else None, self.sockets):
+            if beside is not None:
+                await beside.aclose()
         if self.health is not None:
             await self.health.close()
 
@@ -227,21 +232,7 @@ class Service:
         headers = [*headers, *origin.headers, *self.told(origin)]
         extensions["target"] = target
         extensions["recorded"] = origin.trace.sampled
-        return request_of(method, _SOMEWHERE, Fields(headers), extensions, _stream(content))
-
-
-def _stream(content: bytes | AsyncIterable[bytes]) -> httpx.AsyncByteStream:
-    if not isinstance(content, bytes):
-        return _Streamed(content)
-    return httpx.ByteStream(content) if content else NOTHING
-
-
-class _Streamed(httpx.AsyncByteStream):
-    def __init__(self, content: AsyncIterable[bytes]) -> None:
-        self._content = content
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return aiter(self._content)
+        return request_of(method, _SOMEWHERE, Fields(headers), extensions, stream_of(content))
 
 
 def failure(service: str, error: httpx.TransportError, attempts: int | None = None) -> GatewayError:
@@ -320,7 +311,9 @@ class Upstream:
             async with asyncio.timeout(service.timeout):
                 return self._refused(response, await self.service.whole(response))
 
-        stream = EventStream(streams, lambda headers: service.open(streams, target, headers, self.origin), refused)
+        stream = EventStream(
+            streams, lambda headers: service.open(streams.transport, target, headers, self.origin), refused
+        )
         async with aclosing(stream.events()) as events:
             async for event in events:
                 try:

@@ -119,7 +119,9 @@ class Coalesce(httpx.AsyncBaseTransport):
         self._arm = arm
         self._for_anybody = for_anybody
         self._max_answer, self._max_calls = settings.max_answer, settings.max_calls
-        self._ignored = frozenset(name.encode() for name in settings.ignore)
+        names = frozenset(name.encode() for name in settings.ignore)
+        # Where the one is of no account, the other is neither: it says the same.
+        self._ignored = names | {b"forwarded"} if b"x-forwarded-for" in names else names
         self._unseen = _IDS | self._ignored
         self._calls: dict[Key, _Call] = {}
         self._led, self._followed, self._alone = (

@@ -143,6 +143,11 @@ class Connection(asyncio.Protocol):
             return chunk
         return self.take()
 
+    def outlive(self, silence: float) -> None:
+        """From here on, only such a silence ends it."""
+        self._limits = msgspec.structs.replace(self._limits, read=silence, deadline=inf)
+        self._expires = inf
+
     def take(self) -> bytes:
         """What of the body is here."""
         chunks = self._chunks

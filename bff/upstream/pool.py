@@ -36,6 +36,7 @@ class Room(msgspec.Struct, frozen=True):
 
     connections: int
     idle: int
+    lasting: int
     waiting: int
     idle_for: float
     age: float
@@ -63,6 +64,7 @@ class Pool:
         self.time = self._loop.time
         self._origin, self._room, self._bounds, self._tls = origin, room, bounds, tls
         self._open: set[Connection] = set()
+        self._lasting: set[Connection] = set()
         self._opening = 0
         self._idle: deque[Connection] = deque()  # the one that rested longest is first, the warmest is last
         self._waiting: deque[asyncio.Future[Connection | None]] = deque()
@@ -101,12 +103,20 @@ class Pool:
         if connection.finish():
             self._offer(connection)
 
+    def lend(self, connection: Connection) -> None:
+        """Its answer lasts, and its place is for another call; afterwards it is closed."""
+        if len(self._lasting) < self._room.lasting and connection in self._open:
+            connection.keep_alive = False
+            self._open.discard(connection)
+            self._lasting.add(connection)
+            self._offer_place()
+
     def close(self) -> None:
         self._closed = True
         self._name.close()
         if self._sweep is not None:
             self._sweep.cancel()
-        for connection in list(self._open):
+        for connection in (*self._open, *self._lasting):
             connection.close("the gateway closed its connections")
         while waiter := self._next_in_line():
             self._opening += 1
@@ -239,6 +249,7 @@ class Pool:
 
     def _on_closed(self, connection: Connection) -> None:
         self._open.discard(connection)
+        self._lasting.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
         self._offer_place()

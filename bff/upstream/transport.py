@@ -40,6 +40,8 @@ class ConnectionSettings(Settings):
     """Open at once, to each address of the service."""
     max_idle: Count = 100
     """Kept open while not in use."""
+    max_lasting: Count = 1000
+    """Open at once for event streams, to each address, beside those of calls; one past it stays among them."""
     max_waiting: Count = 1000
     """Calls that may wait for a connection; one more is refused at once."""
     idle_timeout: Duration = 4.0
@@ -69,6 +71,12 @@ class _Arriving(httpx.AsyncByteStream):
                 yield data
         finally:
             await self.aclose()
+
+    def outlive(self, silence: float) -> None:
+        """It may last, as long as some of it comes every so many seconds."""
+        if self._connection is not None:
+            self._connection.outlive(silence)
+            self._pool.lend(self._connection)
 
     async def aclose(self) -> None:
         connection, self._connection = self._connection, None
@@ -101,6 +109,7 @@ class Transport(httpx.AsyncBaseTransport):
         self._room = Room(
             settings.max_connections,
             settings.max_idle,
+            settings.max_lasting,
             settings.max_waiting,
             settings.idle_timeout,
             settings.max_age,

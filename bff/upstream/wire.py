@@ -208,5 +208,20 @@ async def _slices(content: bytes) -> AsyncIterator[bytes]:
         yield content[start : start + _SLICE]
 
 
+def stream_of(content: bytes | AsyncIterable[bytes]) -> httpx.AsyncByteStream:
+    """The body of a request."""
+    if not isinstance(content, bytes):
+        return _Streamed(content)
+    return httpx.ByteStream(content) if content else NOTHING
+
+
+class _Streamed(httpx.AsyncByteStream):
+    def __init__(self, content: AsyncIterable[bytes]) -> None:
+        self._content = content
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return aiter(self._content)
+
+
 def _refused(request: httpx.Request, why: str) -> httpx.LocalProtocolError:
     return failed(httpx.LocalProtocolError, f"not sent: {why}", request, Phase.SEND)

@@ -409,8 +409,8 @@ async def test_the_table_of_metrics_has_those_that_are_measured_with_their_label
     arms = {"stable": ["http://orders.internal"], "next": ["http://orders-next.internal"]}
     mirrored = {"url": None, "targets": arms, "mirror": {"to": "next", "percent": 1}}
     coalesced = {"products": {"coalesce": True}, "orders": mirrored}
-    cached = [{"name": "any", "path": "/any", "service": "users", "public": True, "cache": True}]
-    one = gateway(server={"tls": pair.settings}, store="redis://nowhere.internal", services=coalesced, routes=cached)
+    routes = [{"name": "any", "path": "/any", "service": "users", "public": True, "cache": True, "websocket": True}]
+    one = gateway(server={"tls": pair.settings}, store="redis://nowhere.internal", services=coalesced, routes=routes)
     Generations(one.config, telemetry=one.telemetry, network=one.services)
     pair.key.unlink()
     await one.app.state.tls.context.look()

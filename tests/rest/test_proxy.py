@@ -37,6 +37,7 @@ ROUTES = [
     Route("root", "/root/{rest*}", service="users", rewrite="/{rest}", timeout=5),
     Route("small", "/small", service="users", max_body=10, timeout=5),
     Route("large", "/large", service="users", max_body=10**9, timeout=5),
+    Route("hosted", "/hosted", service="users", hosts=("gateway.example",)),
     Route("brief", "/brief", service="users", timeout=0.2),
 ]
 
@@ -208,6 +209,24 @@ async def test_identity_trace_and_connection_are_told_by_the_gateway_alone(netwo
     (traceparent,) = sent.get_list("traceparent")
     assert traceparent.split("-")[1] == trace_id
     assert traceparent.split("-")[2] != "b" * 16
+
+
+@pytest.mark.parametrize(
+    ("address", "path", "forwarded"),
+    [
+        ("10.0.0.7", "/api/users", "for=10.0.0.7;proto=https"),
+        ("2001:db8::7", "/api/users", 'for="[2001:db8::7]";proto=https'),
+        ("10.0.0.7", "/hosted", 'for=10.0.0.7;host="gateway.example";proto=https'),
+    ],
+)
+async def test_where_a_request_came_from_is_told_in_the_words_of_the_standard_too(network, address, path, forwarded):
+    """Its host only where the route is asked for at that one: else it is whatever a client writes there."""
+    transport = httpx.ASGITransport(gateway(network), client=(address, 1))
+    async with httpx.AsyncClient(transport=transport, base_url="https://gateway.example") as client:
+        await client.get(path, headers={"forwarded": "for=6.6.6.6", "x-forwarded-host": "evil.example"})
+    sent = network.request.headers
+    assert sent.get_list("forwarded") == [forwarded]
+    assert sent.get_list("x-forwarded-host") == (["gateway.example"] if "host=" in forwarded else [])
 
 
 async def test_a_service_that_is_not_trusted_is_not_told_who_calls(network):

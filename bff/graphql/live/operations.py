@@ -1,18 +1,18 @@
-"""Any kind of operation as a stream of results, and who may have how many subscriptions."""
+"""Any kind of operation as a stream of results."""
 
 from __future__ import annotations
 
-from collections import Counter as Multiset
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import Literal
 
 from graphql import OperationType
 from msgspec.structs import replace
 from prometheus_client import Counter, Gauge
 
-from bff.core.errors import RateLimited, ShuttingDown
+from bff.core.errors import ShuttingDown
 from bff.core.identity import Caller
+from bff.core.lasting import Seats
 from bff.core.requests import Explaining, Requests
 from bff.core.telemetry import Telemetry
 from bff.edge.limits import FLOOR, Tab
@@ -24,35 +24,6 @@ from bff.graphql.request import Request
 from bff.upstream.client import Origin
 
 Transport = Literal["websocket", "sse"]
-
-
-class Seats:
-    """How many of something each account has."""
-
-    def __init__(self, most: int, what: str) -> None:
-        self._most = most
-        self._what = what
-        self._taken: Multiset[str] = Multiset()
-
-    def __len__(self) -> int:
-        return self._taken.total()
-
-    @contextmanager
-    def taken(self, account: str) -> Iterator[None]:
-        """Hold one.
-
-        Raises:
-            RateLimited: the account has as many as it may.
-        """
-        if self._taken[account] >= self._most:
-            raise RateLimited(f"This caller has {self._most} {self._what} already: end one first", retry_after=1)
-        self._taken[account] += 1
-        try:
-            yield
-        finally:
-            self._taken[account] -= 1
-            if not self._taken[account]:
-                del self._taken[account]
 
 
 class Operations:

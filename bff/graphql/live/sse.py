@@ -19,11 +19,11 @@ from starlette.types import Scope, Send
 
 from bff.core.errors import GatewayError, ShuttingDown
 from bff.core.identity import Caller
+from bff.core.lasting import Judge, end_of
 from bff.core.receive import ClientGone
 from bff.edge.errors import entry
 from bff.edge.limits import Tab
 from bff.graphql.execution import Prepared, Result
-from bff.graphql.live.judge import Judge, end_of
 from bff.graphql.live.operations import Operations
 from bff.upstream.client import Origin
 

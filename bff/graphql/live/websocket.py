@@ -20,15 +20,15 @@ from starlette.types import Receive, Scope, Send
 from bff.core.certificates import certificate_of
 from bff.core.errors import BadRequest, Forbidden, GatewayError, Overloaded, RateLimited, ShuttingDown, Unauthenticated
 from bff.core.identity import Caller
+from bff.core.lasting import Judge, Seats, end_of
+from bff.core.origins import check_origin
 from bff.core.requests import HEADER as EXPLAIN
 from bff.core.telemetry import OTHER, Telemetry
 from bff.edge.credentials import headers_in
 from bff.edge.errors import entry, masked
 from bff.edge.overload import Place
-from bff.graphql.live.judge import Judge, end_of
 from bff.graphql.live.messages import Closed, id_of, parsed, payload_of
-from bff.graphql.live.operations import Operations, Seats
-from bff.graphql.live.origins import check_origin
+from bff.graphql.live.operations import Operations
 from bff.graphql.request import Request, from_parameters
 from bff.upstream.client import Origin
 
