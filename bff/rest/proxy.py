@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from bff.core.errors import NotFound
 from bff.core.receive import Client
 from bff.core.route import Route
+from bff.rest.beside import beside
 from bff.rest.cache import Asked, HttpCache
 from bff.rest.relay import Relay, presentable
 from bff.rest.rewrite import target_of
@@ -79,11 +80,14 @@ class Passthrough:
                 headers, content = await changes.request(headers, client, scope, origin.deadline)
             else:
                 content = await client.body(origin.deadline)
+            aside = beside(scope)
+            if aside is not None and aside.is_chunked and isinstance(content, bytes) and aside.trailers():
+                content = _in_pieces(content)  # as it came: nothing follows a body whose length is said
             headers += _framing(method, headers, content)
             if validation and route.validate == "both":
                 headers = readable(headers)
             path = route.rewrite or route.path
-            asked = Asked(service, scope, method, target, headers, content, origin, path, changes is not None)
+            asked = Asked(service, scope, method, target, headers, content, origin, path, changes is not None, aside)
             response = await self._answer(asked, route)
             if validation and route.validate == "both":
                 await validation.read(checks, response, service, is_head=method == "HEAD")
@@ -101,6 +105,10 @@ class Passthrough:
     async def drain(self) -> None:
         """End what lasts: its clients go to another gateway."""
         await asyncio.gather(self.relay.close(), *([self.websockets.close()] if self.websockets else []))
+
+
+async def _in_pieces(content: bytes) -> AsyncIterator[bytes]:
+    yield content
 
 
 def _framing(method: str, headers: Headers, content: bytes | AsyncIterator[bytes]) -> Headers:

@@ -146,7 +146,7 @@ class Websockets:
             raise Overloaded("There are as many websockets as there may be", retry_after=1)
         check_origin(scope["headers"], self._origins[route.name])
         caller: Caller = scope["bff.caller"]
-        if (tab := scope["bff.tab"](caller)) is not None:
+        if route.cost and (tab := scope["bff.tab"](caller)) is not None:
             await tab.take(route.cost)
         client = scope.get("client")
         with self._seats[route.name].taken(caller.account_at(client[0] if client else None)):

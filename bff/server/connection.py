@@ -154,8 +154,7 @@ class Connection(asyncio.Protocol):
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_head:  # else it is in a trailer, which nobody asks for
-            self._headers.append((name.lower(), value))
+        self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -173,6 +172,7 @@ class Connection(asyncio.Protocol):
         path, query = target_of(self._url, self._headers)
         scope = self._scope(parser.get_method().decode("latin-1"), version, path, query)
         self._incoming = Exchange(self, scope, keep_alive=keep_alive)
+        self._headers = self._incoming.trailers  # what comes of them after this
         self._take_turn(self._incoming)
 
     def on_body(self, body: bytes) -> None:

@@ -29,12 +29,19 @@ _LARGE: Final = 16 * 1024
 _LOG = logging.getLogger("bff.server")
 
 
-def _status_line(status: int) -> bytes:
+def _phrase(status: int) -> bytes:
     try:
-        phrase = HTTPStatus(status).phrase
+        return HTTPStatus(status).phrase.encode()
     except ValueError:
-        phrase = ""
-    return f"HTTP/1.1 {status} {phrase}\r\n".encode()
+        return b""
+
+
+def _status_line(status: int) -> bytes:
+    return b"HTTP/1.1 %d %b\r\n" % (status, _phrase(status))
+
+
+def _lines(headers: list[tuple[bytes, bytes]]) -> bytes:
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
 
 
 _STATUS_LINES: Final = {status: _status_line(status) for status in range(200, 600)}
@@ -76,6 +83,7 @@ class Exchange:
     Attributes:
         keep_alive: whether another request may follow on its connection.
         answered: all of the answer is out.
+        trailers: of the request, once all of its body is here.
     """
 
     __slots__ = (
@@ -95,9 +103,11 @@ class Exchange:
         "_on_body",
         "_on_leave",
         "_scope",
+        "_trailing",
         "_version",
         "answered",
         "keep_alive",
+        "trailers",
     )
 
     def __init__(self, connection: Connection, scope: dict[str, Any], *, keep_alive: bool) -> None:
@@ -110,6 +120,8 @@ class Exchange:
         self._body: list[bytes] = []
         self._buffered = 0
         self._body_ended = self._delivered = self._gone = self.answered = False
+        self.trailers: list[tuple[bytes, bytes]] = []
+        self._trailing: list[tuple[bytes, bytes]] = []
         self._error: GatewayError | None = None
         self._news: asyncio.Event | None = None
         self._on_leave: Callable[[], None] | None = None
@@ -209,7 +221,20 @@ class Exchange:
         if self._news is not None:
             self._news.set()
 
+    def trail(self, headers: list[tuple[bytes, bytes]]) -> None:
+        """Have these follow the body; they come before its end is sent."""
+        self._trailing = headers
+
+    def hint(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        """An interim answer (RFC 9110 §15.2), if there is still time for one."""
+        if self._framing is _NOT_BEGUN and not self._gone:
+            self._send_hint(status, headers)
+
     # What goes, as HTTP/1.1 has it.
+
+    def _send_hint(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        if self._version == "1.1":
+            self._connection.write(b"HTTP/1.1 %d %b\r\n%b\r\n" % (status, _phrase(status), _lines(headers)))
 
     def _cut_off(self) -> None:
         """What was sent is not all."""
@@ -266,7 +291,7 @@ class Exchange:
         """The head as it goes out. `length`: of the body, if all of it is here."""
         head, self._head = self._head or b"", None
         if self._framing is _UNDECIDED:
-            if length is not None:
+            if length is not None and not self._trailing:
                 self._framing, self._left = _LENGTH, length
                 head += b"content-length: %d\r\n" % length
             elif self._version == "1.1":
@@ -286,7 +311,9 @@ class Exchange:
             if self._left < 0 or (ended and self._left):
                 raise RuntimeError("the body is not as long as its content-length")
         elif self._framing is _CHUNKED:
-            data = (b"%x\r\n%b\r\n" % (len(data), data) if data else b"") + (b"0\r\n\r\n" if ended else b"")
+            data = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+            if ended:
+                data += b"0\r\n%b\r\n" % _lines(self._trailing)
         elif self._framing is _NO_BODY:
             data = b""
         if head and len(data) > _LARGE:

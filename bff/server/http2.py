@@ -197,7 +197,8 @@ class Http2(asyncio.Protocol):
         if stream is not None:
             if not ended or stream.is_half_closed:
                 raise Broken(frames.PROTOCOL_ERROR)
-            stream.end_body()  # trailers, which nobody asks for
+            stream.trailers += headers
+            stream.end_body()
             self._forget_if_over(stream)
             return
         if not number % 2:

@@ -191,6 +191,9 @@ class Stream(Exchange):
     def _cut_off(self) -> None:
         self._http2.reset(self, frames.INTERNAL_ERROR)
 
+    def _send_hint(self, status: int, headers: list[Header]) -> None:
+        self._http2.write_headers(self.number, [(b":status", b"%d" % status), *headers], ended=False)
+
     def _let_go_on(self) -> None:
         self._http2.write_headers(self.number, [(b":status", b"100")], ended=False)
 
@@ -236,16 +239,19 @@ class Stream(Exchange):
     async def _send(self, data: bytes, *, ended: bool) -> None:
         if self._bodyless:
             data = b""
+        last = ended and not self._trailing
         if self._headers is not None:
-            self._write_head(ended=ended and not data)
-        elif ended and not data:
+            self._write_head(ended=last and not data)
+        elif last and not data:
             self._http2.write(frames.frame(frames.DATA, frames.END_STREAM, self.number))
         at = 0
         while at < len(data):
-            at += await self._send_some(data, at, ended=ended)
+            at += await self._send_some(data, at, ended=last)
             if self._gone:
                 return
         if ended:
+            if self._trailing:
+                self._http2.write_headers(self.number, self._trailing, ended=True)
             self._finish()
 
     async def _send_some(self, data: bytes, at: int, *, ended: bool) -> int:

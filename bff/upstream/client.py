@@ -36,7 +36,7 @@ from bff.upstream.feeds import Feeds
 from bff.upstream.gather import Gathering
 from bff.upstream.phases import Phase, RefusedError, attempts_of, phase_of
 from bff.upstream.retry import Retries, retry_after
-from bff.upstream.wire import Fields, request_of, stream_of
+from bff.upstream.wire import Beside, Fields, request_of, stream_of
 
 if TYPE_CHECKING:
     from bff.upstream.deployments import Deployments
@@ -135,6 +135,7 @@ class Service:
         whole: bool = False,
         path: str = "",
         read: Read | None = None,
+        beside: Beside | None = None,
     ) -> httpx.Response:
         """One exchange.
 
@@ -147,11 +148,12 @@ class Service:
             whole: whether to wait for all of the answer.
             path: as a template, and
             read: what it is for: both for those who look at it afterwards.
+            beside: where hints and trailers go and come from, if anywhere.
 
         Raises:
             UpstreamUnavailable, UpstreamTimeout, UpstreamBadResponse, DeadlineExceeded
         """
-        extensions = {"deadline": origin.deadline, "whole": whole, "origin": origin, "tried": []}
+        extensions = {"deadline": origin.deadline, "whole": whole, "origin": origin, "tried": [], "beside": beside}
         request = self._request(method, target, headers, content, origin, extensions)
         call = origin.waterfall and origin.waterfall.call(self.name, f"{method} {path}", read)
         extensions["call"] = call
@@ -184,7 +186,7 @@ class Service:
         """GET what goes on for as long as both sides want, on a connection beside those of calls; raises as `send`."""
         request = self._request("GET", target, headers, b"", origin, {"origin": origin, **extensions})
         try:
-            async with asyncio.timeout(self.timeout):
+            async with asyncio.timeout(min(self.timeout, origin.deadline - asyncio.get_running_loop().time())):
                 return await transport.handle_async_request(request)
         except TimeoutError:
             raise UpstreamTimeout(self.name, phase=Phase.FIRST_BYTE) from None

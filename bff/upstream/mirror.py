@@ -103,6 +103,7 @@ class Mirror(httpx.AsyncBaseTransport):
             self._counted["dropped"].inc()
             return
         extensions = {**request.extensions, "recorded": False, "whole": True}
+        extensions["beside"] = None  # it has one client, and that has its own call
         extensions["deadline"] = self._clock() + self._settings.timeout
         copy = request_of(request.method, request.url, request.headers, extensions, NOTHING)
         # Of a context of its own: it outlives the request whose span it would belong to.

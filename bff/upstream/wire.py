@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 import msgspec
@@ -75,6 +75,19 @@ def response_of(
     made.is_closed = made.is_stream_consumed = False
     made.default_encoding, made._num_bytes_downloaded = "utf-8", 0  # noqa: SLF001
     return made
+
+
+class Beside(Protocol):
+    """What goes beside heads and bodies, in `extensions["beside"]`: hints before an answer, trailers after a body."""
+
+    def hint(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        """The service has sent this interim answer."""
+
+    def trailers(self) -> list[tuple[bytes, bytes]]:
+        """Those of the request, asked for once all of its body was sent in chunks."""
+
+    def trail(self, headers: list[tuple[bytes, bytes]]) -> None:
+        """The answer has come to its end, with these."""
 
 
 class Outgoing(msgspec.Struct, gc=False):
@@ -193,7 +206,9 @@ async def _frames(
                 break
             yield data
     if length is None:
-        yield b"0\r\n\r\n"
+        beside: Beside | None = request.extensions.get("beside")
+        lines = [b"%b: %b\r\n" % trailer for trailer in beside.trailers()] if beside is not None else []
+        yield b"0\r\n%b\r\n" % b"".join(lines)
     elif sent != length:
         raise _refused(request, f"content-length is {length} and the body {'is longer' if sent > length else 'ended'}")
 

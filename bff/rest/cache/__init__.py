@@ -28,7 +28,7 @@ from bff.rest.cache.stored import NotKept, Stored, stored
 from bff.upstream.bodies import read_up_to
 from bff.upstream.changes import path_of
 from bff.upstream.client import Headers, Origin, Service, failure
-from bff.upstream.wire import Fields
+from bff.upstream.wire import Beside, Fields
 
 __all__ = ["Asked", "HttpCache"]
 
@@ -72,6 +72,7 @@ class Asked(msgspec.Struct, frozen=True):
     Attributes:
         path: the template of the target, for those who count calls.
         is_told: whether the route itself may tell the service who asks.
+        beside: where hints and trailers go and come from, if anywhere.
     """
 
     service: Service
@@ -83,10 +84,13 @@ class Asked(msgspec.Struct, frozen=True):
     origin: Origin
     path: str
     is_told: bool = False
+    beside: Beside | None = None
 
     def send(self) -> Awaitable[httpx.Response]:
         """Straight to the service."""
-        return self.service.send(self.method, self.target, self.headers, self.content, self.origin, path=self.path)
+        return self.service.send(
+            self.method, self.target, self.headers, self.content, self.origin, path=self.path, beside=self.beside
+        )
 
     @property
     def tells(self) -> bool:

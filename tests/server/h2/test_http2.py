@@ -151,7 +151,26 @@ async def test_an_answer_without_a_body_is_one_frame(http2):
     assert (status, headers, content) == (200, {b"content-length": b"5"}, b"")
 
 
-async def test_trailers_end_a_request_and_go_no_further(http2, echo):
+@pytest.mark.parametrize("pieces", [[b"ok"], [b"o", b"k"], [b""]])
+async def test_what_goes_beside_an_answer_is_sent_before_and_after_it(http2, pieces):
+    async def app(scope, receive, send):
+        exchange = scope["bff.exchange"]
+        exchange.hint(103, [(b"link", b"</a.css>")])
+        exchange.trail([(b"x-sum", b"abc")])
+        await send(start(200))
+        for each in pieces[:-1]:
+            await send(body(each, more=True))
+        await send(body(pieces[-1]))
+        exchange.hint(103, [(b"link", b"too late")])
+
+    client = await (await http2(app))()
+    number = client.ask()
+    assert (await client.answer(number))[::2] == (200, b"".join(pieces))
+    assert client.headers[number][0] == [(b":status", b"103"), (b"link", b"</a.css>")]
+    assert [e.headers for e in client.events if isinstance(e, h2.events.TrailersReceived)] == [[(b"x-sum", b"abc")]]
+
+
+async def test_trailers_end_a_request_and_go_beside_it(http2, echo):
     client = await (await http2(echo))()
     number = client.ask(post(), b"hello", ended=False)
     client.h2.send_headers(number, [("x-trailer", "1")], end_stream=True)
@@ -159,6 +178,7 @@ async def test_trailers_end_a_request_and_go_no_further(http2, echo):
     assert (await client.answer(number))[0] == 200
     assert echo.bodies == [b"hello"]
     assert all(name != b"x-trailer" for scope in echo.scopes for name, _ in scope["headers"])
+    assert echo.scopes[0]["bff.exchange"].trailers == [(b"x-trailer", b"1")]
 
 
 async def test_a_client_that_waits_for_leave_gets_it(http2, echo):

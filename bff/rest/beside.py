@@ -1,0 +1,69 @@
+"""What goes beside a request and its answer: early hints before it, and trailers after a body, both ways (RFC 9110)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from starlette.types import Scope
+
+from bff.core.head import head
+from bff.rest.names import comes_down, end_to_end, goes_up
+from bff.upstream.client import Headers
+
+# What must not come late: how long a message is, who asks, what is made of it, how long it is good (§6.5.1).
+_NOT_LATE: Final = re.compile(
+    rb"content-(?:length|type|encoding|range)|set-cookie2?|cookie|www-authenticate|authentication-info|host|expect|range"
+    rb"|max-forwards|cache-control|pragma|age|expires|date|location|retry-after|vary|warning|if-.*|access-control-.*"
+)
+_LINE: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*")
+
+
+class Exchange(Protocol):
+    """What our own server offers beside ASGI, in `scope["bff.exchange"]`."""
+
+    trailers: Headers
+    """Of the request, once all of its body is here."""
+
+    def hint(self, status: int, headers: Headers) -> None:
+        """An interim answer, if there is still time for one."""
+
+    def trail(self, headers: Headers) -> None:
+        """Have these follow the answer's body."""
+
+
+class Beside:
+    """Of one request."""
+
+    def __init__(self, scope: Scope, exchange: Exchange) -> None:
+        said = head(scope).values
+        self._exchange = exchange
+        self._takes_trailers = b"trailers" in said.get(b"te", b"").lower()
+        self.is_chunked = b"transfer-encoding" in said
+
+    def hint(self, status: int, headers: Headers) -> None:
+        self._exchange.hint(
+            status, [each for each in end_to_end(headers, comes_down) if _LINE.fullmatch(b":".join(each))]
+        )
+
+    def trailers(self) -> Headers:
+        return _late(self._exchange.trailers, goes_up)
+
+    def trail(self, headers: Headers) -> None:
+        if self._takes_trailers:
+            self._exchange.trail(_late(headers, comes_down))
+
+
+def beside(scope: Scope) -> Beside | None:
+    """None on a server that has nothing beside."""
+    exchange: Exchange | None = scope.get("bff.exchange")
+    return None if exchange is None else Beside(scope, exchange)
+
+
+def _late(headers: Headers, verdict: Callable[[bytes], bytes | None]) -> Headers:
+    return [
+        each
+        for each in end_to_end(headers, verdict)
+        if not _NOT_LATE.fullmatch(each[0]) and _LINE.fullmatch(b":".join(each))
+    ]
