@@ -17,6 +17,7 @@ from bff.core.errors import BadRequest, CsrfPrevented, Forbidden, MethodNotAllow
 from bff.core.head import head
 from bff.core.receive import Client
 from bff.core.requests import Requests, explain_in
+from bff.edge.errors import GRAPHQL_JSON
 from bff.graphql import GraphQLSettings
 from bff.graphql.charges import HEADER, Charges
 from bff.graphql.defer import send_in_parts, spec_of
@@ -25,7 +26,6 @@ from bff.graphql.execution import Execution, Prepared, Result, refused
 from bff.graphql.live.sse import EventStreams
 from bff.graphql.request import (
     EVENT_STREAM,
-    GRAPHQL_JSON,
     JSON,
     PREFLIGHT,
     Request,

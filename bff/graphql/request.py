@@ -13,8 +13,8 @@ from urllib.parse import parse_qsl
 import orjson
 
 from bff.core.errors import BadRequest, Code, LimitExceeded, NotAcceptable, UnsupportedMediaType
+from bff.edge.errors import GRAPHQL_JSON
 
-GRAPHQL_JSON: Final = "application/graphql-response+json"
 JSON: Final = "application/json"
 EVENT_STREAM: Final = "text/event-stream"
 PREFLIGHT: Final = (
