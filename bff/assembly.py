@@ -348,7 +348,7 @@ class Assembly:
         keeping = [each.cache for each in config.routes] + [each.cache.entities for each in config.services.values()]
         if not any(keeping):
             return None
-        made_of = (config.cache, config.services, config.routes, self.signer)
+        made_of = (config.cache, config.services, config.routes, self.signer, self.store)
         return self.parts.keep("shelf", made_of, lambda: Part(Shelf(config.cache, self.telemetry)))
 
     @cached_property

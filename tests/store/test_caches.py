@@ -7,8 +7,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
+from bff.app import build
+from bff.config import load
 from bff.core.store.local import LocalValkey
-from tests.harness import customer, gateway
+from tests.harness import BFF_YAML, customer, gateway
 from tests.rest.test_cache import OPERATOR, ROUTES, TOKEN
 from tests.shop import answer
 
@@ -105,3 +107,14 @@ async def test_a_store_that_never_was_there_costs_the_caches_and_no_request():
     async with gateways("unix:///nowhere", ROUTES) as (one, _):
         assert [await is_kept(one) for _ in range(2)] == [False, False]
         assert not await trusted(one)
+
+
+def test_another_store_begins_anew_and_the_same_one_goes_on():
+    """What one store's gateways said is nothing to another's; and the end of its connection is not the other's."""
+    one = gateway(routes=ROUTES, store="unix:///one")
+    same, other = (
+        build(load(BFF_YAML, profile="development", overrides={"routes": ROUTES, "store": each}), before=one.app)
+        for each in ("unix:///one", "unix:///other")
+    )
+    assert same.state.shelf is one.app.state.shelf
+    assert other.state.shelf is not one.app.state.shelf
