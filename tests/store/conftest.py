@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bff.core.store import SharedLedger, SharedStore, StoreSettings, StoreUrl
+from bff.core.store import Decision, SharedLedger, SharedStore, StoreSettings, StoreUrl
 from bff.core.store.local import LocalValkey
 from bff.core.telemetry import Telemetry
 
@@ -22,3 +22,8 @@ def ledger(url: str, *, clock=None, telemetry: Telemetry | None = None, **settin
     """The accounts as one gateway has them; patient, since a busy machine is not what is tested."""
     given = StoreSettings(url=StoreUrl(url), **({"timeout": 1.0} | settings))
     return SharedLedger(SharedStore(given, telemetry or Telemetry(), clock=clock))
+
+
+def decided(decision: Decision) -> tuple[object, ...]:
+    """What two stores have to say alike."""
+    return decision.refusing, decision.over, decision.states, decision.wait
