@@ -31,7 +31,8 @@ _PLAIN: Final = frozenset(
     b"host accept accept-encoding accept-language user-agent via forwarded x-forwarded-for x-forwarded-proto "
     b"x-forwarded-host x-forwarded-port x-forwarded-prefix x-real-ip x-request-id traceparent tracestate baggage "
     b"cache-control pragma connection content-length dnt priority referer origin save-data sec-fetch-dest "
-    b"sec-fetch-mode sec-fetch-site sec-fetch-user sec-gpc upgrade-insecure-requests".split()
+    b"sec-fetch-mode sec-fetch-site sec-fetch-user sec-gpc sec-ch-ua sec-ch-ua-mobile sec-ch-ua-platform "
+    b"upgrade-insecure-requests".split()
 )
 # And what says that it is about something else than the whole of what is there now.
 _PARTIAL: Final = frozenset(b"range if-range if-match if-none-match if-modified-since if-unmodified-since".split())
@@ -140,7 +141,7 @@ class Entities(httpx.AsyncBaseTransport):
         target = b"%b?ids=%b" % (wanted.collection, b",".join(missing))
         part = request_of("GET", request.url, request.headers, request.extensions | {"target": target}, request.stream)
         response = await self._inner.handle_async_request(part)
-        if response.status_code >= 500:
+        if response.status_code >= 500 or response.status_code == 429:
             return response
         records = await self._records(response, wanted._replace(ids=missing)) if response.status_code == 200 else None
         if records is None or records.shape != self._shape(kind):
@@ -193,7 +194,11 @@ class Entities(httpx.AsyncBaseTransport):
 
     async def _records(self, response: httpx.Response, wanted: Wanted) -> Records | None:
         """Those of an answer; None where it is not of what was asked for alone, or too large."""
-        body = await read_up_to(response, self._max_answer) if _is_json(response) else None
+        try:
+            body = await read_up_to(response, self._max_answer) if _is_json(response) else None
+        except BaseException:
+            await response.aclose()
+            raise
         if body is None:
             return None
         records = records_of(body, is_list=wanted.is_batch)
