@@ -82,7 +82,6 @@ def _public(app: Generations, config: Config) -> Server:
         graceful=config.server.drain.timeout,
         lifespan="on",
         drain=app.drain,
-        tls=tls is not None,
         # Compression would take 60 KB of memory for each websocket.
         ws=type("Websocket", (_Websocket,), {"patience": live.send_timeout}),
         ws_per_message_deflate=False,
@@ -105,7 +104,6 @@ def _server(
     graceful: float,
     lifespan: Literal["on", "off"],
     drain: Callable[[], Awaitable[None]] | None = None,
-    tls: bool = False,
     **websockets: Any,
 ) -> Server:
     return Server(
@@ -126,7 +124,6 @@ def _server(
             **websockets,
         ),
         drain,
-        tls=tls,
     )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, Final, cast
+from typing import Final
 
 import uvicorn
 
@@ -18,6 +19,9 @@ from bff.server.tls import Handshake
 # Without a descriptor to be had, to look again at once is to do nothing else.
 _LATER: Final = 1.0
 _LOOK: Final = 0.1
+# How long a turn of the loop may be for one connection to be taken in each.
+_TURN: Final = 0.001
+_AT_ONCE: Final = 64
 # For those whose time is over to be told so.
 _LAST_WORDS: Final = 1.0
 _OURS: Final = (Connection, Handshake, Http2)
@@ -29,21 +33,17 @@ class Server(uvicorn.Server):
     Args:
         config: uvicorn's; with TLS, its `http` is what `Tls.connections` gives.
         drain: ends what would go on.
-        tls: whether clients shake hands first.
     """
 
-    def __init__(
-        self, config: uvicorn.Config, drain: Callable[[], Awaitable[None]] | None = None, *, tls: bool = False
-    ) -> None:
+    def __init__(self, config: uvicorn.Config, drain: Callable[[], Awaitable[None]] | None = None) -> None:
         super().__init__(config)
         self.up = asyncio.Event()
         self._drain = drain
-        self._tls = tls
+        self._arriving: set[asyncio.Task[None]] = set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup([] if self._tls else sockets)
-        if self._tls:
-            self.servers = [_Handshakes(each, self._protocol) for each in sockets or []]  # type: ignore[misc]
+        await super().startup([])
+        self.servers = [_Door(each, self._let_in) for each in sockets or []]  # type: ignore[misc]
         self.up.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -84,37 +84,49 @@ class Server(uvicorn.Server):
                 while True:
                     came.append(each.accept()[0])
         for client in came:
-            client.setblocking(False)
-            await self._let_in(client)
+            self._let_in(client)
+        while self._arriving:
+            await asyncio.wait(self._arriving)
         for connection in list(self.server_state.connections):
             if isinstance(connection, _OURS):  # websockets are told by `drain`, in their own way
                 connection.shutdown()
 
-    async def _let_in(self, client: socket.socket) -> None:
-        protocol = self._protocol()
+    def _let_in(self, client: socket.socket) -> None:
+        client.setblocking(False)
+        protocol: asyncio.Protocol = self.config.http_protocol_class(
+            self.config, self.server_state, self.lifespan.state
+        )  # type: ignore[call-arg]
         if isinstance(protocol, Handshake):
             protocol.begin(client)
             return
-        with contextlib.suppress(OSError):  # it has gone
-            await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, client)
-
-    def _protocol(self) -> asyncio.Protocol:
-        return self.config.http_protocol_class(self.config, self.server_state, self.lifespan.state)  # type: ignore[call-arg]
+        task = asyncio.get_running_loop().create_task(_attach(client, protocol))
+        self._arriving.add(task)
+        task.add_done_callback(self._arriving.discard)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
 
-class _Handshakes:
-    """What takes connections in the place of asyncio's own server, which would bind a port to one certificate."""
+async def _attach(client: socket.socket, protocol: asyncio.Protocol) -> None:
+    with contextlib.suppress(OSError):  # it has gone
+        await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, client)
 
-    def __init__(self, listening: socket.socket, protocol: Callable[[], Any]) -> None:
+
+class _Door:
+    """What takes connections in the place of the loop's own server, which would bind a port to one certificate.
+
+    One in a turn of the loop, as uvloop has it: so processes that share the port get as many each. But where turns are
+    long as many as short ones would have taken: else clients wait for seconds before anybody sees that they are there.
+    """
+
+    def __init__(self, listening: socket.socket, let_in: Callable[[socket.socket], None]) -> None:
         listening.setblocking(False)
         self.sockets = [listening]
-        self._protocol = cast("Callable[[], Handshake]", protocol)
+        self._let_in = let_in
         self._loop = asyncio.get_running_loop()
         self._later: asyncio.TimerHandle | None = None
+        self._looked: float | None = None  # when, if somebody may have been left waiting
         self._listen()
 
     def close(self) -> None:
@@ -130,17 +142,28 @@ class _Handshakes:
 
     def _listen(self) -> None:
         for each in self.sockets:
-            self._loop.add_reader(each, self._accept, each)
+            self._loop.add_reader(each, self._look, each)
 
-    def _accept(self, listening: socket.socket) -> None:
-        """One in turn, as uvloop does: processes that share the port get as many each."""
+    def _look(self, listening: socket.socket) -> None:
+        now = time.perf_counter()
+        turn = 0.0 if self._looked is None else now - self._looked
+        self._looked = now
+        for _ in range(max(1, min(_AT_ONCE, int(turn / _TURN)))):
+            if not self._take(listening):
+                self._looked = None
+                break
+
+    def _take(self, listening: socket.socket) -> bool:
+        """Whether somebody was there."""
         try:
             client, _ = listening.accept()
-        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            return
+        except ConnectionAbortedError:
+            return True
+        except (BlockingIOError, InterruptedError):
+            return False
         except OSError:
             self._loop.remove_reader(listening)
             self._later = self._loop.call_later(_LATER, self._listen)
-            return
-        client.setblocking(False)
-        self._protocol().begin(client)
+            return False
+        self._let_in(client)
+        return True

@@ -61,7 +61,7 @@ async def served(app, tls=None, **settings):
         date_header=False,
         timeout_graceful_shutdown=1,
     )
-    server = Server(config, tls=tls is not None)
+    server = Server(config)
     listening = socket.create_server(("127.0.0.1", 0))
     serving = asyncio.create_task(server._serve([listening]))
     await eventually(server.up.is_set)
