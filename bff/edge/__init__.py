@@ -25,7 +25,7 @@ from bff.edge.guard import Guard
 from bff.edge.hardening import Hardening
 from bff.edge.limits import Accounts, AddressLimit, Decisions, Limits, LimitSettings
 from bff.edge.observe import ObservabilitySettings, Observe
-from bff.edge.overload import Load, Overload
+from bff.edge.overload import Full, Load, Overload
 from bff.edge.routing import BodyRouting, Described, Matcher, Routing, reads_bodies
 
 
@@ -77,6 +77,8 @@ def layers(
         Middleware(Guard, max_headers=max_headers, max_body=max_body),
         # From here on every layer reads its own policy from scope["bff.route"].
         Middleware(Routing, matcher=Matcher(routes), described=described),
+        # Before anything that costs: where there is no place for anybody, it does not matter who asks.
+        Middleware(Full, load=load),
         # Before auth: it guards the checking of keys and tokens itself.
         Middleware(AddressLimit, settings=limits, limiter=addresses, decisions=decisions),
         # Before limits: what may be spent belongs to a caller, not to an address.

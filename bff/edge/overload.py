@@ -2,9 +2,10 @@
 
 The bound follows the latency that the gateway itself adds: how late its event loop is. A request crosses the loop a
 dozen times or more, and waits for its turn each time; what it waits for a slow service is not in it, for which there
-are bulkheads and breakers. As in Envoy's adaptive concurrency [1] and Netflix's concurrency-limits [2] the bound is
-multiplied by a gradient, the latency aimed at over the latency measured, and grows by the square root of itself. That a
-single late turn is no overload, and the least of several in a row is, is from CoDel [3].
+are bulkheads and breakers, nor most of what the loop waits while others have the processor. As in Envoy's adaptive
+concurrency [1] and Netflix's concurrency-limits [2] the bound is multiplied by a gradient, the latency aimed at over
+the latency measured, and grows by the square root of itself. That a single late turn is no overload, and the least of
+several in a row is, is from CoDel [3].
 
 [1] https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/adaptive_concurrency_filter
 [2] https://github.com/Netflix/concurrency-limits  [3] https://www.rfc-editor.org/rfc/rfc8289
@@ -15,9 +16,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from itertools import islice
 from math import sqrt
+from pathlib import Path
 from random import Random
-from typing import Annotated, Final, Literal, Protocol
+from typing import Annotated, Final, Literal, Protocol, cast
 
 from prometheus_client import Counter, Gauge
 from pydantic import Field
@@ -36,9 +39,15 @@ _SHARES: Final[Mapping[Priority, float]] = {"low": 0.6, "normal": 0.85, "high": 
 _EVERY: Final = 0.02
 _IN_A_ROW: Final = 3
 _STEEPEST: Final = 0.5
-_LONGEST_HOLD: Final = 1.0
-# Refused clients come again at different times.
-_AWAY: Final = 3.0
+# What a processor was given to others for is not our queue; but whoever is to blame, four times as late is too late.
+_LEAST_SHARE: Final = 0.25
+# Refused clients come again at different times, and are told of none later than this.
+_AWAY: Final = (0.5, 3.0)
+_LONGEST: Final = 10.0
+# Of the bound: below it there is room for those who were refused.
+_CLEAR: Final = 0.75
+# Where more than the next request waits: other streams, the rest of a body, or the answer itself.
+_SHORT: Final = 0.5
 
 
 class OverloadSettings(Settings):
@@ -48,8 +57,8 @@ class OverloadSettings(Settings):
     """How late the event loop may be, again and again, before fewer requests are let in."""
     min_in_flight: Annotated[int, Field(ge=1, le=100_000)] = 16
     """Below this the bound does not fall."""
-    refusals: Rate = Rate(2000, 1)
-    """How fast connections whose requests were refused are listened to again, all in all."""
+    refusals: Rate = Rate(100, 1)
+    """How fast connections whose requests were refused are listened to again, all in all, while there is no room."""
 
 
 class Gradient:
@@ -76,6 +85,14 @@ class Gradient:
         self.limit = min(self._most, max(self._least, used * gradient + sqrt(used)))
 
 
+def waited_for_processor() -> float:
+    """Seconds that this thread could have run, and others did; 0 where the system does not say."""
+    try:
+        return int(Path("/proc/thread-self/schedstat").read_bytes().split()[1]) / 1e9
+    except (OSError, IndexError):
+        return 0.0
+
+
 class Load:
     """What is in flight, and how much may be.
 
@@ -93,19 +110,22 @@ class Load:
         telemetry: Telemetry,
         random: Random,
         clock: Callable[[], float] = time.perf_counter,
+        waited: Callable[[], float] = waited_for_processor,
     ) -> None:
-        self._mode, self._cap, self._random, self._clock = settings.mode, max_in_flight, random, clock
+        self._mode, self._cap, self._random = settings.mode, max_in_flight, random
+        self._clock, self._waited = clock, waited
         self.gradient = Gradient(settings.min_in_flight, max_in_flight, settings.lag)
         self._priorities = dict(priorities)
         most = max(map(_SHARES.__getitem__, ("normal", *priorities.values())))
         self._shares = {name: share / most for name, share in _SHARES.items()}
+        self._of_all: Priority | Literal["any"] = "any" if {"normal", *priorities.values()} > {"normal"} else "normal"
         self._apart = settings.refusals.per / settings.refusals.amount
-        self._listen_at = 0.0
+        self._held: dict[Callable[[], None], asyncio.TimerHandle] = {}
         self.in_flight = self._peak = 0
         self.lag = 0.0
         self._watch: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._due = 0.0
+        self._due = self._waited_before = 0.0
         self._measure(telemetry)
 
     def _measure(self, telemetry: Telemetry) -> None:
@@ -114,6 +134,7 @@ class Load:
             "bff_in_flight": ("Requests in flight.", lambda: self.in_flight),
             "bff_in_flight_limit": ("How many may be, by what was measured.", lambda: self.gradient.limit),
             "bff_event_loop_lag_seconds": ("How late the event loop is.", lambda: self.lag),
+            "bff_refused_connections": ("Connections that are not listened to for a while.", lambda: len(self._held)),
         }
         for name, (documentation, value) in gauges.items():
             Gauge(name, documentation, registry=registry).set_function(value)
@@ -122,9 +143,14 @@ class Load:
         )
         self._refused = {
             (priority, decision): decisions.labels(priority, decision)
-            for priority in _SHARES
+            for priority in (*_SHARES, "any")
             for decision in ("refused", "measured")
         }
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there is no place for anybody."""
+        return self.in_flight >= self._cap or (self._mode == "enforce" and self.in_flight >= self.gradient.limit)
 
     def enter(self, tier: str) -> Place:
         """A place for a request of this tier, to be taken once its body is here.
@@ -135,44 +161,73 @@ class Load:
         priority = self._priorities.get(tier, "normal")
         share = self._shares[priority]
         if self.in_flight >= self._cap * share:
-            self._refuse(priority, "as many as server.max_in_flight allows")
+            raise self.refusal(priority)
         if self._mode != "off" and self.in_flight >= self.gradient.limit * share:
             if self._mode == "enforce":
-                self._refuse(priority, "more than it answers in time")
+                raise self.refusal(priority)
             self._refused[priority, "measured"].inc()
         return Place(self)
 
-    def hold(self) -> float:
-        """For how long whoever was just refused is not listened to, so that refusals leave time for the rest."""
-        now = self._clock()
-        self._listen_at = min(max(now, self._listen_at) + self._apart, now + _LONGEST_HOLD)
-        return self._listen_at - now
+    def refusal(self, priority: Priority | None = None) -> Overloaded:
+        """Why somebody is refused, and for how long; without a priority it was not looked who it is."""
+        self._refused[priority or self._of_all, "refused"].inc()
+        of_all = self.in_flight >= self._cap
+        why = "as many as server.max_in_flight allows" if of_all else "more than it answers in time"
+        away = max(self._random.uniform(*_AWAY), min(_LONGEST, len(self._held) * self._apart))
+        return Overloaded(f"The gateway has {why}: come again a little later", retry_after=away)
+
+    async def refuse(self, scope: Scope, refusal: Overloaded) -> None:
+        """Leave time for the rest: who is refused is not listened to until it is to come again, or there is room.
+
+        Raises:
+            Overloaded: the refusal.
+        """
+        away = cast("float", refusal.retry_after)
+        exchange: Exchange | None = scope.get("bff.exchange")
+        if exchange is not None:
+            alone = exchange.body_is_here and scope["http_version"] != "2"
+            self._hold(exchange.hold(), away if alone else min(away, _SHORT))
+        elif scope["type"] == "websocket":  # its connection ends with the answer, and the next one begins
+            await asyncio.sleep(min(away, _SHORT))
+        raise refusal
+
+    def _hold(self, listen: Callable[[], None], seconds: float) -> None:
+        if listen not in self._held:
+            self._held[listen] = asyncio.get_running_loop().call_later(seconds, self._listen, listen)
+            self._watch_on()
+
+    def _listen(self, listen: Callable[[], None]) -> None:
+        self._held.pop(listen).cancel()
+        listen()
 
     def taken(self) -> None:
         self.in_flight += 1
         self._peak = max(self._peak, self.in_flight)
-        if self._watch is None or self._loop is not asyncio.get_running_loop():
-            self._look_later()
+        self._watch_on()
 
     def left(self) -> None:
         self.in_flight -= 1
 
-    def _refuse(self, priority: Priority, why: str) -> None:
-        self._refused[priority, "refused"].inc()
-        raise Overloaded(
-            f"The gateway has {why}: come again a little later", retry_after=self._random.uniform(0, _AWAY)
-        )
+    def _watch_on(self) -> None:
+        if self._watch is None or self._loop is not asyncio.get_running_loop():
+            self._look_later()
 
     def _look_later(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self._waited_before = self._waited()
         self._due = self._clock() + _EVERY
         self._watch = self._loop.call_later(_EVERY, self._look)
 
     def _look(self) -> None:
         self.lag = max(0.0, self._clock() - self._due)
-        self.gradient.observe(self.lag, self._peak)
+        ran = 1 - (self._waited() - self._waited_before) / (_EVERY + self.lag)
+        self.gradient.observe(self.lag * max(_LEAST_SHARE, ran), self._peak)
+        # Clearly, and for all the time since the last look: else whoever has just been answered asks again for it.
+        room = int(min(self._cap, self.gradient.limit) * _CLEAR) - self._peak
         self._peak, self._watch = self.in_flight, None
-        if self.in_flight or not self.gradient.relaxed:
+        for listen in list(islice(reversed(self._held), max(0, room))):
+            self._listen(listen)
+        if self.in_flight or self._held or not self.gradient.relaxed:
             self._look_later()
 
 
@@ -199,11 +254,28 @@ class Place:
 class Exchange(Protocol):
     """What our own server offers beside ASGI, in `scope["bff.exchange"]`."""
 
+    @property
+    def body_is_here(self) -> bool:
+        """Whether all of the request's body is."""
+
     def on_body(self, call: Callable[[], None]) -> None:
         """Have this called once all of the request's body is here: now, if it is."""
 
-    def hold(self, seconds: float) -> None:
-        """Read nothing more from this connection for so long."""
+    def hold(self) -> Callable[[], None]:
+        """Read nothing more from this connection, until what is returned is called."""
+
+
+class Full:
+    """Before auth and all that it costs: where there is no place for anybody, it does not matter who asks."""
+
+    def __init__(self, app: ASGIApp, load: Load) -> None:
+        self.app = app
+        self.load = load
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if scope["type"] != "lifespan" and self.load.is_full:
+            return self.load.refuse(scope, self.load.refusal())
+        return self.app(scope, receive, send)
 
 
 class Overload:
@@ -221,17 +293,15 @@ class Overload:
         caller: Caller | None = scope.get("bff.caller")
         if caller is None:
             return self.app(scope, receive, send)
-        exchange: Exchange | None = scope.get("bff.exchange")
         try:
             place = self.load.enter(caller.tier)
-        except Overloaded:
-            if exchange is not None:
-                exchange.hold(self.load.hold())
-            raise
+        except Overloaded as refusal:
+            return self.load.refuse(scope, refusal)
         if scope["type"] == "websocket":
             scope["bff.place"] = self._place
             return self.app(scope, receive, send)
         answer_of(scope).on_begin = place.leave
+        exchange: Exchange | None = scope.get("bff.exchange")
         if exchange is None:
             place.take()
         else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from math import inf
 from typing import Any, ClassVar, Final, cast
 
@@ -69,11 +70,10 @@ class Connection(asyncio.Protocol):
         self._incoming: Exchange | None = None
         self._answering: Exchange | None = None
         self._waiting: deque[Exchange] = deque()
-        self._paused = self._ending = self._draining = False
+        self._paused = self._held = self._ending = self._draining = False
         self._head_until = self._rest_until = self._write_until = inf
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = inf
-        self._held: asyncio.TimerHandle | None = None
         self._unsent: float = inf  # bytes, when it was last looked whether the client takes any
         self._writable: asyncio.Event | None = None
         self.congested = self.closed = False
@@ -113,8 +113,8 @@ class Connection(asyncio.Protocol):
         self.closed = self._ending = True
         self._server.connections.discard(self)
         self.resting.pop(self, None)
-        for timer in filter(None, (self._alarm, self._held)):
-            timer.cancel()
+        if self._alarm is not None:
+            self._alarm.cancel()
         for exchange in filter(None, (self._answering, self._incoming, *self._waiting)):
             exchange.leave()
         self._waiting.clear()
@@ -305,8 +305,8 @@ class Connection(asyncio.Protocol):
         protocol = protocol_class(config=self._config, server_state=self._server, app_state=self._app_state)
         lines = [b"GET %b HTTP/1.1" % self._url, *(b"%b: %b" % header for header in self._headers), b"", rest]
         self._server.connections.discard(self)
-        for timer in filter(None, (self._alarm, self._held)):
-            timer.cancel()
+        if self._alarm is not None:
+            self._alarm.cancel()
         self.closed = self._ending = True
         del self._parser
         protocol.connection_made(self._transport)
@@ -330,18 +330,18 @@ class Connection(asyncio.Protocol):
             self._writable.clear()
             await self._writable.wait()
 
-    def hold(self, seconds: float) -> None:
-        """Read nothing for so long."""
-        if self._held is None and not self.closed:
-            self._pause()
-            self._held = self._loop.call_later(seconds, self._let_go)
+    def hold(self) -> Callable[[], None]:
+        """Read nothing until what is returned is called."""
+        self._held = True
+        self._pause()
+        return self._listen
 
-    def _let_go(self) -> None:
-        self._held = None
+    def _listen(self) -> None:
+        self._held = False
         self.resume_reading()
 
     def resume_reading(self) -> None:
-        if self._paused and not self._waiting and not self.closed and self._held is None:
+        if self._paused and not self._waiting and not self.closed and not self._held:
             self._paused = False
             self._transport.resume_reading()
 

@@ -188,9 +188,9 @@ class Exchange:
         else:
             self._on_body = call
 
-    def hold(self, seconds: float) -> None:
-        """Read nothing more from this connection for so long."""
-        self._connection.hold(seconds)
+    def hold(self) -> Callable[[], None]:
+        """Read nothing more from this connection, until what is returned is called."""
+        return self._connection.hold()
 
     def on_leave(self, call: Callable[[], None] | None) -> None:
         """Have this called when the client leaves before it has its answer, in place of waiting for a message."""

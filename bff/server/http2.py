@@ -57,8 +57,7 @@ class Http2(asyncio.Protocol):
         self._alarm: asyncio.TimerHandle | None = None
         self._writable: asyncio.Event | None = None
         self._cut: asyncio.TimerHandle | None = None
-        self._held: asyncio.TimerHandle | None = None
-        self.congested = False
+        self._held = self.congested = False
 
     # What the network does.
 
@@ -108,7 +107,7 @@ class Http2(asyncio.Protocol):
         self.closed = self._ending = True
         self._server.connections.discard(self)
         self.resting.pop(self, None)
-        for timer in (self._alarm, self._cut, self._held):
+        for timer in (self._alarm, self._cut):
             if timer is not None:
                 timer.cancel()
         for stream in list(self._streams.values()):
@@ -131,18 +130,19 @@ class Http2(asyncio.Protocol):
         if self._writable is not None:
             self._writable.set()
 
-    def hold(self, seconds: float) -> None:
-        """Read nothing for so long."""
-        if self._held is None and not self.closed:
+    def hold(self) -> Callable[[], None]:
+        """Read nothing until what is returned is called."""
+        if not self._held and not self.closed:
+            self._held = True
             self._transport.pause_reading()
-            self._held = self._loop.call_later(seconds, self._let_go)
+        return self._listen
 
-    def _let_go(self) -> None:
-        self._held = None
+    def _listen(self) -> None:
+        self._held = False
         self._read_on()
 
     def _read_on(self) -> None:
-        if not self.closed and not self.congested and self._held is None:
+        if not self.closed and not self.congested and not self._held:
             self._transport.resume_reading()
 
     def abort(self) -> None:

@@ -1,15 +1,22 @@
-"""Clients that ask again as soon as they are answered, refused or not: `python -m tests.acceptance.pressure --help`."""
+"""Clients that ask again as soon as they are answered, refused or not: `python -m tests.acceptance.pressure --help`.
+
+It begins to count once each of them has had an answer, and ends when the gateway has had its time of a processor.
+"""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import uvloop
+
+LOOK = 0.05
+LONGEST = 60.0
 
 
 class Client(asyncio.Protocol):
@@ -19,6 +26,7 @@ class Client(asyncio.Protocol):
         self.request, self.answers = request, answers
         self.buffer = b""
         self.transport: Any = None
+        self.answered = False
         self.sent = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -36,34 +44,59 @@ class Client(asyncio.Protocol):
             return
         length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
         if len(rest) >= length:
+            self.answered = True
             self.answers.append((int(head[9:12]), time.perf_counter() - self.sent))
             self.buffer = b""
             self.ask()
 
 
-async def press(port: int, connections: int, seconds: float, body: bytes) -> list[tuple[int, float]]:
+class Times(NamedTuple):
+    """What a process had since it began, in seconds: of a processor, and of waiting for one that others had."""
+
+    cpu: float
+    waited: float
+    clock: float
+
+    @classmethod
+    def of(cls, pid: int) -> Times:
+        cpu, waited, _ = map(int, Path(f"/proc/{pid}/schedstat").read_text().split())
+        return cls(cpu / 1e9, waited / 1e9, time.perf_counter())
+
+    def since(self, before: Times) -> Times:
+        return Times(*(now - then for now, then in zip(self, before, strict=True)))
+
+
+async def until(state: Callable[[], bool]) -> None:
+    async with asyncio.timeout(LONGEST):
+        while not state():  # noqa: ASYNC110 - what another process does is no event here
+            await asyncio.sleep(LOOK)
+
+
+async def press(port: int, pid: int, connections: int, cpu: float, body: bytes) -> dict[str, object]:
     head = b"POST /graphql HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
     answers: list[tuple[int, float]] = []
     loop = asyncio.get_running_loop()
-    transports = []
+    clients = []
     for _ in range(connections):
         made = await loop.create_connection(lambda: Client(head % len(body) + body, answers), "127.0.0.1", port)
-        transports.append(made[0])
-    await asyncio.sleep(seconds)
-    for each in transports:
-        each.abort()
-    return answers
+        clients.append(made[1])
+    await until(lambda: all(each.answered for each in clients))
+    answers.clear()
+    before = Times.of(pid)
+    await until(lambda: Times.of(pid).since(before).cpu >= cpu)
+    had = Times.of(pid).since(before)
+    for each in clients:
+        each.transport.abort()
+    return {**had._asdict(), "answers": answers}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    for name, kind in {"port": int, "connections": int, "seconds": float, "query": str, "into": Path}.items():
+    for name, kind in {"port": int, "pid": int, "connections": int, "cpu": float, "query": str, "into": Path}.items():
         parser.add_argument(name, type=kind)
     said = parser.parse_args()
     body = orjson.dumps({"query": said.query})
-    began = time.perf_counter()
-    answers = uvloop.run(press(said.port, said.connections, said.seconds, body))
-    said.into.write_bytes(orjson.dumps({"seconds": time.perf_counter() - began, "answers": answers}))
+    said.into.write_bytes(orjson.dumps(uvloop.run(press(said.port, said.pid, said.connections, said.cpu, body))))
 
 
 if __name__ == "__main__":

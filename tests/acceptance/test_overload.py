@@ -1,15 +1,15 @@
 """Rows O01 to O04: more connections than a gateway can serve, from another process, none of which ever waits.
 
-The figures are shares of what the same gateway did a moment before with as many connections as it serves well, for each
-second of CPU that it had: others use the machine too. Each load is pressed twice and the better one counts, and what is
-asked for is a tenth less than is promised (80 %, 60 %, and as before right after): what is printed is what was seen.
+The figures are shares of what the same gateway does with as many connections as it serves well, by turns with those.
+Others use the machine too, and may leave the gateway a quarter of a core. So a load lasts until the gateway has had its
+seconds of a processor, answers are counted for each of them, and of the time that an answer took only as much counts as
+it would have taken without the others: by what the kernel says that the gateway waited for a processor.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -26,7 +26,8 @@ from tests.running import Running, free_port
 
 SERVES_WELL = 32
 OBJECTIVE = 1.0
-SECONDS = 4.0
+CPU = 1.5
+ROUNDS = 3
 QUERY = '{ product(id: "prd_1") { id name category stock price { amount currency } } }'
 PRODUCT = {"id": "prd_1", "sku": "S", "name": "N", "description": "", "category": "c", "stock": 1}
 PAGE = json.dumps({"items": [PRODUCT | {"price": {"amount": "1.00", "currency": "EUR"}}], "next_cursor": None}).encode()
@@ -78,82 +79,75 @@ class Seen(NamedTuple):
     """What came of a load.
 
     Attributes:
-        goodput: answers within the objective, for each second of CPU that the gateway had.
-        cores: how much of a core that was.
-        late: the 99th percentile of those that were served, in seconds that it would have taken with all of a core.
-        shed, shed_late: those that were refused, and their 95th percentile.
+        goodput: answers within the objective, for each second of a processor.
+        share: of the time that the gateway could have run it did, others did in the rest.
+        idle: the share of time in which it had nothing to do.
+        late: the 99th percentile of those that were served, in seconds.
+        shed, shed_late: the share of answers that refused, and their 95th percentile.
         others: answers that are neither.
         health: the slowest answer of `/healthz`.
     """
 
     goodput: float
-    cores: float
+    share: float
+    idle: float
     late: float
-    shed: int
+    shed: float
     shed_late: float
     others: int
     health: float
 
 
-def cpu_of(gateway: Running) -> float:
-    fields = Path(f"/proc/{gateway.process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def press(gateway: Running, connections: int, into: Path) -> Seen:
-    port = gateway.url.rpartition(":")[2]
-    command = [
-        sys.executable,
-        "-m",
-        "tests.acceptance.pressure",
-        port,
-        str(connections),
-        str(SECONDS),
-        QUERY,
-        str(into),
-    ]
-    cpu = cpu_of(gateway)
-    process = subprocess.Popen(command)
+    port, pid = gateway.url.rpartition(":")[2], str(gateway.process.pid)
+    arguments = [port, pid, str(connections), str(CPU), QUERY, str(into)]
+    process = subprocess.Popen([sys.executable, "-m", "tests.acceptance.pressure", *arguments])
     healths = []
     while process.poll() is None:
         time.sleep(0.6)
         began = time.perf_counter()
-        assert httpx.get(f"{gateway.admin}/healthz").status_code == 200
+        assert httpx.get(f"{gateway.admin}/healthz", timeout=30).status_code == 200
         healths.append(time.perf_counter() - began)
     told = json.loads(into.read_bytes())
-    answers = told["answers"]
-    served = sorted(seconds for status, seconds in answers if status == 200)
-    shed = sorted(seconds for status, seconds in answers if status == 503)
-    good = sum(seconds <= OBJECTIVE for seconds in served)
-    cpu = cpu_of(gateway) - cpu
+    answers, cpu, waited = told["answers"], told["cpu"], told["waited"]
+    share = cpu / (cpu + waited)
+    served = sorted(seconds * share for status, seconds in answers if status == 200)
+    shed = sorted(seconds * share for status, seconds in answers if status == 503)
     seen = Seen(
-        good / cpu,
-        cpu / told["seconds"],
-        served[int(len(served) * 0.99)] * min(1.0, cpu / told["seconds"]) if served else 0.0,
-        len(shed),
+        sum(seconds <= OBJECTIVE for seconds in served) / cpu,
+        share,
+        max(0.0, 1 - (cpu + waited) / told["clock"]),
+        served[int(len(served) * 0.99)],
+        len(shed) / len(answers),
         shed[int(len(shed) * 0.95)] if shed else 0.0,
         len(answers) - len(served) - len(shed),
-        max(healths),
+        max(healths) * share,
     )
-    sys.stdout.write(f"{connections}: {seen}\n")
+    said = ", ".join(f"{name} {value:.3g}" for name, value in seen._asdict().items())
+    sys.stdout.write(f"{connections}: {said}\n")
     return seen
 
 
-def better(gateway: Running, connections: int, into: Path) -> Seen:
-    return max((press(gateway, connections, into) for _ in range(2)), key=lambda each: each.goodput)
+def mean(loads: list[Seen]) -> float:
+    return sum(each.goodput for each in loads) / len(loads)
 
 
+@pytest.mark.timeout(600)
 def test_goodput_stays_under_overload_and_is_what_it_was_right_after(gateway: Running, tmp_path: Path) -> None:
     into = tmp_path / "answers.json"
-    capacity = better(gateway, SERVES_WELL, into)
-    assert capacity.shed == 0
-    eightfold = better(gateway, 8 * SERVES_WELL, into)
-    thousand = better(gateway, 1000, into)
-    after = better(gateway, SERVES_WELL, into)
-    assert eightfold.goodput >= 0.7 * capacity.goodput
-    assert thousand.goodput >= 0.5 * capacity.goodput
-    assert after.goodput >= 0.7 * capacity.goodput
-    assert after.shed == 0
-    assert max(eightfold.late, after.late) <= OBJECTIVE
-    assert eightfold.others == thousand.others == 0
-    assert max(eightfold.health, thousand.health) < OBJECTIVE
+    press(gateway, SERVES_WELL, into)
+    rounds = [
+        [press(gateway, each, into) for each in (SERVES_WELL, 8 * SERVES_WELL, SERVES_WELL, 1000, SERVES_WELL)]
+        for _ in range(ROUNDS)
+    ]
+    before, eightfold, between, thousand, after = (list(each) for each in zip(*rounds, strict=True))
+    capacity = mean(before + between + after)
+    figures = [mean(each) / capacity for each in (eightfold, thousand, between + after)]
+    sys.stdout.write("of capacity, at 8 times, at 1,000 and right after: {:.2f} {:.2f} {:.2f}\n".format(*figures))
+    assert figures[0] >= 0.8
+    assert figures[1] >= 0.6
+    assert figures[2] >= 0.8
+    assert all(each.shed == 0 for each in before + between + after)
+    assert max(each.late for each in eightfold + between + after) <= OBJECTIVE
+    assert all(each.others == 0 for each in eightfold + thousand)
+    assert max(each.health for each in eightfold + thousand) < OBJECTIVE

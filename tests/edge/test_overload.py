@@ -11,7 +11,7 @@ import pytest
 from bff.config import load
 from bff.core.errors import Overloaded
 from bff.core.telemetry import Telemetry
-from bff.edge.overload import Gradient, Load, OverloadSettings, Place
+from bff.edge.overload import Full, Gradient, Load, OverloadSettings, Place
 from tests.harness import BFF_YAML, customer, gateway, partner
 from tests.shop import Call
 from tests.upstream.raw import eventually
@@ -208,7 +208,7 @@ async def test_a_slow_service_is_no_overload():
     shop = gateway(server={"max_in_flight": 300})
     shop.services.users.fail(door := Door())
     waiting = [asyncio.create_task(shop.query(USER, headers=customer())) for _ in range(200)]
-    await eventually(lambda: len(shop.services.users.calls) == 200)
+    await eventually(lambda: len(shop.services.users.calls) == 200, 20)
     await asyncio.sleep(0.3)
     assert (await shop.metrics("bff_in_flight_limit"))[()] == 300
     assert (await shop.client.get("/api/products/prd_1")).status_code == 200
@@ -216,15 +216,140 @@ async def test_a_slow_service_is_no_overload():
     assert {(await each).status for each in waiting} == {200}
 
 
-def test_refused_connections_are_listened_to_again_one_after_the_other():
-    now = [0.0]
-    load = Load(OverloadSettings(), 10, {}, Telemetry(), RANDOM, clock=lambda: now[0])
-    assert [round(load.hold(), 4) for _ in range(3)] == [0.0005, 0.001, 0.0015]
-    for _ in range(5000):
-        longest = load.hold()
-    assert longest == 1.0
-    now[0] = 10.0
-    assert round(load.hold(), 4) == 0.0005
+@pytest.mark.parametrize(("share", "falls"), [(1.0, True), (0.5, True), (0.3, False), (0.01, False)])
+async def test_what_the_loop_waits_for_a_processor_is_no_lag_of_its_own(share, falls):
+    assert (bound_after(share, 0.05) < 100) is falls
+
+
+async def test_a_loop_that_is_four_times_too_late_is_late_whoever_is_to_blame():
+    assert bound_after(0.01, 0.1) < 100
+
+
+def bound_after(share: float, lag: float) -> float:
+    """How many may be in flight once the loop was so late again and again, having had that share of a processor."""
+    now, waited = 0.0, 0.0
+    load = Load(OverloadSettings(), 100, {}, Telemetry(), RANDOM, clock=lambda: now, waited=lambda: waited)
+    [taken(load) for _ in range(50)]
+    for _ in range(5):
+        now += 0.02 + lag
+        waited += (0.02 + lag) * (1 - share)
+        load._look()
+    return load.gradient.limit
+
+
+class Client:
+    """A connection, as our server offers it to the layer."""
+
+    def __init__(self, version: str = "1.1", *, body_is_here: bool = True) -> None:
+        self.body_is_here = body_is_here
+        self.scope = {"type": "http", "http_version": version, "bff.exchange": self}
+        self.listened_to = True
+
+    def on_body(self, call):
+        call()
+
+    def hold(self):
+        self.listened_to = False
+        return self.listen
+
+    def listen(self):
+        self.listened_to = True
+
+
+async def refused(load: Load, *clients: Client) -> list[float]:
+    """For how long each is sent away."""
+    times = []
+    for each in clients:
+        with pytest.raises(Overloaded) as refusal:
+            await load.refuse(each.scope, load.refusal())
+        times.append(refusal.value.retry_after)
+    return times
+
+
+async def test_who_was_refused_is_not_listened_to_until_it_is_to_come_again(monkeypatch):
+    monkeypatch.setattr("bff.edge.overload._AWAY", (0.1, 0.1))
+    load = load_of(1)
+    place = taken(load)
+    await refused(load, client := Client())
+    assert not client.listened_to
+    began = asyncio.get_running_loop().time()
+    await eventually(lambda: client.listened_to)
+    assert asyncio.get_running_loop().time() - began > 0.09
+    place.leave()
+
+
+async def test_the_more_are_away_the_longer_but_never_for_more_than_ten_seconds():
+    load = load_of(1, refusals="100/second")
+    place = taken(load)
+    times = await refused(load, *(Client() for _ in range(1200)))
+    assert all(0.5 <= each <= 3 for each in times[:50])
+    assert [round(each, 6) for each in (times[400], times[1199])] == [4.0, 10.0]
+    place.leave()
+
+
+async def test_who_was_refused_is_listened_to_as_soon_as_there_is_room_the_last_one_first():
+    load = load_of(20)
+    places = [taken(load) for _ in range(20)]
+    await refused(load, *(clients := [Client() for _ in range(30)]))
+    load._look()
+    assert not any(each.listened_to for each in clients)
+    for each in places[:10]:
+        each.leave()
+    load._look()  # it was full since the last look
+    assert not any(each.listened_to for each in clients)
+    load._look()
+    assert [each.listened_to for each in clients] == [False] * 25 + [True] * 5
+    for each in places:
+        each.leave()
+    await eventually(lambda: all(each.listened_to for each in clients))
+
+
+@pytest.mark.parametrize("client", [Client("2"), Client(body_is_here=False)])
+async def test_where_more_waits_behind_a_connection_it_is_for_half_a_second_at_most(client, monkeypatch):
+    monkeypatch.setattr("bff.edge.overload._SHORT", 0.05)
+    load = load_of(1)
+    place = taken(load)
+    began = asyncio.get_running_loop().time()
+    await refused(load, client)
+    await eventually(lambda: client.listened_to)
+    assert asyncio.get_running_loop().time() - began < 0.5
+    place.leave()
+
+
+async def test_where_there_is_no_place_for_anybody_nobody_is_asked_who_they_are():
+    shop = gateway(server={"max_in_flight": 1})
+    shop.services.users.fail(door := Door())
+    first = asyncio.create_task(shop.query(USER, headers=customer()))
+    await eventually(lambda: shop.services.users.calls)
+    wrong = {"authorization": "Bearer nonsense"}
+    assert (await shop.client.get("/api/users/usr_1", headers=wrong)).status_code == 503
+    assert (await shop.client.get("/nowhere", headers=wrong)).status_code == 404
+    door.opened.set()
+    assert (await first).status == 200
+    assert (await shop.client.get("/api/users/usr_1", headers=wrong)).status_code == 401
+
+
+async def test_where_tiers_differ_it_is_counted_that_it_was_not_looked_who_it_is():
+    shop = gateway(server={"max_in_flight": 1}, tiers={"partner": {"priority": "high"}})
+    shop.services.users.fail(door := Door())
+    first = asyncio.create_task(shop.query(USER, headers=partner()))
+    await eventually(lambda: shop.services.users.calls)
+    assert (await shop.client.get("/api/products/prd_1", headers=partner())).status_code == 503
+    assert (await shop.metrics("bff_overload_decisions_total"))[("decision", "refused"), ("priority", "any")] == 1
+    door.opened.set()
+    await first
+
+
+async def test_the_answer_to_a_handshake_that_is_refused_is_not_in_a_hurry(monkeypatch):
+    monkeypatch.setattr("bff.edge.overload._SHORT", 0.1)
+    loop = asyncio.get_running_loop()
+    load = load_of(1)
+    place = taken(load)
+    began = loop.time()
+    with pytest.raises(Overloaded):
+        await Full(None, load)({"type": "websocket"}, None, None)
+    assert loop.time() - began > 0.09
+    place.leave()
 
 
 def test_a_tier_may_be_important():

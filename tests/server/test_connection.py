@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+import socket
+import time
 
 import httptools
 import pytest
@@ -416,12 +418,28 @@ async def test_a_client_that_takes_its_time_but_takes_gets_all_of_it(serve, requ
         await send(start())
         await send(body(b"a" * 12_000_000))
 
-    client = await (await serve(app, write_timeout=0.15, keep_alive=0.15))(request_head)
+    client = await (await serve(app, write_timeout=0.6, keep_alive=0.6))(request_head)
     await client.reader.readuntil(b"\r\n\r\n")
     left = 12_000_000
     while left:
         left -= len(await client.reader.readexactly(min(left, 400_000)))
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.05)
+
+
+# Who comes.
+
+
+async def test_where_turns_of_the_loop_are_long_many_are_taken_in_each(serve, echo):
+    connect = await serve(echo)
+    clients = [socket.create_connection(("127.0.0.1", connect.port)) for _ in range(100)]
+    turns = 0
+    while len(connect.server.server_state.connections) < len(clients):
+        time.sleep(0.02)  # noqa: ASYNC251 - work that the loop waits for
+        await asyncio.sleep(0)
+        turns += 1
+        assert turns < len(clients) / 2
+    for each in clients:
+        each.close()
 
 
 # Who leaves.
@@ -662,7 +680,7 @@ async def test_however_it_is_cut_and_broken_the_app_sees_what_a_plain_parser_see
 
 async def test_a_client_whose_request_was_refused_is_heard_again_a_little_later(serve):
     async def app(scope, receive, send):
-        scope["bff.exchange"].hold(0.2)
+        loop.call_later(0.2, scope["bff.exchange"].hold())
         await send(start())
         await send(body(b"no"))
 

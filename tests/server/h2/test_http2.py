@@ -422,7 +422,7 @@ async def test_one_connection_too_many_takes_the_place_of_one_that_rests_or_goes
 
 async def test_a_client_may_be_made_to_wait(http2):
     async def app(scope, receive, send):
-        scope["bff.exchange"].hold(0.3)
+        asyncio.get_running_loop().call_later(0.3, scope["bff.exchange"].hold())
         await send(start())
         await send(body())
 
