@@ -194,7 +194,7 @@ def comes(state: Callable[..., bool]) -> bool:
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory) -> Iterator[Stack]:
     if not can_be_made():
-        pytest.skip("containers need root")
+        pytest.skip("not allowed here: namespaces, which need root")
     folder = tmp_path_factory.mktemp("containers")
     secret = folder / "admin-token"
     secret.write_text(f"{TOKEN}\n")
