@@ -1,6 +1,4 @@
-"""Three gateways and one Valkey, each at an address of its own: one account, one list of revoked keys, and a cable that
-is cut.
-"""
+"""Three gateways and one Valkey, each at an address of its own: one account, revocations and purges for all, cut cables."""
 
 from __future__ import annotations
 
@@ -35,6 +33,13 @@ class Machine:
         async with httpx.AsyncClient(base_url=self.gateway.url, timeout=30, headers=key(consumer)) as client:
             return Counter([(await client.get("/api/products/prd_1")).status_code for _ in range(times)])
 
+    async def has_kept(self, product: str, consumer: str) -> bool:
+        """Whether it answers with what it has; a product that it had to ask for is kept from then on."""
+        async with httpx.AsyncClient(base_url=self.gateway.url, timeout=30, headers=key(consumer)) as client:
+            answer = await client.get(f"/api/products/{product}")
+        assert answer.status_code == 200
+        return "bff-entities; hit" in answer.headers["cache-status"]
+
     async def admin(self, method: str, path: str, **options: object) -> httpx.Response:
         async with httpx.AsyncClient(base_url=self.gateway.admin, timeout=30, headers=OPERATOR) as client:
             return await client.request(method, path, **options)
@@ -58,7 +63,7 @@ def hashed(consumer: str) -> str:
 def machines(real_services, tmp_path_factory) -> Iterator[list[Machine]]:
     """One for each rule of what to do without the store."""
     port = free_port()
-    consumers = ["exact", "revoked", "waits", *RULES]
+    consumers = ["exact", "revoked", "waits", "reads", *RULES]
     keys = [{"consumer": each, "hash": hashed(each), "tier": "partner"} for each in consumers]
     with ExitStack() as stack:
         stack.enter_context(
@@ -76,6 +81,7 @@ def machines(real_services, tmp_path_factory) -> Iterator[list[Machine]]:
                 "BFF__LIMITS__ON_STORE_ERROR": rule,
                 "BFF__LIMITS__PER_ADDRESS": "1000000/minute",
                 "BFF__TIERS__PARTNER__RATE": json.dumps([f"{RATE}/day"]),
+                "BFF__SERVICES__PRODUCTS__CACHE": json.dumps({"entities": True}),
                 "BFF__AUTH__API_KEYS": json.dumps(keys),
                 "BFF__ADMIN__TOKEN": "operators",
             }
@@ -118,6 +124,20 @@ async def test_a_key_that_is_revoked_at_one_is_refused_by_all(machines):
 
 async def refuses(machine: Machine, consumer: str) -> bool:
     return await machine.ask(consumer) == {401: 1}
+
+
+async def test_what_is_purged_at_one_is_given_out_by_none(machines):
+    for each in machines:
+        await until(lambda each=each: each.has_kept("prd_2", "reads"))
+    one, *others = machines
+    assert (await one.admin("POST", "/-/cache/purge", json={"entities": ["products:prd_2"]})).status_code == 200
+    assert not await one.has_kept("prd_2", "reads")
+    for each in others:
+        await until(lambda each=each: gone(each, "prd_2"))
+
+
+async def gone(machine: Machine, product: str) -> bool:
+    return not await machine.has_kept(product, "reads")
 
 
 @pytest.mark.parametrize("rule", RULES)
