@@ -1,4 +1,4 @@
-"""Three gateways and one Valkey, each at an address of its own: one account, revocations and purges for all, cut cables."""
+"""Three gateways and one Valkey, each at its own address: one account, revocations and purges for all, cut cables."""
 
 from __future__ import annotations
 
