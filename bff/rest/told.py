@@ -13,7 +13,6 @@ from bff.rest.names import end_to_end, goes_up
 from bff.upstream.client import Headers
 
 _SECURE = frozenset({"https", "wss"})
-_TRAILERS = ((b"te", b"trailers"), (b"connection", b"te"))
 _HOST = re.compile(rb"[A-Za-z0-9._:\[\]-]{1,255}")
 
 
@@ -25,8 +24,6 @@ def request_headers(scope: Scope) -> Headers:
     if b"via" in said:
         via = b", ".join([*(value for name, value in given if name == b"via"), via])
     headers.append((b"via", via))
-    if b"trailers" in said.get(b"te", b"").lower():
-        headers += _TRAILERS
     route: Route = scope["bff.route"]
     # A client writes into Host what it likes, and only where routes are told apart by it, it is known to be true.
     host = said.get(b"host", b"") if route.hosts else b""

@@ -70,10 +70,9 @@ async def test_a_services_trailers_go_on_to_who_takes_them_but_what_must_not_com
         head = await client.reader.readuntil(b"\r\n\r\n")
         assert b"transfer-encoding: chunked" in head
         assert await client.reader.readuntil(b"\r\n\r\n") == b"2\r\nok\r\n0\r\nx-sum: abc\r\n\r\n"
-        assert b"te: trailers\r\nconnection: te\r\n" in there.requests[0]
         client.send(asked())
         assert (await client.answer())[::2] == (200, b"ok")
-        assert b"te: trailers" not in there.requests[1]
+        assert not any(b"\r\nte:" in each for each in there.requests)
 
 
 @pytest.mark.parametrize("at_once", [True, False])
