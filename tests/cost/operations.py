@@ -44,6 +44,7 @@ class Operation:
         self._fragments: list[str] = []
         self.variables: dict[str, Any] = {}
         self._declared: list[str] = []
+        self._pages: dict[tuple[str, int, str], str] = {}
         root = "Mutation" if random.random() < 0.15 else "Query"
         body = self._selection(root, 0)
         head = f"({', '.join(self._declared)})" if self._declared else ""
@@ -103,11 +104,16 @@ class Operation:
         if name == "nodes":
             ids = [self._id(self._random.choice(list(NODES))) for _ in range(self._random.randint(0, 5))]
             return f"(ids: {self._value('[ID!]!', ids)})"
-        if name in ("shops", "items", "people") and self._random.random() < 0.7:
-            argument = "most" if name == "people" else "first"
-            kind = ', kind: "a"' if name == "items" and self._random.random() < 0.3 else ""
-            return f"({argument}: {self._value('Int!', self._random.randint(0, 4))}{kind})"
-        return ""
+        if name not in ("shops", "items", "people"):
+            return ""
+        argument = "most" if name == "people" else "first"
+        kind = ', kind: "a"' if name == "items" and self._random.random() < 0.3 else ""
+        size = self._random.randint(0, 4) if kind or self._random.random() < 0.7 else None
+        page = (name, 2 if size is None else size, kind)
+        # The same pages, said in other words, share a call, although that is only bounded from above.
+        if page not in self._pages or not self._exact:
+            self._pages[page] = "" if size is None else f"({argument}: {self._value('Int!', size)}{kind})"
+        return self._pages[page]
 
     def _id(self, prefix: str) -> str:
         self._ids += 1
