@@ -100,6 +100,10 @@ class Budget:
         self._calls.add(self._REPEATED)
         return True
 
+    def give_back(self) -> None:
+        """What was spent on a call that was not sent after all."""
+        self._calls.add(self._REPEATED, -1)
+
     @property
     def left(self) -> int:
         """How many may be repeated right now."""
@@ -144,6 +148,7 @@ class Retry(httpx.AsyncBaseTransport):
         self.budget.earn()
         request.extensions["tried"] = []  # where it was, so that another attempt goes elsewhere
         attempt = 1
+        before: httpx.TransportError | None = None
         while True:
             request.extensions["attempt"] = attempt
             outcome: httpx.Response | httpx.TransportError
@@ -156,12 +161,20 @@ class Retry(httpx.AsyncBaseTransport):
                 outcome = error
             wait = self._wait(request, attempt, outcome)
             if wait is None:
+                if attempt > 1 and isinstance(outcome, RefusedError):
+                    self._give_back(request)
+                    if before is not None:
+                        # Nothing was sent: what the call came to is still what it came to before.
+                        outcome, attempt = before, attempt - 1
                 try:
                     return _last(outcome, attempt)
                 finally:
-                    del outcome  # an error leads back here by its traceback
+                    del outcome, before  # an error leads back here by its traceback
             if isinstance(outcome, httpx.Response):
                 await outcome.aclose()
+                before = None
+            else:
+                before = outcome.with_traceback(None)
             del outcome
             if request.extensions.get("recorded"):
                 get_current_span().add_event("retry", {"attempt": attempt + 1, "wait_s": round(wait, 4)})
@@ -208,6 +221,12 @@ class Retry(httpx.AsyncBaseTransport):
         if retries is not None:
             retries.left -= 1
         return wait, Decision.MADE
+
+    def _give_back(self, request: httpx.Request) -> None:
+        self.budget.give_back()
+        retries: Retries | None = request.extensions["origin"].retries
+        if retries is not None:
+            retries.left += 1
 
     def _tell(
         self,

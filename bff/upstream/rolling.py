@@ -27,12 +27,12 @@ class Rolling:
         self.newest = [0] * kinds
         self.totals = [0] * kinds
 
-    def add(self, kind: int) -> None:
+    def add(self, kind: int, count: int = 1) -> None:
         now = self._clock()
         if now >= self._ends:
             self._move_on(now)
-        self.newest[kind] += 1
-        self.totals[kind] += 1
+        self.newest[kind] += count
+        self.totals[kind] += count
 
     def look(self) -> None:
         """Let go of what is no longer in the window."""

@@ -91,6 +91,30 @@ async def test_what_the_gateway_itself_refuses_is_no_attempt():
     assert attempts_of(error) == 0
 
 
+def refuses_to_repeat(failure):
+    def behave(each: httpx.Request) -> httpx.Response:
+        if each.extensions["attempt"] > 1:
+            raise RefusedError("left alone", each, Phase.BREAKER)
+        return failure(each)
+
+    return behave
+
+
+async def test_a_repeat_that_is_not_let_go_leaves_the_call_with_what_it_came_to_before():
+    error = await outcome(retry(Target(refuses_to_repeat(SLOW)), Clock()), request())
+    assert type(error) is httpx.ReadTimeout
+    assert attempts_of(error) == 1
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+async def test_a_repeat_that_is_not_let_go_costs_nothing(failure):
+    clock, origin = Clock(), replace(ORIGIN, retries=Retries(5))
+    chain = retry(Target(refuses_to_repeat(FAILURES[failure])), clock)
+    for _ in range(100):
+        await outcome(chain, request(origin=origin))
+    assert (chain.budget.left, origin.retries.left) == (20, 5)
+
+
 async def test_a_body_that_streams_is_sent_once():
     async def body():
         yield b"a"
