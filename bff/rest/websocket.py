@@ -87,6 +87,9 @@ class End(NamedTuple):
     by: str = ""
 
 
+_GOING_AWAY: Final = End(1001, "The gateway is going away: come again")
+
+
 class Bounded(Protocol):
     """What our own server offers beside ASGI, in `scope["bff.socket"]`."""
 
@@ -162,7 +165,7 @@ class Websockets:
         self._draining = True
         sessions = dict(self._sessions)
         for each in sessions:
-            each.end(End(1001, "The gateway is going away: come again"))
+            each.end(_GOING_AWAY)
         if tasks := [task for task in sessions.values() if task is not None]:
             await asyncio.wait(tasks)
 
@@ -200,6 +203,8 @@ class Websockets:
             None if scope["bff.caller"].is_anonymous else asyncio.create_task(self._end_when_revoked(scope, session))
         )
         self._sessions[session] = asyncio.current_task()
+        if self._draining:  # since its service was asked
+            session.end(_GOING_AWAY)
         self._active[name].inc()
         end = End(_ABNORMAL)
         try:

@@ -222,6 +222,28 @@ async def test_when_the_gateway_ends_both_sides_are_told():
         assert (await running.refusal()).status_code == 503
 
 
+async def test_one_that_is_being_opened_when_the_gateway_ends_is_ended_too():
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slowly(_connection, _request):
+        asked.set()
+        await go_on.wait()
+
+    kept = Kept()
+    async with service_at(kept, "127.0.0.1", 0, process_request=slowly) as there:
+        port = there.sockets[0].getsockname()[1]
+        patient = {"users": {"url": f"http://127.0.0.1:{port}", "timeout": "10s"}}
+        async with gateway(port, services=patient) as running:
+            opening = asyncio.create_task(running.open().__aenter__())
+            await asked.wait()
+            await running.app.drain()
+            go_on.set()
+            client = await opening
+            await client.wait_closed()
+            assert (client.close_code, client.close_reason) == (1001, "The gateway is going away: come again")
+            assert (await kept.closed())[0] == 1001
+
+
 async def test_a_credential_that_ends_ends_it():
     kept = Kept()
     async with chat(kept, auth={"jwt": [JWT | {"leeway": "0s"}]}) as running:
