@@ -94,7 +94,7 @@ class Passthrough:
             await presentable(response, service, route, target, scope)
             if changes is not None:
                 await changes.answer(response, service.name, scope)
-            await self.relay(response, service.name, route, send, client)
+            await self.relay(response, service.name, route, send, client, aside)
 
     async def _answer(self, asked: Asked, route: Route) -> httpx.Response:
         response = await (self.cache.answer(asked) if self.cache is not None and route.cache else asked.send())

@@ -13,6 +13,7 @@ from starlette.types import Message, Scope, Send
 from bff.core.errors import ShuttingDown, UpstreamFailed
 from bff.core.receive import Client
 from bff.core.route import Route
+from bff.rest.beside import Beside
 from bff.rest.names import comes_down, end_to_end
 from bff.rest.redirects import outward
 from bff.upstream.bodies import outlive
@@ -49,10 +50,19 @@ class Relay:
         self._streams: dict[asyncio.Timeout, asyncio.Task[object] | None] = {}
         self._draining = False
 
-    async def __call__(self, response: httpx.Response, service: str, route: Route, send: Send, client: Client) -> None:
+    async def __call__(
+        self,
+        response: httpx.Response,
+        service: str,
+        route: Route,
+        send: Send,
+        client: Client,
+        aside: Beside | None,
+    ) -> None:
         whole: bytes | None = getattr(response.stream, "content", None)
         if whole is not None:
             client.served()
+            _trail(response, aside)
             await send(_start(response))
             await send({"type": "http.response.body", "body": whole})
             return
@@ -67,6 +77,7 @@ class Relay:
         finally:
             await response.aclose()
         client.served()
+        _trail(response, aside)
         await send({"type": "http.response.body", "body": last})
 
     async def close(self) -> None:
@@ -116,6 +127,11 @@ async def _pieces(response: httpx.Response, send: Send) -> None:
     # An error from here on has to leave this app: the server then cuts the connection, and a part is not taken for all.
     async for chunk in cast("httpx.AsyncByteStream", response.stream):
         await send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+
+def _trail(response: httpx.Response, aside: Beside | None) -> None:
+    if aside is not None and (trailers := response.extensions.get("trailers")):
+        aside.trail(trailers)
 
 
 def _start(response: httpx.Response) -> Message:

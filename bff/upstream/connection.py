@@ -61,9 +61,9 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_alarm", "_alarm_at", "_bounds", "_buffered", "_chunks", "_congested", "_expires", "_head_only",
         "_head_size", "_length", "_limits", "_loop", "_on_close", "_parser", "_parser_strayed", "_patient",
-        "_paused", "_phase", "_plain", "_request", "_timing", "_trailer_size", "_trailers", "_transport", "_until_end",
+        "_paused", "_phase", "_plain", "_request", "_timing", "_trailer_size", "_transport", "_until_end",
         "_upload", "_waiter", "_writer", "address", "closed", "complete", "error", "headers", "heard", "idle_since",
-        "keep_alive", "opened_at", "reused", "status", "version",
+        "keep_alive", "opened_at", "reused", "status", "trailers", "version",
     )  # fmt: skip
 
     def __init__(self, bounds: Bounds, on_close: Callable[[Connection], None]) -> None:
@@ -103,7 +103,7 @@ class Connection(asyncio.Protocol):
         self._until_end = True
         self._length = self._plain = 0
         self._head_size = self._trailer_size = 0
-        self._trailers: list[tuple[bytes, bytes]] = []
+        self.trailers: list[tuple[bytes, bytes]] = []
         self._chunks: deque[bytes] = deque()
         self._buffered = 0
         self._patient = self._paused = False
@@ -273,7 +273,7 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self.status:
-            self._trailers.append((name.lower(), value))
+            self.trailers.append((name.lower(), value))
             self._trailer_size += len(name) + len(value)
             if self._trailer_size > self._bounds.head:
                 raise NonsenseError("its trailers are too large")
@@ -331,8 +331,6 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self.status:
             self.complete = True
-            if self._trailers and (beside := self._request.extensions.get("beside")) is not None:
-                beside.trail(self._trailers)
 
     # How both meet.
 

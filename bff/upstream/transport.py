@@ -211,7 +211,9 @@ async def _exchange(
         pool.release(connection)
     else:
         stream = _Arriving(connection, pool)
-    return response_of(status, Fields(headers), {"http_version": version}, stream, request)
+    # Of its trailers, there are none before the end of its body.
+    extensions = {"http_version": version, "trailers": connection.trailers}
+    return response_of(status, Fields(headers), extensions, stream, request)
 
 
 def _seconds(timeout: float | None) -> float:

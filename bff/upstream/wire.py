@@ -78,16 +78,13 @@ def response_of(
 
 
 class Beside(Protocol):
-    """What goes beside heads and bodies, in `extensions["beside"]`: hints before an answer, trailers after a body."""
+    """What goes beside a call, in `extensions["beside"]`: hints before its answer, trailers after its body."""
 
     def hint(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         """The service has sent this interim answer."""
 
     def trailers(self) -> list[tuple[bytes, bytes]]:
         """Those of the request, asked for once all of its body was sent in chunks."""
-
-    def trail(self, headers: list[tuple[bytes, bytes]]) -> None:
-        """The answer has come to its end, with these."""
 
 
 class Outgoing(msgspec.Struct, gc=False):

@@ -75,6 +75,22 @@ async def test_a_services_trailers_go_on_to_who_takes_them_but_what_must_not_com
         assert not any(b"\r\nte:" in each for each in there.requests)
 
 
+async def test_trailers_are_those_of_the_answer_and_not_of_one_that_was_given_up():
+    async def script(peer):
+        await peer.head()
+        await peer.send(HEAD.replace(b"200 OK", b"503 No") + b"2\r\nno\r\n" + TRAILERS)
+        await peer.head()
+        await peer.send(HEAD + b"2\r\nok\r\n0\r\n\r\n")
+
+    async with passing(script) as (there, connect):
+        client = await connect(asked(b"te: trailers", b"connection: te"))
+        head = await client.reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200")
+        assert b"content-length: 2\r\n" in head  # so nothing follows
+        assert await client.reader.readexactly(2) == b"ok"
+        assert len(there.requests) == 2
+
+
 @pytest.mark.parametrize("at_once", [True, False])
 async def test_a_clients_trailers_go_on_too(at_once):
     body = b"2\r\nab\r\n0\r\n"
