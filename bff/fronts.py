@@ -19,6 +19,7 @@ from bff.upstream import Origin, ServiceSettings
 
 CREDENTIALS = frozenset({b"authorization", b"x-api-key"})
 """What of a request goes on to services that ask for it."""
+_BY_REQUEST = frozenset({Front.REST, Front.AGGREGATE})  # of GraphQL, operations are counted
 
 
 class Gateway(FastAPI):
@@ -74,7 +75,7 @@ class Fronts:
         if route is None:
             return self.app(scope, receive, send)
         asked = head(scope).values.get(REQUEST_TIMEOUT)
-        if route.front is Front.REST or route.front is Front.AGGREGATE:  # of GraphQL, operations are counted
+        if route.front in _BY_REQUEST:
             self.count(route.name, scope["bff.caller"])
         seconds = route.timeout if asked is None else min(route.timeout, seconds_asked(asked))
         deadline = asyncio.get_running_loop().time() + seconds

@@ -167,7 +167,8 @@ class Requests:
     """
 
     def __init__(self, settings: RequestSettings, random: Random) -> None:
-        self._settings, self._random = settings, random
+        self._slow, self._sample, self._explain = settings.slow, settings.sample, settings.explain
+        self._most_calls, self._random = settings.max_calls, random
         self.explains = settings.explain is not False
         self._on = settings.keep > 0 or self.explains
         self._kept: dict[Kind, deque[Kept]] = {kind: deque(maxlen=settings.keep) for kind in KINDS}
@@ -175,7 +176,7 @@ class Requests:
     def begin(self, scope: Scope, started: float | None = None) -> None:
         """Take down in `scope["bff.waterfall"]` what the request does; not of a websocket, which has many in it."""
         if self._on and scope["type"] == "http":
-            scope["bff.waterfall"] = Waterfall(self._settings.max_calls, started)
+            scope["bff.waterfall"] = Waterfall(self._most_calls, started)
 
     def end(self, scope: Scope, status: int, seconds: float) -> None:
         """Keep it, if it is worth it."""
@@ -191,13 +192,13 @@ class Requests:
             return "asked"
         if status >= 500 or waterfall.went_wrong:
             return "failed"
-        if seconds >= self._settings.slow:
+        if seconds >= self._slow:
             return "slow"
-        share = self._settings.sample
+        share = self._sample
         return "sampled" if share and (share == 1 or self._random.random() < share) else None
 
     def may_be_told(self, caller: Caller) -> bool:
-        allowed = self._settings.explain
+        allowed = self._explain
         return allowed.holds({"caller": of_caller(caller)}) if isinstance(allowed, Expression) else allowed
 
     def is_asked(self, scope: Scope, *, besides: bool = False) -> bool:
@@ -209,7 +210,7 @@ class Requests:
         """For something that lasts, where its client asks and may be told; `facts` go over what the scope says."""
         if not self.is_asked(scope, besides=besides):
             return None
-        return Explaining({**scope, **facts}, self._settings.max_calls)
+        return Explaining({**scope, **facts}, self._most_calls)
 
     def told(self, scope: Scope) -> dict[str, Any] | None:
         """What the client gets of it, so far; None where it may not, or did not ask."""

@@ -48,21 +48,21 @@ class Keep:
         clock: Callable[[], float],
         now: Callable[[], int] = time.time_ns,
     ) -> None:
-        self._settings, self._telemetry, self._clock, self._now = settings, telemetry, clock, now
+        self._telemetry, self._clock, self._now = telemetry, clock, now
+        self._errors, self._slow, self._most = settings.errors, settings.slow, settings.per_second
         self._second, self._kept = 0.0, 0
 
     def wants(self, status: int, seconds: float, waterfall: Waterfall | None) -> bool:
         """Whether it is worth it, `seconds` being the time to the begin of its answer; it is counted as kept, then."""
-        slow = self._settings.slow
-        if not (slow and seconds >= slow) and not (
-            self._settings.errors and (status >= 500 or (waterfall is not None and waterfall.went_wrong))
+        if not (self._slow and seconds >= self._slow) and not (
+            self._errors and (status >= 500 or (waterfall is not None and waterfall.went_wrong))
         ):
             return False
         now = self._clock()
         if now - self._second >= 1:
             self._second, self._kept = now, 0
         self._kept += 1
-        return self._kept <= self._settings.per_second
+        return self._kept <= self._most
 
     def begin(self, trace: Trace, above: otel.Context, started: float, waterfall: Waterfall | None) -> Span:
         """The span of a request that has just ended, with those of its attempts, by the ids that it had all along."""

@@ -39,7 +39,7 @@ class Beside:
     def __init__(self, scope: Scope, exchange: Exchange) -> None:
         said = head(scope).values
         self._exchange = exchange
-        self._takes_trailers = b"trailers" in said.get(b"te", b"").lower()
+        self._takes_trailers = b"te" in said and b"trailers" in said[b"te"].lower()
         self.is_chunked = b"transfer-encoding" in said
 
     def hint(self, status: int, headers: Headers) -> None:

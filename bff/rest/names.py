@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 
 from bff.core.deadline import REQUEST_TIMEOUT
 from bff.upstream.client import Headers
@@ -66,6 +65,7 @@ _OURS_BY_PREFIX = (
     b"x-client-cert",
     b"x-ssl-client-",
 )
+_MOST = 1024  # names that are remembered, which clients and services make up
 # Two that tell about the inside, and the id that the gateway itself puts on every answer.
 _KEPT_INSIDE = frozenset({b"server", b"x-powered-by", b"x-request-id"})
 
@@ -76,21 +76,36 @@ def is_identity(name: str) -> bool:
     return folded.startswith(_OURS_BY_PREFIX) and not folded.startswith((b"x-auth-", b"x-forwarded-"))
 
 
-@lru_cache(maxsize=1024)
-def goes_up(given: bytes) -> bytes | None:
-    """The name that it goes on under, in lower case as ASGI has them; None if it does not."""
+def _up(given: bytes) -> bytes | None:
     # Many servers read x_auth_subject and X-Auth-Subject as one name.
     name = given.lower().replace(b"_", b"-")
     stays = name in _HOP_BY_HOP or name in _OURS or name.startswith(_OURS_BY_PREFIX)
     return None if stays else given.lower()
 
 
-@lru_cache(maxsize=1024)
-def comes_down(given: bytes) -> bytes | None:
+def _down(given: bytes) -> bytes | None:
     name = given.lower()
     # Whose pages may read an answer is what `server.cors` says, and not a service behind it.
     stays = name in _HOP_BY_HOP or name in _KEPT_INSIDE or name.startswith(b"access-control-")
     return None if stays else name
+
+
+class _Verdicts(dict[bytes, bytes | None]):
+    """What was decided of a name; `lru_cache` would cost each header of each request four times as much."""
+
+    def __init__(self, decide: Callable[[bytes], bytes | None]) -> None:
+        self._decide = decide
+
+    def __missing__(self, given: bytes) -> bytes | None:
+        if len(self) >= _MOST:
+            self.clear()
+        verdict = self[given] = self._decide(given)
+        return verdict
+
+
+goes_up = _Verdicts(_up).__getitem__
+"""The name that a header goes on under, in lower case as ASGI has them; None if it does not."""
+comes_down = _Verdicts(_down).__getitem__
 
 
 def end_to_end(headers: Headers, verdict: Callable[[bytes], bytes | None]) -> Headers:

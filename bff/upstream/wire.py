@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
-from functools import cached_property
 from typing import Any, Protocol
 
 import httpx
@@ -16,6 +15,8 @@ _TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQR
 _METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 _SLICE = 64 * 1024
+# As numbers: to look for bytes in bytes, Python 3.11 raises an error first.
+_LF, _CR, _NUL = b"\n\r\0"
 
 NOTHING = httpx.ByteStream(b"")
 """The body of a request that has none: one for all, which is not read."""
@@ -36,16 +37,19 @@ class Fields(httpx.Headers):
 
     def __init__(self, pairs: list[tuple[bytes, bytes]]) -> None:
         self._pairs = pairs
+        self._made: list[tuple[bytes, bytes, bytes]] | None = None
         self._encoding = None
 
-    @cached_property
+    @property
     def _list(self) -> list[tuple[bytes, bytes, bytes]]:  # type: ignore[override]
-        return [(name, name.lower(), value) for name, value in self._pairs]
+        if self._made is None:
+            self._made = [(name, name.lower(), value) for name, value in self._pairs]
+        return self._made
 
     @property
     def raw(self) -> list[tuple[bytes, bytes]]:
         """Not to be changed: as long as nobody asked for httpx's form, it is what was given."""
-        return super().raw if "_list" in vars(self) else self._pairs
+        return self._pairs if self._made is None else super().raw
 
 
 def request_of(
@@ -139,7 +143,7 @@ def _head(request: httpx.Request) -> tuple[bytes, int | None, bool]:
     if (method not in _METHODS and not _is_method(method)) or len(target.split()) != 1:
         raise _refused(request, "the request line is malformed")
     said = b"".join((target, *values))
-    if b"\n" in said or b"\r" in said or b"\0" in said:
+    if _LF in said or _CR in said or _NUL in said:
         raise _refused(request, "a header's value has a line break or a zero byte")
     length = None if form.length is None else values[form.length]
     if length is not None and not (length.isdigit() and len(length) < 19):

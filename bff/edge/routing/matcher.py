@@ -48,7 +48,7 @@ class Matcher:
     def matches(self, method: str, raw_path: bytes, view: RequestView) -> list[Match]:
         """Those it may be, the one that goes first first; all but the last depend on what is not known yet."""
         raw = raw_path.split(b"/")
-        segments = [normal(segment) for segment in raw] if b"%" in raw_path else raw
+        segments = [normal(segment) for segment in raw] if raw_path.find(b"%") >= 0 else raw
         search = _Search(method, raw, segments, view)
         search.walk(self._root, 1, ())
         return search.found
