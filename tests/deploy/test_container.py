@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -91,6 +93,22 @@ def test_no_secret_and_no_file_of_development_gets_into_an_image(tmp_path):
     assert {each.parts[0] for each in files} == {"bff", "bff.yaml", "contracts", "operations", "schema", "services"}
     assert not [each for each in files if each.suffix in {".key", ".pem", ".pyc", ".sqlite"}]
     assert Path("bff/graphql/assets/graphiql.js") in files
+
+
+def test_the_first_process_of_a_container_ends_at_sigterm_before_it_serves(tmp_path):
+    if not can_be_made():
+        pytest.skip("not allowed here: namespaces, which need root")
+    file = tmp_path / "bff.yaml"
+    os.mkfifo(file)
+    command = [sys.executable, *stages()["gateway"][-2].command[1:], "run", "--config", str(file)]
+    with subprocess.Popen(["unshare", "--pid", "--fork", "--kill-child", *command], cwd=ROOT) as unshare:
+        try:
+            with file.open("wb"):  # it reads its configuration, and comes to no end with that
+                (first,) = Path(f"/proc/{unshare.pid}/task/{unshare.pid}/children").read_text().split()
+                os.kill(int(first), signal.SIGTERM)
+                assert unshare.wait(PATIENCE) == 128 + signal.SIGTERM
+        finally:
+            unshare.kill()
 
 
 # The compose file.
