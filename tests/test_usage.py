@@ -256,6 +256,17 @@ def test_a_file_with_something_else_is_refused_at_the_start(tmp_path):
         gateway(observability={"usage": {"path": str(path)}})
 
 
+async def test_a_file_that_cannot_be_looked_at_is_refused_too_or_said_by_the_log(tmp_path):
+    unusable = tmp_path / f"{'usage' * 60}.json"
+    with pytest.raises(ConfigError, match=r"observability\.usage\.path: .*\.json: File name too long"):
+        gateway(observability={"usage": {"path": str(unusable)}})
+    usage, _, log = counting(tmp_path)
+    (tmp_path / "usage.json").mkdir()
+    usage.count("products", PARTNER)
+    assert [use.count for use in (await usage.kept()).uses("rest")] == [1]
+    assert json.loads(log.getvalue().splitlines()[-1])["event"] == "usage_not_written"
+
+
 def test_what_several_workers_say_is_one():
     days = {"2025-11-25": {"rest": {"products": {"partner": 2}}}}
     more = {"2025-11-25": {"rest": {"products": {"partner": 3, "ios": 1}}}}

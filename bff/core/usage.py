@@ -246,7 +246,12 @@ class Usage:
 
 
 def _read(path: Path) -> Counts:
-    return Counts.read(path) if path.exists() else Counts()
+    try:
+        return Counts.read(path)
+    except UsageUnreadable as error:
+        if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+            return Counts()
+        raise
 
 
 def of_all(said: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
