@@ -523,6 +523,12 @@ def session(page: str, part: str) -> str:
     return found
 
 
+def test_the_page_of_the_readme_is_the_one_that_it_shows(running):
+    (shown,) = re.findall(r'^    (\{"id":"ord_1".*)$', (ROOT / "README.md").read_text(), re.MULTILINE)
+    said = re.escape(shown).replace(re.escape("..."), ".*")
+    assert re.fullmatch(said, running.run(session("README.md", "/api/pages/order/ord_1")).stdout)
+
+
 def test_the_query_of_the_readme_gets_something_of_all_four_services(running):
     answer = running.run(session("README.md", "TOKEN=")).stdout
     assert all(part in answer for part in ('"name":"Ada Lovelace"', '"id":"ord_', '"price"', '"CAPTURED"'))
