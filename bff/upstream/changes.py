@@ -12,6 +12,10 @@ from bff.core.directives import field
 from bff.core.shelf import Shelf, Tag, Tags
 from bff.upstream.client import Headers, Service
 
+DEEPEST: Final = 16
+"""Slashes in a path of which something is kept."""
+MAX_TAGS: Final = 64
+"""Names that a service may give to an answer which is kept."""
 _POINTING: Final = (b"location", b"content-location")
 
 
@@ -21,8 +25,8 @@ def path_of(target: bytes) -> str:
 
 
 def above(path: str) -> list[str]:
-    """The path and each above it, down from the root."""
-    parts = path.split("/")
+    """The path and each above it, down from the root, as far as something is kept there."""
+    parts = path.split("/", DEEPEST + 1)[: DEEPEST + 1]
     return ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
 
 

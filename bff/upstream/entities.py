@@ -16,13 +16,11 @@ from bff.core.directives import Directives, age, directives, field, seconds
 from bff.core.settings import Settings
 from bff.core.shelf import Shelf
 from bff.upstream.bodies import read_up_to
-from bff.upstream.changes import at, names_given, path_of
+from bff.upstream.changes import DEEPEST, MAX_TAGS, at, names_given, path_of
 from bff.upstream.records import Records, Shape, Wanted, joined, records_of, wanted_by
 from bff.upstream.wire import NOTHING, Fields, WholeBody, request_of, response_of
 
 NAME: Final = "entity"
-_DEEPEST: Final = 16
-_MAX_TAGS: Final = 64
 _MAX_KINDS: Final = 10_000
 """Collections by who asks for them and how; what is kept of one that was used longest ago is not found again."""
 
@@ -214,7 +212,7 @@ class Entities(httpx.AsyncBaseTransport):
 
     def _source(self, response: httpx.Response, request: httpx.Request, wanted: Wanted) -> _Source | None:
         """What an answer says of how long its records are good, and for whom; None where they may not be kept."""
-        if response.status_code != 200 or wanted.collection.count(b"/") > _DEEPEST:
+        if response.status_code != 200 or path_of(wanted.collection).count("/") >= DEEPEST:
             return None
         headers = [(name, value) for _, name, value in response.headers._list]  # noqa: SLF001
         said = directives(field(headers, b"cache-control"))
@@ -224,7 +222,7 @@ class Entities(httpx.AsyncBaseTransport):
         if lifetime is None or (is_private and (self._for_anybody or caller.is_anonymous)):
             return None
         names = {name for name, _ in headers}
-        if not names.isdisjoint({b"set-cookie", b"content-encoding"}) or len(names_given(headers)) > _MAX_TAGS:
+        if not names.isdisjoint({b"set-cookie", b"content-encoding"}) or len(names_given(headers)) > MAX_TAGS:
             return None
         vary = {name.strip().lower() for name in (field(headers, b"vary") or b"").split(b",")} - _MAY_VARY_BY
         if b"*" in vary or not vary.isdisjoint(self._plain):

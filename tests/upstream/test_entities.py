@@ -387,6 +387,16 @@ async def test_what_is_done_to_a_record_drops_it_and_no_other(world):
     assert await world.asked("/api/orders/ord_251", headers=customer("usr_1")) == []
 
 
+async def test_what_a_change_of_a_deep_path_drops_is_no_more_than_could_be_kept(world):
+    told = []
+    world.shelf.on_purge.append(told.append)
+    world.says(status=500)
+    await world.get("/api/products" + "/a" * 2000, method="POST")
+    (tags,) = told
+    assert ("at", "products", "/products") in tags
+    assert sum(len(part) for tag in tags for part in tag) < 10_000
+
+
 async def test_a_change_that_was_refused_drops_nothing(world):
     await world.get()
     world.says(status=409)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
 from urllib.parse import quote
 
 from bff.core.route import Route
@@ -11,11 +10,8 @@ from bff.core.shelf import Shelf, Tag
 from bff.edge.routing.template import Template, normal, template
 from bff.rest.cache.stored import NotKept
 from bff.rest.rewrite import rewritten
-from bff.upstream.changes import above, at, names_given, path_of
+from bff.upstream.changes import DEEPEST, MAX_TAGS, above, at, names_given, path_of
 from bff.upstream.client import Headers
-
-_DEEPEST: Final = 16
-_MAX_TAGS: Final = 64
 
 
 def tags_of(service: str, inner: str, outer: str, headers: Headers) -> list[Tag]:
@@ -31,9 +27,9 @@ def tags_of(service: str, inner: str, outer: str, headers: Headers) -> list[Tag]
         NotKept: there would be too many.
     """
     names = names_given(headers)
-    if len(names) > _MAX_TAGS:
+    if len(names) > MAX_TAGS:
         raise NotKept("tags")
-    if inner.count("/") > _DEEPEST or outer.count("/") > _DEEPEST:
+    if inner.count("/") > DEEPEST or outer.count("/") > DEEPEST:
         raise NotKept("depth")
     return [*names, *at(service, inner), ("path", outer), *(("below", each) for each in above(outer))]
 
