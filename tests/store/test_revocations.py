@@ -12,9 +12,13 @@ import yaml
 from typer.testing import CliRunner
 
 from bff.cli import main
+from bff.core.errors import Unauthenticated
 from bff.core.store.local import LocalValkey
-from bff.core.store.wire import command
+from bff.core.store.wire import StoreUnavailable, command
+from bff.core.telemetry import Telemetry
+from bff.edge.credentials.api_keys import ApiKeys
 from bff.edge.credentials.keys_file import new_key, read, write
+from bff.edge.credentials.revocations import Revocations
 from tests.harness import bearer, partner
 from tests.store.test_shared import PATIENT, gateways
 
@@ -150,3 +154,42 @@ async def test_a_store_without_room_says_what_to_do(at, file, monkeypatch):
         full = await delete(one, file.name)
         assert (full.status_code, "there are 1 revoked keys" in full.text) == (409, True)
         assert not await refused(one, file.key)
+
+
+class Forgetful:
+    """A store that knows nothing; what it is told first takes a while, and what it is told meanwhile is lost."""
+
+    def __init__(self) -> None:
+        self.there: set[bytes] = set()
+        self.reached, self.go = asyncio.Event(), asyncio.Event()
+
+    def key(self, name: str) -> bytes:
+        return name.encode()
+
+    async def call(self, _: bytes, sent: tuple) -> object:
+        name, _, *digests = sent
+        if name == "SADD":
+            if self.reached.is_set() and not self.go.is_set():
+                raise StoreUnavailable("no answer in time")
+            self.reached.set()
+            await self.go.wait()
+            self.there.update(digests)
+        return len(self.there) if name == "SCARD" else list(self.there)
+
+
+async def test_a_key_that_is_revoked_while_the_store_is_read_stays_refused_and_is_told_later(monkeypatch):
+    monkeypatch.setattr("bff.edge.credentials.revocations.command", lambda *parts: parts)
+    (first, one), (second, other) = (new_key("acme", now=0) for _ in range(2))
+    keys, store = ApiKeys([one, other], frozenset(), time.time, 1000), Forgetful()
+    keys.refuse(frozenset({one.digest}))
+    revocations = Revocations(store, keys, Telemetry())
+    reading = asyncio.create_task(revocations.look())
+    await store.reached.wait()
+    assert not await revocations.revoke(other)
+    store.go.set()
+    await reading
+    for key in (first, second):
+        with pytest.raises(Unauthenticated):
+            keys.holder(key.encode())
+    await revocations.look()
+    assert store.there == {one.digest, other.digest}

@@ -71,13 +71,18 @@ class Revocations:
 
     async def _read(self) -> None:
         there = frozenset(await self._store.call(self._place, command("SMEMBERS", self._place)))
-        listed = frozenset(each.digest for each in self._keys.listed)
-        missing = (listed & self._keys.revoked | self._untold) - there
+        missing = self._known() - there
         if missing:
             await self._store.call(self._place, command("SADD", self._place, *missing))
-        self._untold -= missing
-        self._count = len(there | missing)
-        self._refuse(there | missing)
+        there |= missing
+        self._untold -= there
+        self._count = None if self._untold else len(there)
+        self._refuse(there | self._known())  # one may have been revoked here meanwhile
+
+    def _known(self) -> frozenset[bytes]:
+        """What the store has to have, whatever it says."""
+        listed = frozenset(each.digest for each in self._keys.listed)
+        return listed & self._keys.revoked | self._untold
 
     def _refuse(self, revoked: frozenset[bytes]) -> None:
         before = self._keys.revoked
