@@ -345,11 +345,18 @@ class Assembly:
     def shelf(self) -> Shelf | None:
         """Begun anew with any change of what answers could depend on."""
         config = self.config
+        # What requests change that end on the generation before, goes from this one's as well.
+        beside = self.parts.keep("shelves", None, lambda: Part(list[Shelf]()))
         keeping = [each.cache for each in config.routes] + [each.cache.entities for each in config.services.values()]
         if not any(keeping):
             return None
         made_of = (config.cache, config.services, config.routes, self.signer, self.store)
-        return self.parts.keep("shelf", made_of, lambda: Part(Shelf(config.cache, self.telemetry)))
+
+        def shelf() -> Part[Shelf]:
+            made = Shelf(config.cache, self.telemetry, beside)
+            return Part(made, opens=[made.begin], closes=[made.close])
+
+        return self.parts.keep("shelf", made_of, shelf)
 
     @cached_property
     def purge(self) -> Purge | None:

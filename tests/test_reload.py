@@ -187,6 +187,33 @@ async def test_a_request_ends_on_the_generation_that_admitted_it(one):
     assert await one.metric("bff_config_generations") == 1
 
 
+async def test_a_change_that_ends_on_the_generation_before_drops_what_the_new_one_has_read(one):
+    gate, asked = asyncio.Event(), []
+
+    async def behave(request):
+        if request.method == "POST":
+            await gate.wait()
+        else:
+            asked.append(request.extensions["target"])
+        return httpx.Response(200, json={"id": "prd_1"}, headers={"cache-control": "max-age=60"})
+
+    one.services.handle_async_request = behave
+    products = 'products: {url: "http://products.internal"'
+    one.write(products, f"{products}, cache: {{entities: true}}")
+    assert (await one.generations.reload("file")).outcome == "taken"
+    changing = asyncio.create_task(one.client.post("/api/products/prd_1"))
+    await until(lambda: one.generations.current.under_way == 1)
+    one.write(products, f"{products}, timeout: 3s")
+    assert (await one.generations.reload("file")).outcome == "taken"
+    for _ in range(2):
+        assert (await one.client.get("/api/products/prd_1")).status_code == 200
+    assert len(asked) == 1
+    gate.set()
+    assert (await changing).status_code == 200
+    assert (await one.client.get("/api/products/prd_1")).status_code == 200
+    assert len(asked) == 2
+
+
 async def test_what_is_made_of_the_same_stays_and_the_rest_is_closed(one):
     before = one.state
     schema = before.execution.schema

@@ -67,6 +67,7 @@ class Shelf:
     Args:
         settings: its bounds; sizes are what whoever puts something there says of it.
         telemetry: what is told how full it is.
+        beside: where it is, once it has begun, with those of earlier configurations that requests are ending on.
         clock: seconds since 1970, for all caches.
 
     Attributes:
@@ -76,8 +77,15 @@ class Shelf:
         tell: how other gateways come to know, where there are some.
     """
 
-    def __init__(self, settings: CacheSettings, telemetry: Telemetry, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        settings: CacheSettings,
+        telemetry: Telemetry,
+        beside: list[Shelf],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self.clock = clock
+        self._beside = beside
         self.size = self.epoch = 0
         self.on_purge: list[Callable[[Tags], None]] = []
         self.tell: Callable[[Tags], None] | None = None
@@ -125,6 +133,12 @@ class Shelf:
                 outcome = sample.labels["outcome"]
                 found[outcome] = found.get(outcome, 0) + int(sample.value)
         return {"answers": len(self), "bytes": self.size, "max_bytes": self._max_size, "requests": found}
+
+    async def begin(self) -> None:
+        self._beside.append(self)
+
+    async def close(self) -> None:
+        self._beside.remove(self)
 
     def open(self, cache: str) -> None:
         """For a cache of this name."""
@@ -206,6 +220,9 @@ class Shelf:
     def purge(self, tags: Tags) -> int:
         """Drop all that has one of these tags, here and at all gateways: how many there were here."""
         count = self.heard(tags)
+        for each in self._beside:
+            if each is not self:
+                each.heard(tags)
         if self.tell is not None:
             self.tell(tags)
         return count
