@@ -7,12 +7,11 @@ so that fields side by side share a call; what one request has read already is n
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from time import perf_counter
-from types import coroutine
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 import aiodataloader
@@ -92,11 +91,7 @@ def call(service: str) -> Callable[[Callable[Concatenate[Upstream, P], Awaitable
 
 
 class Columns(DataLoader[tuple[K, ...], Column[V_co]]):
-    """The loader of one batched read in one request; its keys are columns, so that a level costs one future.
-
-    Who asks first waits two ticks, as aiodataloader does, for others to ask for more. If nobody does, it reads itself:
-    most reads are asked for once, and a task is made only for those that several wait for.
-    """
+    """The loader of one batched read in one request; its keys are columns, so that a level costs one future."""
 
     cache = False  # columns hardly ever come twice; their records are remembered one by one
 
@@ -110,83 +105,60 @@ class Columns(DataLoader[tuple[K, ...], Column[V_co]]):
         self._arguments = dict(batch.arguments)
         self._reads: dict[K, asyncio.Future[Mapping[K, V_co] | BaseException]] = {}
         self._running: set[asyncio.Task[Any]] = set()
-        self._gathers = self._over = False
         self._since = 0.0
         self._recorded = upstream.service.batches is not None and upstream.origin.trace.sampled
         self._asking: list[SpanContext] = []  # the spans of who asks; only where the trace is recorded
         self.calls = 0
 
-    async def column(self, keys: tuple[K, ...]) -> Column[V_co]:
-        """The records of these keys, in their order."""
-        if not keys:
-            return []
-        if self._recorded:
-            self._asking.append(get_current_span().get_span_context())
-        if self._gathers:
-            return await self.load(keys)
-        self._gathers, self._since = True, perf_counter()
-        try:
-            await _two_ticks()
-        finally:
-            self._gathers = False
-            others, self._queue = self._queue, []
-            if others:
-                asked: asyncio.Future[Column[V_co]] = self.loop.create_future()
-                task = self.loop.create_task(self._answer([aiodataloader.Loader(keys, asked), *others]))
-                self._running.add(task)
-                task.add_done_callback(self._running.discard)
-        if others:
-            return await asked
-        (column,) = await self.batch_load_fn([keys])
-        return column
-
     def get_cache_key(self, key: tuple[K, ...]) -> tuple[K, ...]:
         return key
 
     def do_resolve_reject(self, key: tuple[K, ...], future: asyncio.Future[Column[V_co]]) -> None:
-        # Who asked first takes it from there, instead of a task that is made for it.
+        # As aiodataloader does it, and as late, less the task that it makes only to call `dispatch_queue` two ticks on.
         self._queue.append(aiodataloader.Loader(key, future))
-
-    async def _answer(self, queue: list[aiodataloader.Loader]) -> None:
-        try:
-            columns = await self.batch_load_fn([each.key for each in queue])
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - or who waits would wait for ever
-            columns = [[error] * len(each.key) for each in queue]
-        for each, column in zip(queue, columns, strict=True):
-            if not each.future.done():
-                each.future.set_result(column)
+        if self._recorded:
+            self._asking.append(get_current_span().get_span_context())
+        if len(self._queue) == 1:
+            self._since = perf_counter()
+            self.loop.call_soon(self.loop.call_soon, aiodataloader.dispatch_queue, self)
 
     async def batch_load_fn(self, columns: list[tuple[K, ...]]) -> list[Column[V_co]]:
-        if self._over:
-            raise asyncio.CancelledError
-        keys = list(dict.fromkeys(chain.from_iterable(columns)))
-        new = [key for key in keys if key not in self._reads] if self._reads else keys
-        asking, self._asking = self._asking, []
-        fetches = self._fetches(new, sum(map(len, columns)), len(keys) - len(new), asking)
-        if len(fetches) == 1 and len(new) == len(keys):
-            found = await fetches[0]
-            return [_values(found, column) for column in columns]
-        if len(new) < len(keys) and (batches := self._upstream.service.batches):
-            batches.known.labels(self._batch.name).inc(len(keys) - len(new))
-        # As they are now: what is read may be forgotten while others are waited for.
-        reads = {key: self._reads[key] for key in keys}
-        await self._side_by_side(fetches)
-        if under_way := {read for read in reads.values() if not read.done()}:
-            await asyncio.wait(under_way)
-        if any(read.cancelled() for read in reads.values()):
-            return await self.batch_load_fn(columns)
-        return [_picked(reads, column) for column in columns]
+        task = asyncio.current_task(self.loop)
+        assert task is not None  # noqa: S101 - aiodataloader makes one for each batch
+        self._running.add(task)
+        try:
+            keys = list(dict.fromkeys(chain.from_iterable(columns)))
+            new = [key for key in keys if key not in self._reads] if self._reads else keys
+            asking, self._asking = self._asking, []
+            fetches = self._fetches(new, sum(map(len, columns)), len(keys) - len(new), asking)
+            if len(new) < len(keys) and (batches := self._upstream.service.batches):
+                batches.known.labels(self._batch.name).inc(len(keys) - len(new))
+            if len(fetches) == 1 and len(new) == len(keys):
+                found = await fetches[0]
+                return [_values(found, column) for column in columns]
+            # As they are now: what is read may be forgotten while others are waited for.
+            reads = {key: self._reads[key] for key in keys}
+            await self._side_by_side(fetches)
+            if under_way := {read for read in reads.values() if not read.done()}:
+                await asyncio.wait(under_way)
+            return [_answer(reads, column) for column in columns]
+        except asyncio.CancelledError as cancelled:
+            # It becomes a value: raised from a batch, it would leave the loader's waiters waiting for ever.
+            return [[cancelled] * len(column) for column in columns]
+        finally:
+            self._running.discard(task)
 
     def _fetches(
         self, keys: list[K], asked: int, hits: int, asking: list[SpanContext]
     ) -> list[Coroutine[Any, Any, Mapping[K, V_co] | BaseException]]:
         """What has to be done to read these keys, each as far as a call of the service reaches."""
-        size, since, name = self._upstream.service.max_batch, self._since, self._batch.name
+        size, since = self._upstream.service.max_batch, self._since
         fetches = []
         for start in range(0, len(keys), size):
             chunk, read = keys[start : start + size], self.loop.create_future()
             self._reads.update(dict.fromkeys(chunk, read))
-            fetches.append(self._fetch(chunk, read, Read(name, len(chunk), asked, hits, since), asking))
+            told = Read(self._batch.name, len(chunk), asked, hits, since)
+            fetches.append(self._fetch(chunk, read, told, asking))
         self.calls += len(fetches)
         return fetches
 
@@ -198,6 +170,7 @@ class Columns(DataLoader[tuple[K, ...], Column[V_co]]):
         tasks = [self.loop.create_task(each) for each in fetches]
         self._running.update(tasks)
         await asyncio.wait(tasks)
+        self._running.difference_update(tasks)
 
     async def _fetch(
         self,
@@ -207,8 +180,6 @@ class Columns(DataLoader[tuple[K, ...], Column[V_co]]):
         asking: list[SpanContext],
     ) -> Mapping[K, V_co] | BaseException:
         found: Mapping[K, V_co] | BaseException
-        task: Any = asyncio.current_task(self.loop)
-        self._running.add(task)
         upstream = self._upstream.reading(told)
         batches = upstream.service.batches
         if batches is not None:
@@ -220,15 +191,10 @@ class Columns(DataLoader[tuple[K, ...], Column[V_co]]):
             else:
                 found = await self._found(upstream, keys)
         except asyncio.CancelledError as cancelled:
-            if not self._over:  # only who asked has left: whoever else wants these keys reads them anew
-                self._reads = {key: each for key, each in self._reads.items() if each is not read}
-                read.cancel()
-                raise
-            found = cancelled
+            read.set_result(cancelled)
+            raise
         except Exception as error:  # noqa: BLE001 - errors are values here: each key's
             found = error
-        finally:
-            self._running.discard(task)
         read.set_result(found)
         return found
 
@@ -244,19 +210,13 @@ class Columns(DataLoader[tuple[K, ...], Column[V_co]]):
 
     def cancel(self) -> None:
         """Nobody waits any more: end the calls under way."""
-        self._over = True
         for task in self._running:
             task.cancel()
+        self._queue = []
         self._reads = {}  # a read that failed leads back here by its traceback
 
 
-@coroutine
-def _two_ticks() -> Generator[None, None, None]:
-    yield
-    yield
-
-
-def _picked(reads: Mapping[K, asyncio.Future[Mapping[K, V_co] | BaseException]], column: tuple[K, ...]) -> Column[V_co]:
+def _answer(reads: Mapping[K, asyncio.Future[Mapping[K, V_co] | BaseException]], column: tuple[K, ...]) -> Column[V_co]:
     return [value for key in column for value in _values(reads[key].result(), (key,))]
 
 
@@ -287,14 +247,14 @@ class Loads:
         Raises:
             GatewayError: the read failed.
         """
-        (value,) = await self._loader(batch).column((key,))
+        (value,) = await self._loader(batch).load((key,))
         if isinstance(value, BaseException):
             raise value
         return value
 
-    def load_many(self, batch: Batch[K, V_co], keys: Sequence[K]) -> Coroutine[Any, Any, Column[V_co]]:
+    async def load_many(self, batch: Batch[K, V_co], keys: Sequence[K]) -> Column[V_co]:
         """The records of all keys."""
-        return self._loader(batch).column(tuple(keys))
+        return await self._loader(batch).load(tuple(keys)) if keys else []
 
     async def call(self, call: Call[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Make the call; whatever was read before is read anew after it, since it may have changed something."""

@@ -118,20 +118,6 @@ async def test_who_asked_first_and_leaves_before_the_call_is_missed_by_nobody(wo
     assert len(world.calls) == 1
 
 
-async def test_who_leaves_while_it_reads_alone_leaves_its_keys_to_be_read_by_others(world):
-    loads, read = reads(world)
-    world.open.clear()
-    leaving = asyncio.create_task(late(loads, read, 0, "a", "b"))
-    staying = asyncio.create_task(late(loads, read, 9, "b", "c"))
-    await ticks(30)
-    leaving.cancel()
-    await ticks(9)
-    world.open.set()
-    assert await staying == ["B", "C"]
-    assert world.calls == [["a", "b"], ["c"], ["b"]]
-    assert await loads.load(read, "a") == "A"
-
-
 async def test_a_read_that_somebody_still_waits_for_ends_with_the_request(world):
     loads, read = reads(world)
     world.open.clear()
