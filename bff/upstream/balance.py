@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, Final, cast
 
 import httpx
@@ -11,6 +12,7 @@ from pydantic import BeforeValidator, WithJsonSchema
 
 from bff.core.settings import malformed
 from bff.upstream.affinity import WORDS, key_by, point
+from bff.upstream.bodies import Ended, Followed
 from bff.upstream.client import Origin
 from bff.upstream.outliers import Outliers
 from bff.upstream.split import Split
@@ -18,6 +20,7 @@ from bff.upstream.target import Target
 
 _ROUND_ROBIN: Final = "round_robin"
 _LEAST: Final = "least_connections"
+_ERRORS: Final = 500
 _HASH = re.compile(rf"hash:({'|'.join(WORDS)}|header:[!#$%&'*+.^_`|~0-9A-Za-z-]{{1,100}})")
 _WRITTEN: Final = "round_robin, least_connections, or hash:NAME with subject, consumer, address or header:NAME"
 
@@ -145,9 +148,14 @@ class Balance(httpx.AsyncBaseTransport):
         under_way = False
         try:
             response = await self._ways[target].handle_async_request(request)
-            self._outliers.answered(target, response.status_code)
-            if not hasattr(response.stream, "content"):
-                response.stream = _UnderWay(cast("httpx.AsyncByteStream", response.stream), target)
+            ended: Ended = partial(self._ended, target, response.status_code)
+            if hasattr(response.stream, "content"):
+                ended(None)
+            else:
+                if response.status_code >= _ERRORS or _is_of_events(response):
+                    ended(None)
+                    ended = _told_already
+                response.stream = _UnderWay(cast("httpx.AsyncByteStream", response.stream), target, ended)
                 under_way = True
         except httpx.TransportError as error:
             self._outliers.failed(target, error, hurried=request.extensions["origin"].hurried)
@@ -157,19 +165,33 @@ class Balance(httpx.AsyncBaseTransport):
                 target.in_flight -= 1
         return response
 
+    def _ended(self, target: Target, status: int, error: BaseException | None) -> None:
+        if isinstance(error, httpx.TimeoutException):
+            return  # it may as well be the client that takes too long
+        if isinstance(error, httpx.TransportError):
+            self._outliers.failed(target, error, hurried=False)
+        else:
+            self._outliers.answered(target, status)
 
-class _UnderWay(httpx.AsyncByteStream):
+
+def _is_of_events(response: httpx.Response) -> bool:
+    """Of what has no end, the beginning is what says something."""
+    return bool(response.headers.get("content-type", "").lower().startswith("text/event-stream"))
+
+
+def _told_already(_: BaseException | None) -> None:
+    pass
+
+
+class _UnderWay(Followed):
     """A body that is still to come: until then, its target has it to do."""
 
-    def __init__(self, inner: httpx.AsyncByteStream, target: Target) -> None:
-        self._inner = inner
+    def __init__(self, inner: httpx.AsyncByteStream, target: Target, ended: Ended) -> None:
+        super().__init__(inner, ended)
         self._target: Target | None = target
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return aiter(self._inner)
 
     async def aclose(self) -> None:
         target, self._target = self._target, None
         if target is not None:
             target.in_flight -= 1
-        await self._inner.aclose()
+        await super().aclose()

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextlib import suppress
+from random import Random
 
+import httpx
 import orjson
 import pytest
 
+from bff.core.telemetry import Telemetry
+from bff.upstream.bodies import outlive
+from bff.upstream.deployments import Deployments, DeploymentSettings
 from tests.harness import OPERATOR, bearer, customer, gateway, operator, partner, token
+from tests.resilience.chain import Clock, Target, request
 from tests.shop import says
 
 STABLE = ["http://orders-a.internal", "http://orders-b.internal"]
@@ -339,3 +346,66 @@ async def test_a_body_under_way_counts_as_something_to_do():
     running.services.orders.fail(says(500, {}))
     await running.client.get("/api/orders/ord_1", headers=operator())
     assert [each["in_flight"] for each in service.deployments.state()] == [0, 0]
+
+
+class Breaking(httpx.AsyncByteStream):
+    def __init__(self, error):
+        self.error = error
+
+    async def __aiter__(self):
+        yield b"[1,"
+        if self.error is not None:
+            raise self.error
+
+
+async def read(response):
+    async for _ in response.stream:
+        pass
+
+
+async def given_up(response):
+    async for _ in response.stream:
+        break
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "take", "ejected"),
+    [
+        (httpx.ReadError("reset"), "application/json", read, True),
+        (httpx.RemoteProtocolError("cut"), "application/json", read, True),
+        (httpx.ReadError("reset"), "application/json", given_up, False),
+        (httpx.ReadTimeout("slow"), "application/json", read, False),
+        (httpx.ReadError("reset"), "Text/Event-Stream; charset=utf-8", read, False),
+        (None, "application/json", read, False),
+    ],
+)
+async def test_a_body_that_breaks_off_is_a_failure_as_long_as_it_is_the_services(error, kind, take, ejected):
+    settings = DeploymentSettings(targets={"stable": STABLE}, outliers={"consecutive_errors": 2})
+    deployments = Deployments("orders", settings, Telemetry(), Random(7), Clock())  # noqa: S311
+    behave = Target(lambda _: httpx.Response(200, headers={"content-type": kind}, stream=Breaking(error)))
+    balance = deployments.balanced(lambda _: behave)
+    for _ in range(4):  # two of each
+        response = await balance.handle_async_request(request())
+        with suppress(httpx.TransportError):
+            await take(response)
+        await response.stream.aclose()
+    assert any(each.times_ejected for each in deployments.targets) is ejected
+    assert [each.in_flight for each in deployments.targets] == [0, 0]
+
+
+async def test_what_lasts_over_several_targets_has_no_deadline_either():
+    class Lasting(Breaking):
+        silence = 0.0
+
+        def outlive(self, silence):
+            self.silence = silence
+
+    deployments = Deployments("orders", DeploymentSettings(targets={"stable": STABLE}), Telemetry(), Random(7), Clock())  # noqa: S311
+    body = Lasting(None)
+    balance = deployments.balanced(lambda _: Target(lambda _: httpx.Response(200, stream=body)))
+    response = await balance.handle_async_request(request())
+    outlive(response, 60.0)
+    assert body.silence == 60.0
+    assert sum(each.in_flight for each in deployments.targets) == 1, "until it ends"
+    await response.stream.aclose()
+    assert sum(each.in_flight for each in deployments.targets) == 0
