@@ -8,17 +8,21 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable, Coroutine
 from hashlib import sha256
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Final, Literal, NamedTuple
 
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from bff.config import Config, ConfigError, DrainSettings
+from bff.core.descriptors import raised
 from bff.core.systemd import NOBODY, ServiceManager
 from bff.generations import Generations, Read
 from bff.graphql.ide import Example
 from bff.server import Server, Tls, connections, http2
+
+# Beside connections: files, the admin port, the store, keys of the issuer, probes and what the runtime itself has open.
+_BESIDE: Final = 128
 
 
 class _Websocket(WebSocketsSansIOProtocol):
@@ -141,6 +145,12 @@ def listen(section: str, host: str, port: int) -> socket.socket:
         raise ConfigError.of(f"{section}.port", f"{host}:{port} cannot be listened at: {error.strerror}") from error
 
 
+def descriptors(config: Config) -> int:
+    """How many this configuration may need at once in one process."""
+    services = sum(each.max_connections + each.streams.max_open for each in config.services.values())
+    return config.server.max_connections + services + _BESIDE
+
+
 async def serve(
     config: Config,
     *,
@@ -174,6 +184,8 @@ async def serve(
     admin = _for_operators(app.operators, config)
     _Heard(app, public, config.server.drain, manager).listen()
     spare_what_stays()
+    if (allowed := raised()) < (needed := descriptors(config)):
+        app.log.warning("few_descriptors", allowed=allowed, may_need=needed, mend="raise RLIMIT_NOFILE (ulimit -n)")
     async with asyncio.TaskGroup() as servers:
         servers.create_task(_until_end(public, at.clients, admin))
         servers.create_task(_until_end(admin, at.operators, public))
