@@ -41,7 +41,8 @@ async def test_documents_that_are_never_the_same_leave_nothing():
         answer = await shop.query(f'query Q{n} {{ user(id: "usr_{n % 9 + 1}") {{ name }} }}', headers=headers)
         assert answer.data == {"user": {"name": f"User {n % 9 + 1}"}}
 
-    assert await grown(shop, ask, before=60, then=120) < LEAST
+    # So many at a time are counted before it is looked what they ask for: see bff/core/usage.py.
+    assert await grown(shop, ask, before=256, then=512) < LEAST
 
 
 async def test_documents_that_are_refused_leave_nothing():
