@@ -34,7 +34,7 @@ async def grown(shop: Gateway, ask: Callable[[int], Awaitable[object]], *, befor
 
 
 async def test_documents_that_are_never_the_same_leave_nothing():
-    shop = gateway(graphql=FEW)
+    shop = gateway(graphql=FEW, limits={"mode": "off"})
     headers = operator()
 
     async def ask(n: int) -> None:
