@@ -24,6 +24,7 @@ _BODYLESS: Final = frozenset({204, 304})
 _POINTING: Final = frozenset({201, 301, 302, 303, 307, 308})
 _RETRY_MS: Final = (1000, 5000)
 """Clients that all come again at once would meet a gateway that has just begun."""
+_SHORT: Final = 16 * 1024
 _LINE_ENDS: Final = frozenset({b"\n", b"\r"})
 
 
@@ -123,10 +124,20 @@ class _Pieces:
 
 
 async def _pieces(response: httpx.Response, send: Send) -> None:
+    body = aiter(cast("httpx.AsyncByteStream", response.stream))
+    # The head of a short body goes out with it anyway: what breaks off before that can still be told as a failure.
+    first = await anext(body, b"") if _is_short(response) else b""
     await send(_start(response))
+    if first:
+        await send({"type": "http.response.body", "body": first, "more_body": True})
     # An error from here on has to leave this app: the server then cuts the connection, and a part is not taken for all.
-    async for chunk in cast("httpx.AsyncByteStream", response.stream):
+    async for chunk in body:
         await send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+
+def _is_short(response: httpx.Response) -> bool:
+    length = response.headers.get("content-length", "")
+    return length.isdecimal() and len(length) < 10 and int(length) <= _SHORT
 
 
 def _trail(response: httpx.Response, aside: Beside | None) -> None:
