@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
@@ -18,7 +19,6 @@ from pydantic import Field
 from bff.core.settings import Duration, Percent, Settings
 from bff.core.telemetry import Telemetry
 from bff.upstream.phases import RefusedError, phase_of
-from bff.upstream.rolling import Rolling
 
 # RFC 9110 §9.2.2. A call of any other method may be repeated where its client has given it a key to be known by.
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
@@ -33,7 +33,7 @@ class RetrySettings(Settings):
     on: tuple[Literal["connect", "reset", "timeout"] | Status, ...] = ("connect", "reset", "timeout", 502, 503, 504)
     """What is worth another attempt: no connection, one that died, no answer in time, or these statuses."""
     budget: Percent = 0.2
-    """Repeated calls per first ones over the last 10 s, of all that the gateway makes to the service."""
+    """Repeated calls per first one, of all that the gateway makes to the service; what is not spent in 10 s is lost."""
     floor: Annotated[int, Field(ge=0, le=1000)] = 3
     """Repeated calls a second that the budget always allows, for services that are seldom called."""
     wait: Duration = 0.025
@@ -82,34 +82,56 @@ class Repeats:
 
 
 class Budget:
-    """What a service's repeated calls are paid from: first ones earn a share of one each."""
+    """What a service's repeated calls are paid from: first ones earn a share of one each, to be spent within 10 s.
 
-    _FIRST, _REPEATED = range(2)
+    A repeat spends what was earned first. Were both counted over the last 10 s, calls that time out together and are
+    repeated seconds later would leave a debt once they themselves were forgotten.
+    """
 
     def __init__(self, settings: RetrySettings, clock: Callable[[], float]) -> None:
-        self._share, self._floor = settings.budget, settings.floor
-        self._calls = Rolling(10.0, 2, clock)
+        self._share, self._floor, self._clock = settings.budget, settings.floor, clock
+        self._second = clock() + 1.0
+        self._earned = deque([0.0] * 10, maxlen=10)  # in each second, as far as it is not spent
+        self._repeated = 0  # in the second that is under way
 
     def earn(self) -> None:
-        self._calls.add(self._FIRST)
+        self._look()
+        self._earned[-1] += self._share
 
     def spend(self) -> bool:
         """Whether one more may be repeated; it is counted as such, then."""
         if not self.left:
             return False
-        self._calls.add(self._REPEATED)
+        self._repeated += 1
+        owed = 1.0
+        for second, earned in enumerate(self._earned):
+            paid = min(max(0.0, earned), owed)
+            self._earned[second] -= paid
+            owed -= paid
+        self._earned[-1] -= owed  # what the floor lent, until the second is over
         return True
 
     def give_back(self) -> None:
         """What was spent on a call that was not sent after all."""
-        self._calls.add(self._REPEATED, -1)
+        self._look()
+        self._repeated -= 1
+        self._earned[-1] += 1.0
 
     @property
     def left(self) -> int:
         """How many may be repeated right now."""
-        self._calls.look()
-        first, repeated = self._calls.totals
-        return max(0, int(first * self._share) - repeated, self._floor - self._calls.newest[self._REPEATED])
+        self._look()
+        return max(0, int(sum(self._earned) + 1e-9), self._floor - self._repeated)
+
+    def _look(self) -> None:
+        late = self._clock() - self._second
+        if late < 0:
+            return
+        self._earned[-1] = max(0.0, self._earned[-1])
+        self._repeated = 0
+        passed = int(late) + 1
+        self._second += passed
+        self._earned.extend([0.0] * min(passed, 10))
 
 
 class Retry(httpx.AsyncBaseTransport):

@@ -200,6 +200,22 @@ def test_repeated_calls_stay_within_their_share_of_first_ones(seed, gaps, failin
     assert repeated <= share * len(gaps) + 3 * (sum(gaps) + 1)
 
 
+async def test_calls_that_timed_out_together_leave_no_debt_to_those_after_them():
+    clock = Clock()
+    target = Target(SLOW)
+    chain = retry(target, clock, attempts=3, wait=0.0)
+    for _ in range(200):
+        chain.budget.earn()
+    clock.now += 2
+    while chain.budget.spend():
+        pass
+    clock.now += 8.5
+    target.behaviour = lambda _: answer(200 if len(target.requests) % 10 else 503)
+    for _ in range(100):
+        clock.now += 0.001
+        assert (await chain.handle_async_request(request())).status_code == 200
+
+
 async def test_a_service_that_fails_wholly_gets_a_fifth_more_calls_at_most():
     clock, target = Clock(), Target(lambda _: answer(503))
     chain = retry(target, clock, attempts=5, wait=0.0)
