@@ -19,6 +19,7 @@ from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
 from bff.core.errors import BadRequest, GatewayError, HeadersTooLarge, Overloaded, UriTooLong
+from bff.server.deadlines import Deadlines
 from bff.server.exchange import Exchange
 from bff.server.settings import ConnectionSettings
 from bff.server.target import readable, target_of
@@ -32,8 +33,6 @@ LINGER: Final = 5.0
 # How long a connection without a request is left open once the gateway ends: its client may just have sent one, and
 # to close then would be to lose it.
 LAST_CALL: Final = 0.5
-# The timer of a loop may ring this much early: uvloop counts in milliseconds.
-_TICK: Final = 0.001
 _ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
 
 
@@ -45,10 +44,10 @@ class Connection(asyncio.Protocol):
 
     # More than thirty: in a dictionary of each, they would take a search each time.
     __slots__ = (
-        "__weakref__", "_alarm", "_alarm_at", "_answering", "_app", "_app_state", "_barren", "_client_address",
-        "_config", "_draining", "_ending", "_head_until", "_headers", "_held", "_in_head", "_incoming", "_loop",
-        "_parser", "_paused", "_rest_until", "_scheme", "_server", "_server_address", "_transport", "_unsent",
-        "_upgrading", "_url", "_waiting", "_whole", "_writable", "_write_until", "closed", "congested",
+        "__weakref__", "_answering", "_app", "_app_state", "_barren", "_client_address", "_config", "_draining",
+        "_ending", "_headers", "_held", "_in_head", "_incoming", "_loop", "_parser", "_paused", "_scheme", "_server",
+        "_server_address", "_transport", "_unsent", "_until", "_upgrading", "_url", "_waiting", "_whole", "_writable",
+        "closed", "congested",
     )  # fmt: skip
 
     def __init__(
@@ -71,9 +70,7 @@ class Connection(asyncio.Protocol):
         self._answering: Exchange | None = None
         self._waiting: deque[Exchange] = deque()
         self._paused = self._held = self._ending = self._draining = False
-        self._head_until = self._rest_until = self._write_until = inf
-        self._alarm: asyncio.TimerHandle | None = None
-        self._alarm_at = inf
+        self._until = Deadlines(self._loop, self)
         self._unsent: float = inf  # bytes, when it was last looked whether the client takes any
         self._writable: asyncio.Event | None = None
         self.congested = self.closed = False
@@ -86,7 +83,7 @@ class Connection(asyncio.Protocol):
         self._server_address = get_local_addr(self._transport)
         self._client_address = get_remote_addr(self._transport)
         self._scheme = "https" if is_ssl(self._transport) else "http"
-        self._head_until = self._alarm_before(self.settings.head_timeout)
+        self._until.head = self._until.within(self.settings.head_timeout)
         if len(self._server.connections) > self.settings.max_connections:
             self._make_room()
         self.resting[self] = None
@@ -113,8 +110,7 @@ class Connection(asyncio.Protocol):
         self.closed = self._ending = True
         self._server.connections.discard(self)
         self.resting.pop(self, None)
-        if self._alarm is not None:
-            self._alarm.cancel()
+        self._until.end()
         for exchange in filter(None, (self._answering, self._incoming, *self._waiting)):
             exchange.leave()
         self._waiting.clear()
@@ -125,11 +121,11 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         self.congested = True
         self._unsent = inf
-        self._write_until = self._alarm_before(self.settings.write_timeout)
+        self._until.write = self._until.within(self.settings.write_timeout)
 
     def resume_writing(self) -> None:
         self.congested = False
-        self._write_until = inf
+        self._until.write = inf
         if self._writable is not None:
             self._writable.set()
 
@@ -137,7 +133,7 @@ class Connection(asyncio.Protocol):
         """What is under way is answered, and nothing after it."""
         self._draining = True
         if self._answering is None and not self._in_head:
-            self._rest_until = self._alarm_before(LAST_CALL)
+            self._until.rest = self._until.within(LAST_CALL)
 
     # What the parser finds.
 
@@ -146,7 +142,7 @@ class Connection(asyncio.Protocol):
             raise BadRequest("Too many requests wait on this connection for their turn")
         self._in_head, self._whole = True, False
         self.resting.pop(self, None)
-        self._rest_until = inf
+        self._until.rest = inf
         self._barren = 0
         self._url, self._headers = b"", []
 
@@ -159,7 +155,7 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._whole = True
-        self._head_until = inf
+        self._until.head = inf
         parser, version = self._parser, self._parser.get_http_version()
         if version not in {"1.1", "1.0"}:
             raise BadRequest("HTTP/1.1 is spoken here")
@@ -215,7 +211,7 @@ class Connection(asyncio.Protocol):
 
     def _begin(self, exchange: Exchange) -> None:
         self._answering = exchange
-        self._rest_until = inf
+        self._until.rest = inf
         task = self._loop.create_task(exchange.run(self._app))
         self._server.tasks.add(task)
         task.add_done_callback(self._server.tasks.discard)
@@ -228,7 +224,7 @@ class Connection(asyncio.Protocol):
             self._end(self._ending or self._incoming is exchange)
         elif self._incoming is exchange:
             # The rest of its body is read over; who sends too much of it is cut off.
-            self._rest_until = self._alarm_before(LINGER)
+            self._until.rest = self._until.within(LINGER)
             self.resume_reading()
         elif self._waiting:
             self._begin(self._waiting.popleft())
@@ -239,7 +235,7 @@ class Connection(asyncio.Protocol):
         self.resume_reading()
         if not self._in_head:
             self.resting[self] = None
-            self._rest_until = self._alarm_before(LAST_CALL if self._draining else self.settings.keep_alive)
+            self._until.rest = self._until.within(LAST_CALL if self._draining else self.settings.keep_alive)
 
     def _end(self, client_is_sending: bool) -> None:
         """Close once all is sent; a client that still sends hears the answer first: a reset would destroy it."""
@@ -248,10 +244,10 @@ class Connection(asyncio.Protocol):
         if client_is_sending and self._transport.can_write_eof() and not self._transport.is_closing():
             self._transport.write_eof()
             self.resume_reading()
-            self._rest_until = self._alarm_before(LINGER)
+            self._until.rest = self._until.within(LINGER)
         else:
             self._transport.close()
-            self._write_until = self._alarm_before(self.settings.write_timeout)
+            self._until.write = self._until.within(self.settings.write_timeout)
 
     def closes_after(self) -> bool:
         """Whether nothing can follow the answer that is being sent, although its request would allow it."""
@@ -261,7 +257,7 @@ class Connection(asyncio.Protocol):
         """Nothing that comes from here on can be understood."""
         self._ending = True
         self._in_head = False
-        self._head_until = inf
+        self._until.head = inf
         broken, self._incoming = self._incoming, None
         if broken is not None:
             broken.break_off(error)
@@ -272,7 +268,7 @@ class Connection(asyncio.Protocol):
 
     def _not_yet(self, size: int) -> None:
         if self._in_head and not self._barren:
-            self._head_until = self._alarm_before(self.settings.head_timeout)
+            self._until.head = self._until.within(self.settings.head_timeout)
         self._barren = 0 if self._whole else self._barren + size
         if self._barren > self.settings.max_headers + BESIDE_HEADERS:
             self._refuse(HeadersTooLarge() if self._headers or not self._in_head else UriTooLong())
@@ -305,8 +301,7 @@ class Connection(asyncio.Protocol):
         protocol = protocol_class(config=self._config, server_state=self._server, app_state=self._app_state)
         lines = [b"GET %b HTTP/1.1" % self._url, *(b"%b: %b" % header for header in self._headers), b"", rest]
         self._server.connections.discard(self)
-        if self._alarm is not None:
-            self._alarm.cancel()
+        self._until.end()
         self.closed = self._ending = True
         del self._parser
         protocol.connection_made(self._transport)
@@ -357,45 +352,23 @@ class Connection(asyncio.Protocol):
             self._paused = True
             self._transport.pause_reading()
 
-    # One timer for the life of the connection, set again only when it rings or has to ring earlier: most requests are
-    # answered long before, and so never touch the loop's timers.
+    # What is late.
 
-    def _alarm_before(self, seconds: float) -> float:
-        when = self._loop.time() + seconds
-        if when < self._alarm_at and not self.closed:
-            if self._alarm is not None:
-                self._alarm.cancel()
-            self._alarm_at = when
-            self._alarm = self._loop.call_at(when, self._ring)
-        return when
-
-    def _ring(self) -> None:
-        self._alarm, self._alarm_at = None, inf
-        now = self._loop.time() + _TICK
-        if self._write_until <= now:
-            if self._is_taking():
-                self._write_until = self._alarm_before(self.settings.write_timeout)
-            else:
-                self.abort()
-        elif self._rest_until <= now:
-            self._close_rested()
-        elif self._head_until <= now:
-            self._head_is_late()
+    def write_is_late(self) -> None:
+        if self._is_taking():
+            self._until.write = self._until.within(self.settings.write_timeout)
         else:
-            following = min(self._write_until, self._rest_until, self._head_until)
-            if following < inf:
-                self._alarm_at = following
-                self._alarm = self._loop.call_at(following, self._ring)
+            self.abort()
 
-    def _head_is_late(self) -> None:
+    def head_is_late(self) -> None:
         if self._in_head:
             self._refuse(BadRequest("The request's head did not come in time"))
         else:
             self._transport.close()
 
-    def _close_rested(self) -> None:
+    def rest_is_over(self) -> None:
         if self._transport.get_write_buffer_size() and self._is_taking():
-            self._rest_until = self._alarm_before(self.settings.write_timeout)
+            self._until.rest = self._until.within(self.settings.write_timeout)
         elif self._transport.get_write_buffer_size() or self._incoming is not None or self._ending:
             self.abort()
         else:
