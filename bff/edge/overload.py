@@ -48,6 +48,9 @@ _LONGEST: Final = 10.0
 _CLEAR: Final = 0.75
 # Where more than the next request waits: other streams, the rest of a body, or the answer itself.
 _SHORT: Final = 0.5
+# To refuse so many, each ten times a second, leaves most of a processor for the rest.
+_FEW: Final = 128
+_MOMENT: Final = 0.1
 
 
 class OverloadSettings(Settings):
@@ -58,7 +61,7 @@ class OverloadSettings(Settings):
     min_in_flight: Annotated[int, Field(ge=1, le=100_000)] = 16
     """Below this the bound does not fall."""
     refusals: Rate = Rate(100, 1)
-    """How fast connections whose requests were refused are listened to again, all in all, while there is no room."""
+    """How fast connections whose requests were refused are listened to again, all in all, where more than 128 are."""
 
 
 class Gradient:
@@ -177,7 +180,9 @@ class Load:
         return Overloaded(f"The gateway has {why}: come again a little later", retry_after=away)
 
     async def refuse(self, scope: Scope, refusal: Overloaded) -> None:
-        """Leave time for the rest: who is refused is not listened to until it is to come again, or there is room.
+        """Leave time for the rest: who is refused is not listened to for a moment.
+
+        Where many are, until it is to come again, or there is room.
 
         Raises:
             Overloaded: the refusal.
@@ -186,7 +191,8 @@ class Load:
         exchange: Exchange | None = scope.get("bff.exchange")
         if exchange is not None:
             alone = exchange.body_is_here and scope["http_version"] != "2"
-            self._hold(exchange.hold(), away if alone else min(away, _SHORT))
+            longest = _MOMENT if len(self._held) < _FEW else away if alone else _SHORT
+            self._hold(exchange.hold(), min(away, longest))
         elif scope["type"] == "websocket":  # its connection ends with the answer, and the next one begins
             await asyncio.sleep(min(away, _SHORT))
         raise refusal

@@ -266,15 +266,28 @@ async def refused(load: Load, *clients: Client) -> list[float]:
     return times
 
 
-async def test_who_was_refused_is_not_listened_to_until_it_is_to_come_again(monkeypatch):
-    monkeypatch.setattr("bff.edge.overload._AWAY", (0.1, 0.1))
+async def test_a_few_who_were_refused_are_not_listened_to_for_a_moment():
+    load = load_of(1)
+    place = taken(load)
+    times = await refused(load, *(clients := [Client() for _ in range(100)]))
+    assert min(times) >= 0.5
+    began = asyncio.get_running_loop().time()
+    assert not any(each.listened_to for each in clients)
+    await eventually(lambda: all(each.listened_to for each in clients))
+    assert 0.09 < asyncio.get_running_loop().time() - began < 0.5
+    place.leave()
+
+
+async def test_many_are_not_listened_to_until_they_are_to_come_again(monkeypatch):
+    monkeypatch.setattr("bff.edge.overload._FEW", 0)
+    monkeypatch.setattr("bff.edge.overload._AWAY", (0.2, 0.2))
     load = load_of(1)
     place = taken(load)
     await refused(load, client := Client())
     assert not client.listened_to
     began = asyncio.get_running_loop().time()
     await eventually(lambda: client.listened_to)
-    assert asyncio.get_running_loop().time() - began > 0.09
+    assert asyncio.get_running_loop().time() - began > 0.19
     place.leave()
 
 
@@ -306,6 +319,7 @@ async def test_who_was_refused_is_listened_to_as_soon_as_there_is_room_the_last_
 
 @pytest.mark.parametrize("client", [Client("2"), Client(body_is_here=False)])
 async def test_where_more_waits_behind_a_connection_it_is_for_half_a_second_at_most(client, monkeypatch):
+    monkeypatch.setattr("bff.edge.overload._FEW", 0)
     monkeypatch.setattr("bff.edge.overload._SHORT", 0.05)
     load = load_of(1)
     place = taken(load)
