@@ -23,16 +23,18 @@ from bff.server.deadlines import Deadlines
 from bff.server.exchange import Exchange
 from bff.server.settings import ConnectionSettings
 from bff.server.target import readable, target_of
+from bff.server.websocket import hand_over, is_handshake
 
 # The most that a head may have beside the headers that are counted: request line, colons, spaces and line breaks.
 BESIDE_HEADERS: Final = 16 * 1024
-_MAX_WAITING: Final = 64
 _MAX_BUFFERED: Final = 64 * 1024
 # How long a client may go on with a body that nobody reads any more, before its connection is closed.
 LINGER: Final = 5.0
 # How long a connection without a request is left open once the gateway ends: its client may just have sent one, and
 # to close then would be to lose it.
 LAST_CALL: Final = 0.5
+# Bytes of the shortest request, `GET / HTTP/1.1` and two line breaks: no fewer make one more wait.
+_SHORTEST: Final = 18
 _ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
 
 
@@ -41,13 +43,14 @@ class Connection(asyncio.Protocol):
 
     settings: ClassVar[ConnectionSettings]
     resting: ClassVar[dict[Any, None]]  # those without a request; the one that rests longest is first
+    at_once: ClassVar[int]  # bytes that have no more requests than may wait
 
     # More than thirty: in a dictionary of each, they would take a search each time.
     __slots__ = (
         "__weakref__", "_answering", "_app", "_app_state", "_barren", "_client_address", "_config", "_draining",
         "_ending", "_headers", "_held", "_in_head", "_incoming", "_loop", "_parser", "_paused", "_scheme", "_server",
-        "_server_address", "_transport", "_unsent", "_until", "_upgrading", "_url", "_waiting", "_whole", "_writable",
-        "closed", "congested",
+        "_server_address", "_transport", "_unparsed", "_unsent", "_until", "_upgrading", "_url", "_waiting", "_whole",
+        "_writable", "closed", "congested",
     )  # fmt: skip
 
     def __init__(
@@ -69,6 +72,7 @@ class Connection(asyncio.Protocol):
         self._incoming: Exchange | None = None
         self._answering: Exchange | None = None
         self._waiting: deque[Exchange] = deque()
+        self._unparsed = memoryview(b"")  # of the last read, what comes after requests that wait
         self._paused = self._held = self._ending = self._draining = False
         self._until = Deadlines(self._loop, self)
         self._unsent: float = inf  # bytes, when it was last looked whether the client takes any
@@ -91,23 +95,41 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._ending:
             return
+        if len(data) <= self.at_once:
+            self._parse(data)
+        else:
+            self._unparsed = memoryview(data)
+            self._parse_on()
+
+    def _parse_on(self) -> None:
+        """What was read, up to where nothing more may wait; then more is read."""
+        while self._unparsed and not self._paused and not self._ending:
+            # No request begins before the body under way ends.
+            size = self.at_once + (self._incoming.left if self._incoming is not None else 0)
+            piece, self._unparsed = self._unparsed[:size], self._unparsed[size:]
+            self._parse(piece)
+        if not self._paused and not self.closed:
+            self._transport.resume_reading()
+
+    def _parse(self, data: bytes | memoryview) -> None:
         self._whole = False
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._upgrade(data[upgrade.args[0] :])
+            self._upgrade(bytes(data[upgrade.args[0] :]) + bytes(self._unparsed))
         except httptools.HttpParserError as error:
             why = error.__context__
             self._refuse(why if isinstance(why, GatewayError) else BadRequest("This is not a valid HTTP/1.1 request"))
         else:
             if self._in_head or self._incoming is not None:
-                self._not_yet(len(data))
+                self._not_yet(min(len(data), self.at_once))
 
     def eof_received(self) -> None:
         """Who has closed one half is taken to have left: nobody else does it."""
 
     def connection_lost(self, _: Exception | None) -> None:
-        self.closed = self._ending = True
+        self.closed = True
+        self._hear_no_more()
         self._server.connections.discard(self)
         self.resting.pop(self, None)
         self._until.end()
@@ -138,8 +160,6 @@ class Connection(asyncio.Protocol):
     # What the parser finds.
 
     def on_message_begin(self) -> None:
-        if len(self._waiting) >= _MAX_WAITING:
-            raise BadRequest("Too many requests wait on this connection for their turn")
         self._in_head, self._whole = True, False
         self.resting.pop(self, None)
         self._until.rest = inf
@@ -160,9 +180,10 @@ class Connection(asyncio.Protocol):
         if version not in {"1.1", "1.0"}:
             raise BadRequest("HTTP/1.1 is spoken here")
         upgrades = parser.should_upgrade()
-        if upgrades and self._is_websocket():
-            self._upgrading = True
-            return
+        if upgrades and self._answering is None and is_handshake(parser.get_method(), self._headers):
+            self._upgrading = self._config.ws_protocol_class is not None
+            if self._upgrading:
+                return
         # Whatever else a client would change to, it is not spoken here: one answer, and no guessing what comes after.
         keep_alive = version == "1.1" and not upgrades and parser.should_keep_alive()
         path, query = target_of(self._url, self._headers)
@@ -239,7 +260,8 @@ class Connection(asyncio.Protocol):
 
     def _end(self, client_is_sending: bool) -> None:
         """Close once all is sent; a client that still sends hears the answer first: a reset would destroy it."""
-        self._ending = True
+        client_is_sending = client_is_sending or bool(self._waiting or self._unparsed)
+        self._hear_no_more()
         self._waiting.clear()
         if client_is_sending and self._transport.can_write_eof() and not self._transport.is_closing():
             self._transport.write_eof()
@@ -251,11 +273,11 @@ class Connection(asyncio.Protocol):
 
     def closes_after(self) -> bool:
         """Whether nothing can follow the answer that is being sent, although its request would allow it."""
-        return (self._ending or self._draining) and not self._waiting and not self._in_head
+        return (self._ending or self._draining) and not self._waiting and not self._in_head and not self._unparsed
 
     def _refuse(self, error: GatewayError) -> None:
         """Nothing that comes from here on can be understood."""
-        self._ending = True
+        self._hear_no_more()
         self._in_head = False
         self._until.head = inf
         broken, self._incoming = self._incoming, None
@@ -266,8 +288,12 @@ class Connection(asyncio.Protocol):
         self._take_turn(Exchange(self, self._scope("", "1.1", b"", b"") | {"bff.refusal": error}, keep_alive=False))
         self.resume_reading()
 
+    def _hear_no_more(self) -> None:
+        self._ending = True
+        self._unparsed = memoryview(b"")
+
     def _not_yet(self, size: int) -> None:
-        if self._in_head and not self._barren:
+        if self._in_head and not self._barren and not self._paused:
             self._until.head = self._until.within(self.settings.head_timeout)
         self._barren = 0 if self._whole else self._barren + size
         if self._barren > self.settings.max_headers + BESIDE_HEADERS:
@@ -282,31 +308,15 @@ class Connection(asyncio.Protocol):
         else:
             self._refuse(Overloaded("The gateway has as many connections as it may", retry_after=1))
 
-    # Websockets.
-
-    def _is_websocket(self) -> bool:
-        upgrade = [value.lower() for name, value in self._headers if name == b"upgrade"]
-        return (
-            upgrade == [b"websocket"]
-            and self._parser.get_method() == b"GET"
-            and self._answering is None
-            and self._config.ws_protocol_class is not None
-        )
-
     def _upgrade(self, rest: bytes) -> None:
+        self._hear_no_more()
         if not self._upgrading:
-            self._ending = True  # what was asked for by way of an upgrade has its answer, or will have
-            return
-        protocol_class = cast("type[Any]", self._config.ws_protocol_class)
-        protocol = protocol_class(config=self._config, server_state=self._server, app_state=self._app_state)
-        lines = [b"GET %b HTTP/1.1" % self._url, *(b"%b: %b" % header for header in self._headers), b"", rest]
+            return  # what was asked for by way of an upgrade has its answer, or will have
+        self.closed = True
         self._server.connections.discard(self)
         self._until.end()
-        self.closed = self._ending = True
         del self._parser
-        protocol.connection_made(self._transport)
-        self._transport.set_protocol(protocol)
-        protocol.data_received(b"\r\n".join(lines))
+        hand_over(self._transport, self._url, self._headers, rest, self._config, self._server, self._app_state)
 
     # What an exchange asks for.
 
@@ -338,7 +348,12 @@ class Connection(asyncio.Protocol):
     def resume_reading(self) -> None:
         if self._paused and not self._waiting and not self.closed and not self._held:
             self._paused = False
-            self._transport.resume_reading()
+            if self._in_head:
+                self._until.head = self._until.within(self.settings.head_timeout)
+            if self._unparsed:
+                self._loop.call_soon(self._parse_on)  # not now: this may be called by what is being parsed
+            else:
+                self._transport.resume_reading()
 
     def soon(self, call: Any) -> None:
         self._loop.call_soon(call)
@@ -350,6 +365,7 @@ class Connection(asyncio.Protocol):
     def _pause(self) -> None:
         if not self._paused and not self.closed:
             self._paused = True
+            self._until.head = inf  # it is not the client that takes its time
             self._transport.pause_reading()
 
     # What is late.
@@ -382,4 +398,5 @@ class Connection(asyncio.Protocol):
 
 def connections(settings: ConnectionSettings) -> type[Connection]:
     """The class that `uvicorn.Config(http=...)` takes."""
-    return type("ConfiguredConnection", (Connection,), {"settings": settings, "resting": {}, "__slots__": ()})
+    own = {"settings": settings, "resting": {}, "at_once": _SHORTEST * settings.max_pipelined, "__slots__": ()}
+    return type("ConfiguredConnection", (Connection,), own)

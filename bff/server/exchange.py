@@ -91,6 +91,7 @@ class Exchange:
         "_body_ended",
         "_bodyless",
         "_buffered",
+        "_came",
         "_connection",
         "_delivered",
         "_error",
@@ -99,6 +100,7 @@ class Exchange:
         "_gone",
         "_head",
         "_left",
+        "_length",
         "_news",
         "_on_body",
         "_on_leave",
@@ -116,7 +118,10 @@ class Exchange:
         self._version: str = scope["http_version"]
         self._bodyless: bool = scope["method"] == "HEAD"
         self.keep_alive = keep_alive
-        self._expects = head(scope).values.get(b"expect", b"").lower() == b"100-continue"
+        said = head(scope).values
+        self._expects = said.get(b"expect", b"").lower() == b"100-continue"
+        self._length = int(said[b"content-length"]) if b"content-length" in said else None
+        self._came = 0
         self._body: list[bytes] = []
         self._buffered = 0
         self._body_ended = self._delivered = self._gone = self.answered = False
@@ -149,6 +154,7 @@ class Exchange:
 
     def take(self, data: bytes) -> int:
         """A piece of the body; how much is waiting to be read now."""
+        self._came += len(data)
         if self.answered:
             return 0
         self._expects = False  # it did not wait for leave to go on
@@ -156,6 +162,11 @@ class Exchange:
         self._buffered += len(data)
         self._wake()
         return self._buffered
+
+    @property
+    def left(self) -> int:
+        """Bytes of the body that are still to come, as far as its length was told."""
+        return (self._length or self._came) - self._came
 
     def end_body(self) -> None:
         self._body_ended = True

@@ -297,7 +297,7 @@ class Http2(asyncio.Protocol):
         scope = asked.scope(self._server_address, self._client_address, self._app_state)
         if refused is not None:
             scope["bff.refusal"] = refused
-        stream = Stream(self, number, scope, asked.length, self._stream_window)
+        stream = Stream(self, number, scope, self._stream_window)
         self._streams[number] = stream
         self._rest_until = inf
         self.resting.pop(self, None)

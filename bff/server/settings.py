@@ -14,6 +14,8 @@ class ConnectionSettings(Settings):
     """Open at a time, websockets included: one more takes the place of the one that rests longest, or is refused."""
     max_headers: Size = 64 * 1024
     """Of a request: names and values together."""
+    max_pipelined: Annotated[int, Field(ge=1, le=1000)] = 64
+    """Requests of an HTTP/1.1 connection that wait for their turn; what comes after them is not read yet."""
     head_timeout: Duration = 10.0
     """For a request's head to come, from its first byte on; for the first one, from the opening of the connection."""
     keep_alive: Duration = 75.0

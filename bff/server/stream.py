@@ -121,13 +121,12 @@ class Stream(Exchange):
         window: bytes that the client takes of the answer now.
     """
 
-    __slots__ = ("_came", "_headers", "_http2", "_length", "_more", "_taken", "number", "window")
+    __slots__ = ("_headers", "_http2", "_more", "_taken", "number", "window")
 
-    def __init__(self, http2: Http2, number: int, scope: dict[str, Any], length: int | None, window: int) -> None:
+    def __init__(self, http2: Http2, number: int, scope: dict[str, Any], window: int) -> None:
         super().__init__(http2, scope, keep_alive=True)  # type: ignore[arg-type]  # what it asks for is overridden below
         self._http2 = http2
         self.number, self.window = number, window
-        self._length, self._came = length, 0
         self._taken = 0  # bytes that the app has taken and the client was not told of
         self._headers: list[Header] | None = None
         self._more: asyncio.Event | None = None
@@ -135,8 +134,8 @@ class Stream(Exchange):
     # What comes.
 
     def take(self, data: bytes) -> int:
-        self._came += len(data)
-        if self._length is not None and self._came > self._length:
+        if self._length is not None and self._came + len(data) > self._length:
+            self._came += len(data)
             self._http2.give_back(len(data))
             self.break_off(BadRequest("The body is longer than its content-length"))
             return 0
