@@ -44,6 +44,13 @@ class CertificateError(ValueError):
         super().__init__(f"{key}: {problem}")
         self.complaint: Complaint = (key,), problem
 
+    def of(self, among: str, number: int) -> CertificateError:
+        """The same, of one of several."""
+        (key, *_), problem = self.complaint
+        error = CertificateError(f"{among}[{number}].{key}", problem)
+        error.complaint = (among, number, key), problem
+        return error
+
 
 def read(key: str, path: Path) -> bytes:
     """What is in a file that the settings name by `key`.
@@ -209,6 +216,11 @@ def _names_in(certificate: x509.Certificate) -> Iterator[str]:
     for name in names:
         if kind := _KINDS.get(type(name)):
             yield f"{kind}:{name.value}"
+
+
+def dns_names(certificate: x509.Certificate) -> list[str]:
+    """The hosts that it is for, in lower case; `*.` stands for one label."""
+    return [each.removeprefix("DNS:").lower() for each in _names_in(certificate) if each.startswith("DNS:")]
 
 
 class Observed:

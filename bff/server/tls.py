@@ -10,11 +10,13 @@ import contextlib
 import os
 import socket
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any, Final, Literal, cast
 from weakref import WeakKeyDictionary, ref
 
+from cryptography import x509
 from prometheus_client import Counter, Gauge
 from pydantic import Field
 from uvicorn import Config
@@ -24,10 +26,12 @@ from bff.core.certificates import (
     CERTIFICATE,
     CIPHERS,
     Certificate,
+    CertificateError,
     Followed,
     Observed,
     complaint_of,
     content,
+    dns_names,
     load_pair,
     revoked,
     trust,
@@ -49,11 +53,16 @@ _ALERTS: Final = {
 }
 
 
-class TlsSettings(Settings):
+class PairSettings(Settings):
     cert: File
     """The certificate and those between it and its authority, in PEM form, its own first."""
     key: File
     """Its private key, in PEM form and without a passphrase."""
+
+
+class TlsSettings(PairSettings):
+    others: Annotated[tuple[PairSettings, ...], Field(max_length=1000)] = ()
+    """Shown to clients that ask for a name in them (SNI); all others are shown the one above."""
     client_ca: File | None = None
     """The authorities whose clients may show certificates (mutual TLS)."""
     client_certificates: Literal["optional", "required"] = "optional"
@@ -78,18 +87,39 @@ class TlsSettings(Settings):
         yield from complaint_of(lambda: context_of(self, ()))
 
 
-def context_of(settings: TlsSettings, protocols: Iterable[str]) -> tuple[ssl.SSLContext, datetime | None]:
-    """What handshakes follow, and when its certificate ends.
+def context_of(settings: TlsSettings, protocols: Iterable[str]) -> tuple[ssl.SSLContext, datetime]:
+    """What handshakes follow, and when the first of its certificates ends.
 
     Raises:
         CertificateError: one of the files cannot be used.
     """
+    spoken = list(protocols)
+    context, certificate = _presenting(settings, settings, spoken)
+    ends = certificate.not_valid_after_utc
+    by_name = dict.fromkeys(dns_names(certificate), context)
+    for number, pair in enumerate(settings.others):
+        try:
+            other, certificate = _presenting(pair, settings, spoken)
+            names = _names_of(certificate)
+        except CertificateError as error:
+            raise error.of("others", number) from None
+        ends = min(ends, certificate.not_valid_after_utc)
+        by_name |= {name: other for name in names if name not in by_name}
+    if settings.others:
+        context.sni_callback = partial(_choose, by_name)
+    return context, ends
+
+
+def _presenting(
+    pair: PairSettings, settings: TlsSettings, protocols: list[str]
+) -> tuple[ssl.SSLContext, x509.Certificate]:
+    """All but the certificate is the same whichever is shown: who is believed counts by the one that was chosen."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3 if settings.min_version == "1.3" else ssl.TLSVersion.TLSv1_2
     context.set_ciphers(CIPHERS)
     context.options |= ssl.OP_NO_RENEGOTIATION
-    context.set_alpn_protocols(list(protocols))
-    first = load_pair(context, settings.cert, settings.key)
+    context.set_alpn_protocols(protocols)
+    certificate = load_pair(context, pair.cert, pair.key)
     if settings.client_ca is not None:
         trust(context, "client_ca", settings.client_ca)
         context.verify_mode = ssl.CERT_REQUIRED if settings.client_certificates == "required" else ssl.CERT_OPTIONAL
@@ -97,7 +127,23 @@ def context_of(settings: TlsSettings, protocols: Iterable[str]) -> tuple[ssl.SSL
             revoked("crl", settings.crl)
             context.load_verify_locations(settings.crl)
             context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
-    return context, first.not_valid_after_utc
+    return context, certificate
+
+
+def _names_of(certificate: x509.Certificate) -> list[str]:
+    if names := dns_names(certificate):
+        return names
+    raise CertificateError("cert", "has no name that a client could ask for (a DNS subjectAltName)")
+
+
+def _choose(
+    by_name: Mapping[str, ssl.SSLContext], handshake: ssl.SSLObject, name: str | None, _first: ssl.SSLContext
+) -> None:
+    """RFC 6066 §3; a wildcard stands for one label (RFC 9525 §6.3)."""
+    asked = (name or "").lower()
+    chosen = by_name.get(asked) or by_name.get("*." + asked.partition(".")[2])
+    if chosen is not None:
+        handshake.context = chosen
 
 
 class Tls:
@@ -118,7 +164,8 @@ class Tls:
     ) -> None:
         self.settings = settings
         names = tuple(protocols)
-        files = (settings.cert, settings.key, settings.client_ca, settings.crl)
+        pairs = [each for pair in (settings, *settings.others) for each in (pair.cert, pair.key)]
+        files = (*pairs, settings.client_ca, settings.crl)
         self.context = Followed("server", files, lambda: context_of(settings, names), observed, settings.refresh)
         self.under_way = 0
         self._authorities = self._content_of_authorities()

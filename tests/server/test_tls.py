@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import shutil
 import socket
 import ssl
@@ -61,12 +62,12 @@ class Terminated:
             self.tls._judge_again()
 
 
-def shown_by(port, context, **versions):
+def shown_by(port, context, name="localhost", **versions):
     """What a client learns in a handshake: protocol, cipher, and the certificate's serial number."""
-    for name, value in versions.items():
-        setattr(context, name, value)
+    for each, value in versions.items():
+        setattr(context, each, value)
     plain = socket.create_connection(("127.0.0.1", port), 5)
-    with context.wrap_socket(plain, server_hostname="localhost") as secured:
+    with context.wrap_socket(plain, server_hostname=name) as secured:
         return secured.version(), secured.cipher()[0], secured.getpeercert()["serialNumber"]
 
 
@@ -241,6 +242,93 @@ async def test_a_new_pair_that_is_broken_changes_nothing_and_says_so(serve, echo
     pair.key.write_bytes(good)
     await there.look()
     assert there.reloads("taken") == 1
+
+
+# Which certificate, where there are several.
+
+
+SHOP = ("DNS:Shop.example.com", "DNS:*.shop.example.com")
+
+
+async def test_a_client_is_shown_the_certificate_with_the_name_that_it_asks_for(serve, echo, authority, pair):
+    shop, exact = authority.issue("shop", names=SHOP), authority.issue("exact", names=("DNS:eu.shop.example.com",))
+    connect = await serve(echo, tls=Terminated(**pair.settings, others=[shop.settings, exact.settings]).tls)
+    anybody = ssl.create_default_context(cafile=authority.path)
+    anybody.check_hostname = False
+    for name, expected in [
+        ("localhost", pair),
+        ("shop.example.com", shop),
+        ("SHOP.example.com", shop),
+        ("de.shop.example.com", shop),
+        ("eu.shop.example.com", exact),
+        ("a.eu.shop.example.com", pair),
+        ("example.com", pair),
+        (None, pair),
+    ]:
+        serial = (await shown(connect, anybody, name=name))[2]
+        assert int(serial, 16) == expected.certificate.serial_number, name
+    client = await connect(GET, ssl=authority.client(), server_hostname="shop.example.com")
+    assert (await client.answer())[0] == 200
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_whichever_is_shown_the_same_clients_are_believed(serve, echo, authority, pair, tmp_path, version):
+    shop = authority.issue("shop", names=SHOP)
+    (tmp_path / "strangers").mkdir()
+    stranger = Authority(tmp_path / "strangers", "Strangers").issue("stranger")
+    known, gone = authority.issue("known", ("CN=known",)), authority.issue("gone")
+    there = Terminated(
+        **pair.settings,
+        others=[shop.settings],
+        client_ca=str(authority.path),
+        crl=str(authority.revoked("crl.pem", gone)),
+        client_certificates="required",
+    )
+    connect = await serve(echo, tls=there.tls)
+
+    async def asked(shows):
+        context = authority.client(shows, alpn=("http/1.1",))
+        context.maximum_version = version
+        client = await connect(GET, ssl=context, server_hostname="shop.example.com")
+        return (await client.answer())[0]
+
+    assert await asked(known) == 200
+    assert echo.scopes[0]["state"]["bff.certificate"].subject == "CN=known"
+    for refused in (stranger, gone, None):
+        with pytest.raises((ssl.SSLError, ConnectionError, asyncio.IncompleteReadError)):
+            await asked(refused)
+
+
+async def test_each_of_several_certificates_is_followed_and_the_first_to_end_is_measured(serve, echo, authority, pair):
+    shop = authority.issue("shop", names=SHOP, ends=timedelta(days=20))
+    there = Terminated(**pair.settings, others=[shop.settings])
+    ends = there.telemetry.registry.get_sample_value(
+        "bff_certificate_expires_timestamp_seconds", {"certificate": "server"}
+    )
+    assert ends == shop.certificate.not_valid_after_utc.timestamp()
+    connect = await serve(echo, tls=there.tls)
+    first = (await shown(connect, authority.client(), name="shop.example.com"))[2]
+    authority.issue("shop", names=SHOP)
+    await there.look()
+    assert (await shown(connect, authority.client(), name="shop.example.com"))[2] != first
+    shop.key.write_bytes(b"nonsense")
+    await there.look()
+    assert "others[0].key: has no private key in PEM form" in there.log.splitlines()[-1]
+    assert (await shown(connect, authority.client(), name="shop.example.com"))[2] != first
+
+
+def test_one_of_several_that_cannot_be_used_is_an_error_that_says_which(authority, pair, tmp_path):
+    good = {"cert": pair.cert, "key": pair.key}
+    nameless, other = authority.issue("nameless"), authority.issue("other", names=SHOP)
+    for others, says in [
+        ([other.settings, nameless.settings], "server.tls.others[1].cert: has no name that a client could ask for"),
+        (
+            [other.settings | {"key": str(pair.key)}],
+            "server.tls.others[0].key: is not the key of the first certificate",
+        ),
+        ([{"cert": str(other.cert)}], "server.tls.others[0].key: "),
+    ]:
+        assert says in complaints(good | {"others": json.dumps(others)})
 
 
 async def test_files_are_followed_while_the_gateway_runs(serve, echo, authority, pair):
