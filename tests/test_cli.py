@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import time
+import tomllib
 from hashlib import sha256
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import yaml
 from graphql import build_schema
 from typer.testing import CliRunner
 
+from bff import __version__
 from bff.cli import main
 from tests.harness import BFF_YAML, PARTNER
 from tests.running import running
@@ -371,3 +373,10 @@ def test_health_of_what_is_not_there_is_an_error_and_no_trace(admin):
     assert ran.exit_code == 1
     assert isinstance(ran.exception, SystemExit)
     assert admin in ran.stderr
+
+
+def test_the_version_is_the_one_of_the_package_and_of_the_newest_changes():
+    package = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert __version__ == package
+    assert f"\n## {package}" in (ROOT / "CHANGELOG.md").read_text()
+    assert bff("--version").output.startswith(f"bff {package} (Python 3.")

@@ -7,6 +7,8 @@ import re
 import pytest
 from opentelemetry.trace import SpanKind, StatusCode
 
+from bff import __version__
+from bff.core.telemetry import tracer_provider
 from tests import shop as fake
 from tests.harness import FOUR_SERVICES, customer, gateway, operator
 
@@ -226,3 +228,7 @@ async def test_how_many_values_a_label_may_have_is_configured():
         "Q1": 1,
         "other": 2,
     }
+
+
+def test_spans_say_which_version_of_the_gateway_they_are_of():
+    assert tracer_provider().resource.attributes["service.version"] == __version__

@@ -24,6 +24,7 @@ from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace import Tracer
 from prometheus_client import CollectorRegistry
 
+from bff import __version__
 from bff.core.traffic import Traffic
 
 OTHER = "other"
@@ -169,8 +170,9 @@ class Ids(RandomIdGenerator):
 
 def tracer_provider(*processors: SpanProcessor) -> TracerProvider:
     """A provider that records whatever it is given: whether to record was decided before, by `Sampler`."""
-    name = Resource.create({"service.name": os.environ.get("OTEL_SERVICE_NAME", "bff")})
-    provider = TracerProvider(resource=name, id_generator=Ids(), shutdown_on_exit=False)
+    name = os.environ.get("OTEL_SERVICE_NAME", "bff")
+    resource = Resource.create({"service.name": name, "service.version": __version__})
+    provider = TracerProvider(resource=resource, id_generator=Ids(), shutdown_on_exit=False)
     for processor in processors:
         provider.add_span_processor(processor)
     return provider
