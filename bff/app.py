@@ -30,8 +30,6 @@ from bff.core.telemetry import Telemetry, standard
 from bff.fronts import Fronts, Gateway
 from bff.graphql.ide import Example, Ide
 from bff.graphql.weights import scopes_in
-from bff.rest.openapi import OpenApi
-from bff.rest.openapi.document import Methods
 from bff.rest.openapi.page import Page
 from bff.rest.own import Own
 from bff.rest.wellknown import WellKnown
@@ -122,7 +120,7 @@ def _layers(made: Assembly) -> list[Middleware]:
         max_headers=config.server.max_headers,
         max_body=config.server.max_body,
         routes=config.all_routes(),
-        described=Methods(made.description.entries).of,
+        described=made.methods.of,
         auth=config.auth,
         credentials=made.credentials,
         policies=made.policies,
@@ -167,7 +165,7 @@ def _own(made: Assembly) -> dict[str, ASGIApp]:
     if made.signer:
         apps["jwks"] = WellKnown(made.signer.jwks)
     if (openapi := config.openapi).enabled:
-        apps["openapi"] = OpenApi(made.description, config.tables())
+        apps["openapi"] = made.openapi
         if openapi.page:
             apps["docs"] = apps["docs.assets"] = Page(openapi.page, openapi.path, openapi.title)
     return apps

@@ -276,7 +276,7 @@ class Config(Settings):
             DocumentsError: they cannot be read.
         """
         path = self.graphql.documents.path
-        return tuple(read_trusted(path)) if path else ()
+        return read_trusted(path) if path else ()
 
     @cached_property
     def aggregates(self) -> tuple[Aggregate, ...]:

@@ -171,7 +171,7 @@ async def soak(
     Args:
         gateway, file, faulty: as `subject` gives them.
         seconds: for how long.
-        reload_every: seconds between the end of a reload and the next.
+        reload_every: seconds from the beginning of a reload to that of the next.
         reloads: and until there were so many.
         spare: descriptors that may be left when nobody asks any more; by default that is awaited to be none.
     """
@@ -227,8 +227,9 @@ async def _faults(faulty: Cable, over: asyncio.Event) -> None:
 async def _reloads(gateway: Running, file: Path, found: Soak, over: asyncio.Event, every: float) -> None:
     text = await asyncio.to_thread(file.read_text)
     async with httpx.AsyncClient(base_url=gateway.admin, timeout=60, headers=OPERATOR) as admin:
-        number = 0
-        while not await _waited(over, every):
+        now, number = asyncio.get_running_loop().time, 0
+        begun = now()
+        while not await _waited(over, begun + (number + 1) * every - now()):
             number += 1
             turned = "'no such expression ('" if number % 4 == 0 else f"'{number} > 0'"
             await asyncio.to_thread(file.write_text, f"{text}\npolicies: {{turn: {turned}}}\n")
@@ -286,7 +287,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--reload-every", type=float, default=RELOAD_EVERY, help="seconds between two of them")
+    parser.add_argument("--reload-every", type=float, default=RELOAD_EVERY, help="seconds from one to the next")
     asked = parser.parse_args()
     with demo.processes(demo.FREE) as shop, TemporaryDirectory(prefix="soak-") as folder:
         with subject(shop, Path(folder), asked.workers) as (gateway, file, faulty):

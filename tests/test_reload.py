@@ -6,90 +6,24 @@ import asyncio
 import gc
 import os
 import weakref
-from collections.abc import Callable
-from contextlib import asynccontextmanager
+from collections import Counter
 from hashlib import sha256
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import httpx
-import orjson
 import pytest
-from starlette.types import Message
 
-from bff.config import Config, ConfigError, Loaded, needs_restart, read, traced
+from bff.config import Config, ConfigError, needs_restart, read
 from bff.core.loading.changes import changes
 from bff.core.telemetry import JsonLog, Telemetry
 from bff.fronts import Gateway
 from bff.generations import Generations
 from tests.harness import BFF_YAML, partner
-from tests.shop import Services
+from tests.reloading import TEXT, Reloading, living, retired, until
+from tests.running import ROOT
 
 QUERY = {"query": '{ product(id: "prd_1") { name } }'}
-
-
-TOKEN = "admin: {token: operators}\n"
-TEXT = TOKEN + BFF_YAML
-
-
-class Reloading:
-    """A gateway in memory, and the file that it is made of."""
-
-    def __init__(self, folder: Path, text: str = TEXT) -> None:
-        self.file = folder / "bff.yaml"
-        self.file.write_text(text)
-        self._log = BytesIO()
-        self.services = Services([])
-        self.generations = Generations(
-            self.read([]).config,
-            self.read,
-            Telemetry(log=JsonLog(self._log)),
-            network=self.services,
-        )
-        self.client = self._at(self.generations)
-        self.admin = self._at(self.generations.operators)
-        self.admin.headers["authorization"] = "Bearer operators"
-
-    def read(self, files: list[Path]) -> Loaded[Config]:
-        return traced(self.file, profile="development", files=files)
-
-    def _at(self, app: Any) -> httpx.AsyncClient:
-        return httpx.AsyncClient(
-            transport=httpx.ASGITransport(app),
-            base_url="http://127.0.0.1:9000",
-        )
-
-    def write(self, old: str, new: str) -> None:
-        text = self.file.read_text()
-        assert old in text
-        self.file.write_text(text.replace(old, new))
-
-    @property
-    def state(self) -> Any:
-        return self.generations.current.app.state
-
-    @property
-    def log(self) -> list[dict[str, Any]]:
-        return [orjson.loads(line) for line in self._log.getvalue().splitlines() if b"config_reload" in line]
-
-    async def metric(self, name: str, of: str = "") -> float:
-        lines = (await self.admin.get("/metrics")).text.splitlines()
-        mine = [line for line in lines if line.startswith((f"{name} ", f"{name}{{")) and of in line]
-        return sum(float(line.rpartition(" ")[2]) for line in mine)
-
-
-@asynccontextmanager
-async def living(generations: Generations):
-    """As the server has it live."""
-    to, fro = asyncio.Queue[Message](), asyncio.Queue[Message]()
-    life = asyncio.create_task(generations({"type": "lifespan"}, to.get, fro.put))
-    await to.put({"type": "lifespan.startup"})
-    assert (await fro.get())["type"] == "lifespan.startup.complete"
-    yield
-    await to.put({"type": "lifespan.shutdown"})
-    assert (await fro.get())["type"] == "lifespan.shutdown.complete"
-    await life
 
 
 @pytest.fixture
@@ -97,16 +31,6 @@ async def one(tmp_path):
     one = Reloading(tmp_path)
     async with living(one.generations):
         yield one
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not holds():  # noqa: ASYNC110 - what is waited for is the gateway's own
-            await asyncio.sleep(0.02)
-
-
-async def retired(one: Reloading) -> None:
-    await until(lambda: not one.generations._retiring)
 
 
 async def test_what_changed_in_the_file_counts_after_a_reload(one):
@@ -228,6 +152,72 @@ async def test_what_is_made_of_the_same_stays_and_the_rest_is_closed(one):
     assert closed == ["orders"]
     assert after.execution.schema is schema
     assert after.credentials is before.credentials
+
+
+async def test_what_is_costly_to_make_is_made_again_only_by_a_change_that_concerns_it(tmp_path):
+    (tmp_path / "contracts").symlink_to(ROOT / "contracts")
+    (tmp_path / "operations").symlink_to(ROOT / "operations")
+    text = TEXT.replace('users.internal"', 'users.internal", openapi: contracts/users.yaml')
+    text = text.replace("rewrite: /users/{rest}", "rewrite: /users/{rest}\n    validate: request")
+    text += "graphql: {documents: {path: operations}}\nentitlements: {some: ['Query.product', 'Product.*']}\n"
+    one = Reloading(tmp_path, text)
+    costly = {
+        "schema", "documents", "views", "contract users", "validation users", "description", "methods", "openapi",
+    }  # fmt: skip
+
+    async def remade(old: str, new: str) -> set[str]:
+        before = one.state.parts.named
+        one.write(old, new)
+        assert (await one.generations.reload("file")).outcome == "taken"
+        assert (await one.client.post("/graphql", json=QUERY)).status_code == 200
+        return {name for name in costly if one.state.parts.named[name] is not before[name]}
+
+    async with living(one.generations):
+        assert costly < one.state.parts.named.keys()
+        assert await remade("api_keys:", f"api_keys:\n    - {{consumer: new, hash: 'sha256:{'0' * 64}'}}") == set()
+        assert await remade("cost: 2", "cost: 3") == set()
+        assert await remade('orders.internal"', 'orders.internal", timeout: 3s') == set()
+        assert await remade("tiers:", "policies: {turn: '1 > 0'}\ntiers:") == set()
+        assert await remade("'Product.*'", "'Product.name'") == {"views", "openapi"}
+        assert await remade("path: operations", "path: operations/../operations") == {"documents", "views"}
+        assert await remade("/api/users/", "/api/people/") == {"description", "methods", "openapi"}
+
+
+async def test_nobody_notices_twelve_reloads_of_which_every_fourth_is_bad(one):
+    over, answered, wrong = asyncio.Event(), Counter[str](), []
+
+    async def ask(path: str, **sent: Any) -> None:
+        while not over.is_set():
+            answer = await one.client.request("POST" if sent else "GET", path, **sent)
+            answered[path] += 1
+            if answer.status_code != 200 or "errors" in answer.json():
+                wrong.append((answer.status_code, answer.text))
+            await asyncio.sleep(0)  # in memory, nothing else waits
+
+    await _turn(one, 0)
+    good, schema = one.file.read_text(), one.state.execution.schema
+    tasks, descriptors = len(asyncio.all_tasks()), _descriptors()
+    async with asyncio.TaskGroup() as clients:
+        for _ in range(2):
+            clients.create_task(ask("/graphql", json=QUERY))
+            clients.create_task(ask("/api/products/prd_1"))
+        outcomes = []
+        for number in range(1, 13):
+            turned = "'no such expression ('" if number % 4 == 0 else f"'{number} > 0'"
+            one.file.write_text(f"{good}\npolicies: {{turn: {turned}}}\n")
+            before = answered.copy()
+            outcomes.append((await one.generations.reload("operator")).outcome)
+            await until(lambda before=before: answered["/graphql"] > before["/graphql"])
+            assert one.state.execution.schema is schema
+        over.set()
+    await retired(one)
+    assert wrong == []
+    assert outcomes == ["taken", "taken", "taken", "refused"] * 3
+    assert (len(asyncio.all_tasks()), _descriptors()) == (tasks, descriptors)
+
+
+def _descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 class _Closing(httpx.AsyncBaseTransport):
@@ -378,13 +368,13 @@ async def test_twenty_reloads_leave_no_task_and_no_generation_behind(one):
 
 async def test_what_a_generation_was_made_of_goes_with_it(one):
     """A schema and all that is known of it are the larger part of a generation's memory."""
-    one.file.write_text(f"{one.file.read_text()}\npolicies: {{turn: '0 > 0'}}\n")
+    one.file.write_text(f"{one.file.read_text()}\ngraphql: {{defer: true}}\n")
     gone = []
     for turn in range(3):
         await one.generations.reload("file")
         assert (await one.client.post("/graphql", json=QUERY)).status_code == 200
         gone.append(weakref.ref(one.state.execution.schema))
-        one.write(f"'{turn} > 0'", f"'{turn + 1} > 0'")
+        one.write("defer: true", "defer: false") if turn % 2 == 0 else one.write("defer: false", "defer: true")
     assert (await one.generations.reload("file")).outcome == "taken"
     await retired(one)
     await one.state.parts.named["usage"].value.write()  # which looks at the schema until it is written

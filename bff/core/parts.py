@@ -70,10 +70,14 @@ class Parts:
             made_of: all that it depends on, compared by `==`.
             make: makes it.
         """
+        return self.keep_by(name, lambda _: made_of, make)
+
+    def keep_by(self, name: str, made_of: Callable[[T], object], make: Callable[[], Part[T]]) -> T:
+        """The same for a part that only tells by itself what it depends on."""
         part: Part[Any] | None = self._before.get(name)
-        if part is None or part.made_of != made_of:
+        if part is None or part.made_of != made_of(part.value):
             part = make()
-            part.made_of = made_of
+            part.made_of = made_of(part.value)
         self.named[name] = part
         return part.value
 

@@ -28,6 +28,7 @@ from graphql.validation import OverlappingFieldsCanBeMergedRule, ValidationConte
 from prometheus_client import Counter
 
 from bff.core.durations import Distribution
+from bff.core.entitlements import Entitlements
 from bff.core.errors import Code
 from bff.core.expressions import of_caller
 from bff.core.identity import Caller
@@ -42,6 +43,7 @@ from bff.graphql.document import Document, DocumentRefused, Operation
 from bff.graphql.request import Request
 from bff.graphql.rules import DEEPEST, Broken, broken, broken_by, dangerous, survey, too_deep, too_many_tokens
 from bff.graphql.trusted import DocumentsError, Trusted, sha256_of
+from bff.graphql.views import view
 
 _SET = tuple(RuleModes.model_fields)
 _RULES = ("cycle", *_SET)
@@ -138,9 +140,14 @@ class Documents:
         self._by_text: dict[str, Document | DocumentRefused] = {}
         self._trust(trusted, is_view=counts is not None)
 
-    def over(self, schema: GraphQLSchema) -> Documents:
-        """The same rules and trusted documents over a view of the schema, with a memory of its own."""
-        return self._over(schema, counts=self._counts)
+    def left_by(self, table: Entitlements) -> Documents | None:
+        """The same over the view that a table leaves, with a memory of its own; None if that is nothing of GraphQL.
+
+        Raises:
+            UnknownCoordinate: the table names what is not in the schema.
+        """
+        left = view(self.schema, table)
+        return self._over(left, counts=self._counts) if left else None
 
     def find(self, request: Request) -> Document:
         """The document of a request, by its text or by what stands for it.

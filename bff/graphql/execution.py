@@ -39,7 +39,6 @@ from bff.graphql.documents import Documents
 from bff.graphql.request import Request
 from bff.graphql.shadow import Shadow
 from bff.graphql.spans import recording
-from bff.graphql.views import view
 from bff.graphql.weights import sources_in
 from bff.upstream.client import Origin, Service, Upstream
 from bff.upstream.retry import Retries
@@ -78,7 +77,7 @@ class Prepared(NamedTuple):
 
 
 class Execution:
-    """Executes operations of one schema over these services.
+    """Executes operations of one schema over these services: callers of a table, of the view that it leaves them.
 
     The steps of a single request are `prepare` and `answer`. What streams or shares reads between operations takes the
     parts: `prepare`, `context`, a way of its own to execute, and `formatted`, which every result passes before it
@@ -94,11 +93,12 @@ class Execution:
         telemetry: Telemetry,
         random: Random,
         usage: Usage,
+        tables: Tables = EVERYTHING,
+        views: Mapping[str, Documents | None] = {},
     ) -> None:
         self.schema = schema
         self._documents = documents
-        self._tables = EVERYTHING
-        self._views: dict[str, Documents | None] = {}
+        self._tables, self._views = tables, views
         self._services = services
         self._max_retries = settings.max_retries
         self._telemetry = telemetry
@@ -129,17 +129,6 @@ class Execution:
         self._recording = recording(self._breadth, telemetry.tracer)
         self.executor: type[Executor[Any]] = StandardExecutor if settings.executor == "standard" else self._breadth
         self._shadow = Shadow(settings.shadow, telemetry, random) if settings.executor == "shadow" else None
-
-    def add_views(self, tables: Tables) -> None:
-        """Let callers with entitlements see no more than their part of the schema.
-
-        Raises:
-            UnknownCoordinate: a table names what is not in the schema.
-        """
-        self._tables = tables
-        for name, table in tables.tables.items():
-            left = view(self.schema, table)
-            self._views[name] = self._documents.over(left) if left else None
 
     def prepare(self, request: Request, caller: Caller) -> Prepared:
         """Find out what is asked, and whether it may be.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
@@ -64,38 +65,44 @@ def sha256_of(text: str) -> str:
     return sha256(text.encode()).hexdigest()
 
 
-def read(path: Path) -> list[Trusted]:
+def read(path: Path) -> tuple[Trusted, ...]:
     """The documents of a manifest, a `.graphql` file, or a folder of either.
 
     Raises:
         DocumentsError: a file cannot be read or makes no sense.
     """
+    return _documents(path, tuple((file, _text(file)) for file in _files(path)))
+
+
+@lru_cache(maxsize=1)  # a configuration that is read again mostly has the same
+def _documents(path: Path, texts: tuple[tuple[Path, str | Exception], ...]) -> tuple[Trusted, ...]:
     problems: list[str] = []
     sources: dict[Path, DocumentNode] = {}
-    texts: dict[Path, str] = {}
     found: list[Trusted] = []
-    for file in _files(path):
+    for file, text in texts:
         try:
-            text = _text(file)
-            if file.suffix == ".json":
+            if isinstance(text, Exception):
+                problems.append(f"{file}: {text}")
+            elif file.suffix == ".json":
                 found += _from_manifest(file, text)
             else:
                 sources[file] = parse(text)
-                texts[file] = text
-        except (ValueError, OSError) as error:
+        except ValueError as error:
             problems.append(f"{file}: {error}")
         except GraphQLSyntaxError as error:
             at = error.locations[0] if error.locations else None
             problems.append(f"{file}{f':{at.line}:{at.column}' if at else ''}: {error.message}")
     found += (Trusted(print_ast(node), None, where) for where, node in _assembled(sources, problems))
     found += (
-        Trusted(text, None, _first(file, sources[file])) for file, text in texts.items() if _is_whole(sources[file])
+        Trusted(text, None, _first(file, sources[file]))
+        for file, text in texts
+        if isinstance(text, str) and file in sources and _is_whole(sources[file])
     )
     if len(found) > MOST:
         problems.append(f"{path}: there are more than {MOST} documents")
     if problems:
         raise DocumentsError(problems)
-    return found
+    return tuple(found)
 
 
 def manifest(path: Path, format: Format) -> str:
@@ -110,7 +117,7 @@ def manifest(path: Path, format: Format) -> str:
         if file.suffix == ".json":
             continue
         try:
-            sources[file] = parse(_text(file))
+            sources[file] = parse(_readable(file))
         except (ValueError, OSError, GraphQLSyntaxError) as error:
             problems.append(f"{file}: {getattr(error, 'message', error)}")
     operations: list[tuple[str, str, str]] = []
@@ -149,7 +156,15 @@ def _files(path: Path) -> list[Path]:
     return files
 
 
-def _text(file: Path) -> str:
+def _text(file: Path) -> str | Exception:
+    """What is in it, or why that cannot be read."""
+    try:
+        return _readable(file)
+    except (ValueError, OSError) as error:
+        return error
+
+
+def _readable(file: Path) -> str:
     if file.stat().st_size > LARGEST:
         raise ValueError(f"is larger than {LARGEST} bytes")
     return file.read_text(encoding="utf-8")

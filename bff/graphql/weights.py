@@ -5,7 +5,7 @@ Found out once, when the schema is composed; the sizes that are declared are hel
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sized
+from collections.abc import Iterator, Mapping, Sized
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -13,6 +13,7 @@ import strawberry
 from graphql import (
     GraphQLArgument,
     GraphQLField,
+    GraphQLInterfaceType,
     GraphQLNamedType,
     GraphQLObjectType,
     GraphQLSchema,
@@ -24,8 +25,8 @@ from strawberry.types.field import StrawberryField
 from bff.core.errors import UpstreamBadResponse
 from bff.engine import CHECK, Check
 from bff.graphql.connections import Connection, Edge, Slice
+from bff.graphql.demands import DEMANDS, Demands
 from bff.graphql.demands import NOTHING as NO_DEMANDS
-from bff.graphql.demands import Demands
 from bff.graphql.directives import Cost, ListSize
 from bff.graphql.node import ENTITIES, Entity
 from bff.graphql.sources import NO_SOURCES, Sources, sources_of
@@ -84,17 +85,29 @@ def facts_of(field: GraphQLField) -> Facts:
 
 def sources_in(schema: GraphQLSchema) -> set[str]:
     """The names of all reads and calls that its fields are known to make."""
-    fields = [field for type_ in schema.type_map.values() for field in getattr(type_, "fields", {}).values()]
-    known = [facts_of(field) for field in fields if isinstance(field, GraphQLField)]
+    known = [facts_of(field) for field in _fields(schema)]
     reads = {entity.read.name for facts in known for entity in facts.entities.values()}
     return reads | {use.source.name for facts in known for use in facts.sources.uses}
 
 
 def scopes_in(schema: GraphQLSchema) -> frozenset[str]:
     """The scopes that its fields demand, of whatever alternative."""
-    fields = [field for type_ in schema.type_map.values() for field in getattr(type_, "fields", {}).values()]
-    demanded = (facts_of(field).demands.scopes for field in fields if isinstance(field, GraphQLField))
+    demanded = (facts_of(field).demands.scopes for field in _fields(schema))
     return frozenset(scope for each in demanded for alternatives in each for part in alternatives for scope in part)
+
+
+def policies_in(schema: GraphQLSchema) -> frozenset[str]:
+    """The policies that its types and fields demand, of whatever alternative."""
+    types = (type_.extensions.get(DEMANDS, NO_DEMANDS) for type_ in schema.type_map.values())
+    found = [*types, *(facts_of(field).demands for field in _fields(schema))]
+    return frozenset(name for each in found for alternatives in each.policies for part in alternatives for name in part)
+
+
+def _fields(schema: GraphQLSchema) -> Iterator[GraphQLField]:
+    """Those of objects and interfaces."""
+    for type_ in schema.type_map.values():
+        if isinstance(type_, GraphQLObjectType | GraphQLInterfaceType):
+            yield from type_.fields.values()
 
 
 def describe(output: GraphQLField, parent: GraphQLObjectType, demands: Demands, *, writes: bool) -> None:

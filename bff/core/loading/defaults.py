@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel, create_model
@@ -24,6 +25,7 @@ class DefaultsFrom:
     name: str
 
 
+@cache
 def document_model(model: type[Settings]) -> type[Settings]:
     """What a file may say: the settings, and `defaults` for the items of the sections marked with `DefaultsFrom`."""
     sections: dict[str, Any] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -137,6 +137,13 @@ def describe(
         for kind, values in contract.components.items():
             components.setdefault(kind, {}).update(values)
     return Description(title, version, sorted(entries.values(), key=lambda each: each.path), components)
+
+
+def told_of(route: Route) -> Route:
+    """What a description can tell of a route: all else may change and it stays as it is."""
+    return replace(
+        route, cost=1, cost_header=None, concurrency=None, max_body=0, timeout=0.0, cache=False, firewall=None
+    )
 
 
 def _is_conditional(route: Route) -> bool:
