@@ -95,6 +95,12 @@ def signed_token(subject: str = "usr_1", scope: str = CUSTOMER) -> str:
     return jwt.encode({**claims, "scope": scope}, signing_key(), "RS256", headers={"kid": "one"})
 
 
+def public_keys() -> list[Record]:
+    """What `login.internal` publishes."""
+    public = jwt.algorithms.RSAAlgorithm.to_jwk(signing_key().public_key(), as_dict=True)
+    return [public | {"kid": "one", "use": "sig", "alg": "RS256", "key_ops": ["verify"]}]
+
+
 def bearer(text: str) -> dict[str, str]:
     return {"authorization": f"Bearer {text}"}
 
@@ -147,8 +153,7 @@ class Gateway:
         *,
         real_network: bool,
     ) -> None:
-        public = jwt.algorithms.RSAAlgorithm.to_jwk(signing_key().public_key(), as_dict=True)
-        self.services = network([public | {"kid": "one", "use": "sig", "alg": "RS256", "key_ops": ["verify"]}])
+        self.services = network(public_keys())
         self._log, self._spans = BytesIO(), InMemorySpanExporter()
         self.telemetry = Telemetry(log=JsonLog(self._log), spans=tracer_provider(SimpleSpanProcessor(self._spans)))
         self.config = load(text, profile=profile, overrides=overrides)

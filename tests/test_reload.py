@@ -19,9 +19,10 @@ from bff.core.loading.changes import changes
 from bff.core.telemetry import JsonLog, Telemetry
 from bff.fronts import Gateway
 from bff.generations import Generations
-from tests.harness import BFF_YAML, partner
+from tests.harness import BFF_YAML, bearer, partner, public_keys, signed_token
 from tests.reloading import TEXT, Reloading, living, retired, until
 from tests.running import ROOT
+from tests.shop import refused
 
 QUERY = {"query": '{ product(id: "prd_1") { name } }'}
 
@@ -218,6 +219,20 @@ async def test_nobody_notices_twelve_reloads_of_which_every_fourth_is_bad(one):
 
 def _descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def test_tokens_stay_good_over_a_reload_while_the_provider_of_their_keys_is_away(tmp_path):
+    one = Reloading(tmp_path, jwks=public_keys())
+    async with living(one.generations):
+        assert (await one.client.get("/api/users/usr_1", headers=bearer(signed_token()))).status_code == 200
+        one.services.login.fail(refused)
+        asked = len(one.services.login.calls)
+        one.write("api_keys:", f"api_keys:\n    - {{consumer: new, hash: 'sha256:{'0' * 64}'}}")
+        assert (await one.generations.reload("file")).outcome == "taken"
+        for scope in ("users:read", "users:read orders:read"):  # tokens that are verified anew
+            headers = bearer(signed_token(scope=scope))
+            assert (await one.client.get("/api/users/usr_1", headers=headers)).status_code == 200
+        assert len(one.services.login.calls) == asked
 
 
 class _Closing(httpx.AsyncBaseTransport):

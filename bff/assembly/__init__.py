@@ -25,6 +25,7 @@ from bff.core.store import SharedLedger
 from bff.core.usage import Usage, UsageUnreadable
 from bff.core.watched import contents
 from bff.edge.credentials import Credentials
+from bff.edge.credentials.revocations import Revocations
 from bff.edge.limits import Accounts, limiter_of
 from bff.edge.overload import Load
 from bff.graphql import defer
@@ -71,13 +72,27 @@ class Assembly(Connections):
     def credentials(self) -> Credentials:
         auth, tiers = self.config.auth, frozenset(self.config.tiers)
         # Before credentials, which use both: parts open in this order, and end in the other.
-        network, store = self.identity, self.store
+        network, revocations = self.identity, self.revocations
 
         def credentials() -> Part[Credentials]:
-            made = Credentials(auth, network, tiers=tiers, telemetry=self.telemetry, store=store)
-            return Part(made, opens=[made.warm], follows=[made.follow], closes=[made.close])
+            before = self.parts.before("credentials", Credentials)
+            telemetry = self.telemetry
+            made = Credentials(auth, network, tiers=tiers, telemetry=telemetry, revocations=revocations, before=before)
+            return Part(made, opens=[made.begin], follows=[made.follow], closes=[made.close])
 
-        return self.parts.keep("credentials", (auth, tiers, store), credentials)
+        return self.parts.keep("credentials", (auth, tiers, revocations), credentials)
+
+    @cached_property
+    def revocations(self) -> Revocations | None:
+        """Where gateways share a store."""
+        if (store := self.store) is None:
+            return None
+
+        def revocations() -> Part[Revocations]:
+            made = Revocations(store, self.telemetry, self.parts.before("revocations", Revocations))
+            return Part(made, opens=[made.begin], follows=[made.follow])
+
+        return self.parts.keep("revocations", store, revocations)
 
     @cached_property
     def accounts(self) -> Accounts:

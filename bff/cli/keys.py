@@ -112,11 +112,13 @@ async def _revoke_everywhere(
     from bff.core.store import SharedStore
     from bff.core.telemetry import JsonLog, Telemetry
     from bff.edge.credentials import Credentials
+    from bff.edge.credentials.revocations import Revocations
 
     quiet = Telemetry(log=JsonLog(BytesIO()))
     store = SharedStore(settings, quiet)
     # Nobody is asked about keys.
-    credentials = Credentials(auth, AsyncBaseTransport(), tiers=frozenset(tiers), telemetry=quiet, store=store)
+    nobody, revocations = AsyncBaseTransport(), Revocations(store, quiet)
+    credentials = Credentials(auth, nobody, tiers=frozenset(tiers), telemetry=quiet, revocations=revocations)
     await store.open()
     try:
         return await credentials.revoke(name)

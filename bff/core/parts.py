@@ -81,6 +81,11 @@ class Parts:
         self.named[name] = part
         return part.value
 
+    def before(self, name: str, kind: type[T]) -> T | None:
+        """The part that a new one of this name takes the place of, if there is one: it may know something."""
+        part = self._before.get(name)
+        return part.value if part and isinstance(part.value, kind) else None
+
     async def begin(self) -> None:
         """Open all, or none."""
         self._before = {}

@@ -20,6 +20,7 @@ from bff.edge.credentials.api_keys import ApiKeys
 from bff.edge.credentials.keys_file import new_key, read, write
 from bff.edge.credentials.revocations import Revocations
 from tests.harness import bearer, partner
+from tests.reloading import TEXT, Reloading, living, retired
 from tests.store.test_shared import PATIENT, gateways
 
 TOKEN = "operators of these tests"
@@ -113,6 +114,32 @@ async def test_while_the_store_is_away_a_key_is_refused_here_and_told_to_others_
             await until(lambda: refused(other, file.key))
 
 
+async def test_what_was_revoked_while_the_store_is_away_stays_so_over_reloads_and_is_told_when_it_is_back(tmp_path):
+    with LocalValkey() as own:
+        at = {"url": own.url, "timeout": "100ms"}
+        text = f"store: {{url: '{own.url}', timeout: 100ms}}\n{TEXT}"
+        one = Reloading(tmp_path, text)
+        async with living(one.generations), gateways(at) as (other,):
+            os.kill(own.pid, signal.SIGSTOP)
+            await until(lambda: away(one.generations.current))
+            (key,) = (await one.admin.get("/-/keys")).json()
+            assert (await one.admin.delete(f"/-/keys/{key['key']}")).status_code == 202
+            assert await refused(one)
+            for old, new in (
+                ("cost: 2", "cost: 3"),
+                ("api_keys:", f"api_keys:\n    - {{consumer: new, hash: 'sha256:{'0' * 64}'}}"),
+                ("timeout: 100ms", "timeout: 120ms"),
+            ):
+                one.write(old, new)
+                assert (await one.generations.reload("file")).outcome == "taken"
+                assert await refused(one)
+            await retired(one)
+            assert not await refused(other)
+            os.kill(own.pid, signal.SIGCONT)
+            await until(lambda: refused(other))
+            assert await refused(one)
+
+
 async def away(shop) -> bool:
     return not shop.app.state.store.up
 
@@ -181,8 +208,9 @@ async def test_a_key_that_is_revoked_while_the_store_is_read_stays_refused_and_i
     monkeypatch.setattr("bff.edge.credentials.revocations.command", lambda *parts: parts)
     (first, one), (second, other) = (new_key("acme", now=0) for _ in range(2))
     keys, store = ApiKeys([one, other], frozenset(), time.time, 1000), Forgetful()
-    keys.refuse(frozenset({one.digest}))
-    revocations = Revocations(store, keys, Telemetry())
+    revocations = Revocations(store, Telemetry())
+    revocations.revoked = frozenset({one.digest})
+    revocations.hold(keys)
     reading = asyncio.create_task(revocations.look())
     await store.reached.wait()
     assert not await revocations.revoke(other)

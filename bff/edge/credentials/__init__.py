@@ -9,7 +9,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from math import inf
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -21,9 +20,7 @@ from bff.core.certificates import Certificate, certificate_of
 from bff.core.errors import GatewayError, Unauthenticated
 from bff.core.identity import ANONYMOUS, Caller
 from bff.core.loading import ConfigError
-from bff.core.recent import Recent
 from bff.core.settings import Complaint, Duration, File, Settings, Size, Url
-from bff.core.store import SharedStore
 from bff.core.telemetry import Telemetry
 from bff.edge.credentials.api_keys import ApiKeys, ApiKeySettings, is_called, shown, the_one_called
 from bff.edge.credentials.client_certificates import ClientCertificates, ClientCertificateSettings, is_bound_to
@@ -36,6 +33,7 @@ from bff.edge.credentials.keyset import KeySetSettings
 from bff.edge.credentials.provider import Provider
 from bff.edge.credentials.refusals import Challenge, ambiguous, invalid
 from bff.edge.credentials.revocations import Revocations
+from bff.edge.credentials.verified import Verified
 from bff.upstream.identity import SigningSettings
 
 __all__ = ["AuthSettings", "Credentials", "headers_in"]
@@ -76,6 +74,11 @@ class AuthSettings(Settings):
     """How many tokens are remembered as verified."""
     recheck: Annotated[Duration, Field(gt=0)] = 30.0
     """How often the credential of a connection that goes on is judged again: websockets and event streams."""
+
+    @property
+    def of_tokens(self) -> object:
+        """What it depends on whether a token is good, and for whom."""
+        return self.jwt, self.introspection, self.key_sets, self.max_token, self.cache, self.cache_size
 
     @property
     def metadata_path(self) -> str | None:
@@ -135,7 +138,8 @@ class Credentials:
         timer: seconds, never going back.
         tiers: those that exist; a credential of any other is of the tier `default`.
         telemetry: where it is said which credentials came and went.
-        store: what tells all gateways of keys that were revoked, where they share one.
+        revocations: what all gateways that share a store know of keys that were revoked.
+        before: those that it takes the place of: what they know of tokens is not asked for again.
 
     Raises:
         ConfigError: the file of API keys cannot be used.
@@ -150,8 +154,10 @@ class Credentials:
         timer: Callable[[], float] = time.monotonic,
         tiers: frozenset[str] = frozenset(),
         telemetry: Telemetry | None = None,
-        store: SharedStore | None = None,
+        revocations: Revocations | None = None,
+        before: Credentials | None = None,
     ) -> None:
+        self._settings, self._tiers, self._before = settings, tiers, before
         self.cookie = Cookie(settings.cookie) if settings.cookie else None
         self._max_token = settings.max_token
         self._cache = settings.cache
@@ -164,7 +170,7 @@ class Credentials:
             if settings.api_keys_file
             else None
         )
-        self._revocations = Revocations(store, self._api_keys, self._telemetry) if store else None
+        self._revocations = revocations
         self._certificates = ClientCertificates(settings.client_certificates, tiers, clock)
         provider = Provider(network)
         self._issuers = {
@@ -284,15 +290,29 @@ class Credentials:
             if by_certificate and certificate is not None and certificate.withdrawn:
                 return
 
-    async def warm(self) -> None:
-        """Have asked for all keys once, so that who comes first does not wait; a provider that is away holds nobody."""
-        revoked = [self._revocations.look()] if self._revocations else []
-        await asyncio.gather(*revoked, *(issuer.warm() for issuer in self._issuers.values()))
+    async def begin(self) -> None:
+        """Go on with what is known already, and have asked for the rest, so that who comes first does not wait.
+
+        A provider or store that is away holds nobody.
+        """
+        if self._before:
+            self._take_over(self._before)
+            self._before = None
+        asked = [issuer.warm() for issuer in self._issuers.values()]
+        if self._revocations:
+            self._revocations.hold(self._api_keys)
+            asked.append(self._revocations.look())
+        await asyncio.gather(*asked)
+
+    def _take_over(self, before: Credentials) -> None:
+        for name in self._issuers.keys() & before._issuers.keys():
+            self._issuers[name].take_over(before._issuers[name])
+        if (self._settings.of_tokens, self._tiers) == (before._settings.of_tokens, before._tiers):
+            self._verified.take_over(before._verified)
 
     async def follow(self) -> None:
-        """Fetch keys before they are needed, and follow the file of API keys and the store, until cancelled."""
-        followed = [each for each in (self._file, self._revocations) if each]
-        await asyncio.gather(self._refresh(), *(each.follow() for each in followed))
+        """Fetch keys before they are needed, and follow the file of API keys, until cancelled."""
+        await asyncio.gather(self._refresh(), *([self._file.follow()] if self._file else []))
 
     async def _refresh(self) -> None:
         while True:
@@ -301,6 +321,8 @@ class Credentials:
             await asyncio.sleep(_LOOK_EVERY)
 
     async def close(self) -> None:
+        if self._revocations:
+            self._revocations.leave(self._api_keys)
         await asyncio.gather(*(issuer.close() for issuer in self._issuers.values()))
         if self._introspection:
             await self._introspection.close()
@@ -328,32 +350,6 @@ class Credentials:
         for action, kids in (("issuer_key_added", after - before), ("issuer_key_removed", before - after)):
             for kid in kids - {None}:
                 self._telemetry.audit(action, issuer=issuer, kid=kid)
-
-
-class Verified:
-    """Callers by the credential as it was sent; past `size`, the one that was used longest ago is forgotten."""
-
-    def __init__(self, size: int) -> None:
-        self._callers: Recent[bytes, tuple[Caller, float]] = Recent(size)
-
-    def find(self, sent: bytes, now: float) -> Caller | None:
-        found = self._callers.get(sent)
-        if found is None:
-            return None
-        if now >= found[1]:
-            del self._callers[sent]
-            return None
-        self._callers.move_to_end(sent)
-        return found[0]
-
-    def remember(self, sent: bytes, caller: Caller, now: float, longest: float) -> None:
-        until = min(inf if caller.expires is None else caller.expires, now + longest)
-        if now < until:
-            self._callers[sent] = caller, until
-
-    def forget(self, issuer: str) -> None:
-        for sent in [sent for sent, (caller, _) in self._callers.items() if caller.issuer == issuer]:
-            del self._callers[sent]
 
 
 def _presented(headers: Headers) -> tuple[bytes | None, bytes | None]:

@@ -87,6 +87,7 @@ class Jwt:
     ) -> None:
         self._settings = settings
         self._tiers = tiers
+        self._origin = settings.issuer, settings.jwks, settings.oidc, settings.algorithms, key_sets
         self._keys: KeySet | SharedKey
         if settings.secret:
             self._keys = SharedKey(settings.secret.reveal().encode(), settings.algorithms)
@@ -150,6 +151,11 @@ class Jwt:
             credential="jwt",
             expires=expires,
         )
+
+    def take_over(self, before: Jwt) -> None:
+        """Go on with the keys that it had fetched, if they are where these would be: their provider may be away now."""
+        if isinstance(self._keys, KeySet) and isinstance(before._keys, KeySet) and self._origin == before._origin:
+            self._keys.take_over(before._keys)
 
     def refresh(self) -> None:
         self._keys.refresh()

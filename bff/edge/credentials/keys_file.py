@@ -173,6 +173,7 @@ class Followed:
         self._telemetry = telemetry
         if not path.exists():
             raise ConfigError.of("auth.api_keys_file", f"there is no file {path}: `bff keys create` makes it")
+        self._one_at_a_time = asyncio.Lock()
         self._seen = self._signature()
         self._entries = self._read()
         keys.add(self._entries)
@@ -203,25 +204,25 @@ class Followed:
 
     async def look(self) -> None:
         """Take over what has changed; a file that cannot be used changes nothing."""
-        try:
-            entries = await asyncio.to_thread(self._changed)
-        except ConfigError as error:
-            self._telemetry.log.warning("api_keys_file", problem=str(error), kept=len(self._entries))
-            return
-        if entries is None:
-            return
+        async with self._one_at_a_time:  # what was read first is not to count last
+            signature = await asyncio.to_thread(self._signature)
+            if signature == self._seen:
+                return
+            try:
+                entries = await asyncio.to_thread(self._read)
+            except ConfigError as error:
+                self._seen = signature
+                self._telemetry.log.warning("api_keys_file", problem=str(error), kept=len(self._entries))
+            else:
+                self._seen = signature  # not before, since who asks for a look may leave
+                self._take(entries)
+
+    def _take(self, entries: Sequence[ApiKeySettings]) -> None:
         before, self._entries = self._entries, entries
         self._keys.add(entries)
         for action, changed in (("api_key_added", _less(entries, before)), ("api_key_removed", _less(before, entries))):
             for key in changed:
                 self._telemetry.audit(action, consumer=key.consumer, key=shown(key), scopes=key.scopes, tier=key.tier)
-
-    def _changed(self) -> Sequence[ApiKeySettings] | None:
-        signature = self._signature()
-        if signature == self._seen:
-            return None
-        self._seen = signature
-        return self._read()
 
     def _read(self) -> Sequence[ApiKeySettings]:
         return read(self._path, self._keys.tiers, self._keys.configured)

@@ -96,6 +96,11 @@ class KeySet:
         if age >= self._settings.keep and self._keys:
             self._take({})
 
+    def take_over(self, before: KeySet) -> None:
+        """Have what it has, as old as it is."""
+        self._keys, self._loaded = before._keys, before._loaded
+        self._tried, self._sought = before._tried, before._sought
+
     async def warm(self) -> None:
         """Fetch the set for the first time, or have tried to, in `timeout`."""
         self.refresh()

@@ -18,22 +18,39 @@ _EVERY: Final = 0.5
 
 
 class Revocations:
-    """Keeps `keys` from taking what was revoked here, or in another gateway that shares the store.
+    """Keeps listed keys from being taken that were revoked here, or in another gateway that shares the store.
 
     The store is asked how many there are, and for the keys themselves when that has changed or it was away meanwhile.
     One that has forgotten what it knew is told again of all keys that are still listed here.
 
     Args:
         store: where the keys are.
-        keys: those that are listed here.
-        telemetry: where it is said of which of these it is heard.
+        telemetry: where it is said of which of those that are listed it is heard.
+        before: of the store that this one takes the place of: what was revoked there stays so.
+
+    Attributes:
+        revoked: hashes of all keys that are known to be.
     """
 
-    def __init__(self, store: SharedStore, keys: ApiKeys, telemetry: Telemetry) -> None:
-        self._store, self._keys, self._telemetry = store, keys, telemetry
+    def __init__(self, store: SharedStore, telemetry: Telemetry, before: Revocations | None = None) -> None:
+        self._store, self._telemetry, self._before = store, telemetry, before
         self._place = store.key("revoked")
+        self._held: list[ApiKeys] = []
+        self.revoked = self._untold = frozenset[bytes]()
         self._count: int | None = None  # None: what is there is not known
-        self._untold = frozenset[bytes]()
+        self._one_at_a_time = asyncio.Lock()
+
+    async def begin(self) -> None:
+        if self._before:
+            self.revoked, self._before = self._before.revoked, None
+
+    def hold(self, keys: ApiKeys) -> None:
+        """Keep these from being taken, until `leave`: those of one configuration, and of the next one beside it."""
+        self._held.append(keys)
+        keys.refuse(self.revoked)
+
+    def leave(self, keys: ApiKeys) -> None:
+        self._held.remove(keys)
 
     async def follow(self) -> None:
         while True:
@@ -42,12 +59,13 @@ class Revocations:
 
     async def look(self) -> None:
         """Hear of what others have revoked; a store that is away is asked again later."""
-        try:
-            count = await self._store.call(self._place, command("SCARD", self._place))
-            if count != self._count:
-                await self._read()
-        except StoreUnavailable:
-            self._count = None
+        async with self._one_at_a_time:
+            try:
+                count = await self._store.call(self._place, command("SCARD", self._place))
+                if count != self._count:
+                    await self._read()
+            except StoreUnavailable:
+                self._count = None
 
     async def revoke(self, key: ApiKeySettings) -> bool:
         """Refuse a key from now on: whether others know; if not, they are told once the store is back.
@@ -55,13 +73,13 @@ class Revocations:
         Raises:
             ConfigError: the store has no room for it.
         """
-        if len(self._keys.revoked) >= MOST:
+        if len(self.revoked) >= MOST:
             raise ConfigError.of(
                 self._place.decode(),
                 f"there are {MOST} revoked keys in the store: take them out of all configurations and key files, then "
                 "delete this key of the store",
             )
-        self._refuse(self._keys.revoked | {key.digest})
+        self._refuse(self.revoked | {key.digest})
         try:
             await self._store.call(self._place, command("SADD", self._place, key.digest))
         except StoreUnavailable:
@@ -81,12 +99,15 @@ class Revocations:
 
     def _known(self) -> frozenset[bytes]:
         """What the store has to have, whatever it says."""
-        listed = frozenset(each.digest for each in self._keys.listed)
-        return listed & self._keys.revoked | self._untold
+        return self.revoked.intersection(self._listed()) | self._untold
 
     def _refuse(self, revoked: frozenset[bytes]) -> None:
-        before = self._keys.revoked
-        self._keys.refuse(revoked)
-        for each in self._keys.listed:
-            if each.digest in revoked - before:
+        before, self.revoked = self.revoked, revoked
+        for keys in self._held:
+            keys.refuse(revoked)
+        for digest, each in self._listed().items():
+            if digest in revoked - before:
                 self._telemetry.audit("api_key_revoked", consumer=each.consumer, key=shown(each))
+
+    def _listed(self) -> dict[bytes, ApiKeySettings]:
+        return {each.digest: each for keys in self._held for each in keys.listed}
