@@ -81,6 +81,24 @@ def build(
         network=network,
         resolve=resolve,
     )
+    try:
+        app = _app(made, example, origin or {}, pages, telemetry if ours else None)
+    except BaseException:
+        made.parts.discard()
+        draft.discard()
+        raise
+    draft.settle()
+    return app
+
+
+def _app(
+    made: Assembly,
+    example: Example | None,
+    origin: Mapping[str, str],
+    pages: Iterable[APIRouter],
+    ends: Telemetry | None,
+) -> Gateway:
+    config = made.config
     fronts = Middleware(
         Fronts, fronts=_fronts(made, example), services=config.services.values(), count=made.usage.count
     )
@@ -91,7 +109,7 @@ def build(
         redoc_url=None,
         openapi_url=None,
         telemetry=_QUIET,
-        lifespan=_lifespan(made.parts, telemetry if ours else None),
+        lifespan=_lifespan(made.parts, ends),
     )
     app.state.parts = made.parts
     app.state.tls, app.state.services, app.state.store = made.tls, made.services, made.store
@@ -99,9 +117,8 @@ def build(
     app.state.execution, app.state.cache, app.state.shelf = made.execution, made.cache, made.shelf
     app.state.readiness, app.state.requests = made.readiness, made.requests
     app.state.drain = partial(_drain, made)
-    app.state.admin = _admin(made, origin or {}, pages)
+    app.state.admin = _admin(made, origin, pages)
     app.middleware_stack = app.build_middleware_stack()  # now, since layers may refuse their settings
-    draft.settle()
     return app
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+import bff.app
 from bff.config import Config, ConfigError, needs_restart, read
 from bff.core.loading.changes import changes
 from bff.core.telemetry import JsonLog, Telemetry
@@ -219,6 +220,56 @@ async def test_nobody_notices_twelve_reloads_of_which_every_fourth_is_bad(one):
 
 def _descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def test_gauges_of_what_stays_are_shown_on_when_something_beside_it_changes(one):
+    lines = (await one.admin.get("/metrics")).text.splitlines()
+    shown = [line for line in lines if line.startswith(("http_client_breaker_state{", "http_client_active_requests{"))]
+    assert len(shown) == 8
+    one.write('orders: {url: "http://orders.internal"}', 'orders: {url: "http://orders.internal", timeout: 3s}')
+    assert (await one.generations.reload("file")).outcome == "taken"
+    assert set(shown) <= set((await one.admin.get("/metrics")).text.splitlines())
+
+
+async def test_twenty_reloads_that_are_refused_late_leave_nothing_at_what_stays(tmp_path, monkeypatch):
+    one = Reloading(tmp_path, TEXT.replace('rewrite: "/products/{rest}"', 'rewrite: "/products/{rest}", cache: true'))
+    gate = asyncio.Event()
+
+    async def waits(*_: Any) -> None:
+        await gate.wait()
+
+    def listeners() -> list[int]:
+        return [len(one.state.shelf.on_purge), *(len(each.on_change) for each in one.state.services.values())]
+
+    def refuse(*made: Any) -> None:
+        operators(*made)
+        raise ConfigError.of("admin", "is looked at last, when all else has been made")
+
+    async with living(one.generations):
+        one.services.users.fail(waits)
+        under_way = asyncio.create_task(one.client.get("/api/users/usr_1", headers=partner()))
+        await until(lambda: len(one.services.users.calls) == 1)
+        assert await one.metric("http_client_active_requests", "users") == 1
+        before, operators = listeners(), bff.app._admin
+        monkeypatch.setattr("bff.app._admin", refuse)
+        services = [*one.state.services, "more"]
+        one.write("services:\n", 'services:\n  more: {url: "http://more.internal"}\n')
+        for turn in range(20):
+            one.write(f"cost: {turn + 2}\n", f"cost: {turn + 3}\n")
+            one.write(
+                *("users.internal", "people.internal") if turn % 2 == 0 else ("people.internal", "users.internal")
+            )
+            assert (await one.generations.reload("file")).outcome == "refused"
+        assert listeners() == before
+        shown = [await one.metric("http_client_active_requests", f'"{each}"') for each in services]
+        assert shown == [1, 0, 0, 0, 0], "of the services that are running"
+        assert 'active_requests{service="more"}' not in (await one.admin.get("/metrics")).text
+        monkeypatch.undo()
+        assert (await one.generations.reload("file")).outcome == "taken"
+        gate.set()
+        assert (await under_way).status_code == 200
+        await retired(one)
+        assert listeners() == [*before, before[-1]]
 
 
 async def test_tokens_stay_good_over_a_reload_while_the_provider_of_their_keys_is_away(tmp_path):

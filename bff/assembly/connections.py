@@ -156,7 +156,7 @@ class Connections:
 
         def changes() -> Part[Changes]:
             made = Changes(shelf, self.services.values())
-            return Part(made, closes=[made.close])
+            return Part(made, closes=[made.close], unsaid=made.leave)
 
         def shared(store: SharedStore) -> Part[SharedPurges]:
             made = SharedPurges(shelf, store, self.random)

@@ -22,12 +22,14 @@ class Part(Generic[T]):
         opens: what is awaited before it is used.
         follows: what goes on for as long as somebody uses it.
         closes: what is awaited once nobody does.
+        unsaid: takes back what others were told of it while it was made, if nobody comes to use it.
     """
 
     value: T
     opens: Sequence[Step] = ()
     follows: Sequence[Follow] = ()
     closes: Sequence[Step] = ()
+    unsaid: Callable[[], None] = lambda: None
     made_of: object = None
     holders: int = 0
     following: list[asyncio.Task[None]] = field(default_factory=list)
@@ -94,8 +96,15 @@ class Parts:
                 self._begun.append(part)
                 await part.begin()
         except BaseException:
+            self.discard()
             await self.end()
             raise
+
+    def discard(self) -> None:
+        """Leave no trace of the new parts that are not to be used."""
+        for part in self.named.values():
+            if not part.holders and part not in self._begun:
+                part.unsaid()
 
     async def end(self) -> None:
         """Close those that nobody else uses."""

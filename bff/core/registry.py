@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any, Final
 
-from prometheus_client import CollectorRegistry, Metric
+from prometheus_client import CollectorRegistry, Gauge, Metric
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
 
 from bff.core.durations import Shaped
+
+_ASKS: Final = "_child_samples"
+"""Where a gauge has whom it asks for its value: `Gauge.set_function` puts it there, over the method of its class."""
 
 
 class Draft(CollectorRegistry):
@@ -24,6 +28,7 @@ class Draft(CollectorRegistry):
     def __init__(self, registry: CollectorRegistry) -> None:
         super().__init__()
         self._registry = registry
+        self._asking: list[tuple[Any, dict[tuple[str, ...], Any]]] = []
 
     def register(self, collector: Collector) -> None:
         super().register(collector)
@@ -32,6 +37,17 @@ class Draft(CollectorRegistry):
         before = next((known[name] for name in names if name in known), None)
         if before is not None and _alike(before, collector):
             vars(collector).update(vars(before))
+            if isinstance(before, Gauge):
+                self._asking.append((before, {key: vars(each).get(_ASKS) for key, each in _children(before)}))
+
+    def discard(self) -> None:
+        """Have gauges ask for their values whom they asked before, and nobody else."""
+        for gauge, asked in self._asking:
+            for key, each in _children(gauge):
+                if asked.get(key) is not None:
+                    vars(each)[_ASKS] = asked[key]
+                elif vars(each).pop(_ASKS, None) is not None:
+                    gauge.remove(*key)
 
     def settle(self) -> None:
         """From now on this is what is scraped; what it has no more stays, since counters do not vanish."""
@@ -41,6 +57,7 @@ class Draft(CollectorRegistry):
                 self._registry.unregister(before)
             self._registry.register(collector)
         # What stays of this generation must not keep alive what goes.
+        self._asking.clear()
         self._collector_to_names.clear()
         self._names_to_collectors.clear()
 
@@ -48,9 +65,16 @@ class Draft(CollectorRegistry):
         return self._registry.collect()
 
 
+def _children(gauge: Any) -> list[tuple[tuple[str, ...], Any]]:
+    """Those with labels, by their values."""
+    return list(gauge._metrics.items()) if gauge._labelnames else []  # noqa: SLF001
+
+
 def _alike(one: Collector, other: Collector) -> bool:
     if type(one) is not type(other):
         return False
     if isinstance(one, MetricWrapperBase) and isinstance(other, MetricWrapperBase):
-        return one._labelnames == other._labelnames and one._kwargs == other._kwargs  # noqa: SLF001
+        # Those of a gauge come to be in it only after it is registered, and ours say no more than its type does.
+        said = isinstance(one, Gauge) or one._kwargs == other._kwargs  # noqa: SLF001
+        return said and one._labelnames == other._labelnames  # noqa: SLF001
     return isinstance(one, Shaped) and isinstance(other, Shaped) and one.shape == other.shape

@@ -241,7 +241,7 @@ class Shelf:
                 self._books[self._items[key].cache].purged.inc()
                 self.drop(key)
             count = len(keys)
-        for told in self.on_purge:
+        for told in tuple(self.on_purge):  # a reload takes some away
             told(tags)
         return count
 

@@ -69,6 +69,9 @@ class Changes:
             each.on_change.append(self._changed)
 
     async def close(self) -> None:
+        self.leave()
+
+    def leave(self) -> None:
         self._shelf.on_purge.remove(self._forget)
         for each in self._services:
             each.on_change.remove(self._changed)

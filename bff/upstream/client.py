@@ -174,7 +174,7 @@ class Service:
             if origin.waits is not None:
                 origin.waits.leave()
             if self.on_change and method not in _HARMLESS:
-                for told in self.on_change:
+                for told in tuple(self.on_change):  # a reload takes some away
                     told(self, target, response)
         if call:
             call.answered(response.status_code)
