@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
+from hashlib import blake2b
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,13 @@ class Caller:
         """What its limits are counted under: the person before the program, since one program serves many persons."""
         name = f"consumer:{self.consumer}" if self.subject is None else f"subject:{self.subject}"
         return name if self.issuer is None else f"{name} of {self.issuer}"
+
+    @cached_property
+    def digest(self) -> bytes:
+        """The same for equal callers alone, and short, whatever a token says of one."""
+        said = [getattr(self, each.name) for each in fields(self) if each.compare]
+        plain = [sorted(each) if isinstance(each, frozenset) else each for each in said]
+        return blake2b(ascii(plain).encode(), digest_size=32).digest()
 
     def account_at(self, address: str | None) -> str:
         """The same, for somebody who calls from there: of the anonymous, the address is all that is known."""

@@ -170,7 +170,7 @@ class Shelf:
             cache: whose it is.
             key: by which it is found, over all caches.
             value: which it is.
-            size: its bytes.
+            size: its bytes, and those of its key.
             tags: by which it is dropped.
             since: the epoch in which its read began; by default now.
 
@@ -178,7 +178,7 @@ class Shelf:
             Whether it is kept: not where it is larger than the whole shelf, or has changed meanwhile.
         """
         self.drop(key)
-        size += _OVERHEAD + _EACH_TAG * len(tags)
+        size += _OVERHEAD + sum(_EACH_TAG + len(tag[-1]) for tag in tags)
         if size > self._max_size or not self._is_trusted or (since is not None and self.has_changed(since, tags)):
             return False
         self._items[key] = _Item(value, size, tags, cache)

@@ -7,7 +7,7 @@ those that are missing only.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from functools import lru_cache
+from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
 import httpx
@@ -21,8 +21,6 @@ from bff.upstream.records import Records, Shape, Wanted, joined, records_of, wan
 from bff.upstream.wire import NOTHING, Fields, WholeBody, request_of, response_of
 
 NAME: Final = "entity"
-_MAX_KINDS: Final = 10_000
-"""Collections by who asks for them and how; what is kept of one that was used longest ago is not found again."""
 
 # Of a request: what no answer of JSON depends on, or what `Vary` has to name if it does.
 _PLAIN: Final = frozenset(
@@ -63,10 +61,26 @@ class _Source(NamedTuple):
     until: float
     is_private: bool
 
+    @property
+    def size(self) -> int:
+        return sum(len(name) + len(value) for name, value in self.headers)
+
 
 class _Entity(NamedTuple):
     body: bytes
     source: _Source
+
+
+class _Kind(NamedTuple):
+    """What two reads have to have in common, beside the id, to be answered alike.
+
+    Attributes:
+        arm: which deployment is asked, where there are several kinds.
+        asked: the digest of all else: of the collection, the caller and what its headers ask for, as long as they are.
+    """
+
+    arm: object
+    asked: bytes
 
 
 class Entities(httpx.AsyncBaseTransport):
@@ -94,8 +108,6 @@ class Entities(httpx.AsyncBaseTransport):
         self._inner, self._service, self._shelf = inner, service, shelf
         self._max_answer, self._for_anybody, self._arm = shelf.settings.max_answer, for_anybody, arm
         self._plain = _PLAIN | {b"authorization"} if signed else _PLAIN
-        # A token for each: its hash is that of all that it stands for, which is taken once for all ids of a read.
-        self._kind: Callable[..., object] = lru_cache(_MAX_KINDS)(lambda *_: object())
         shelf.open(NAME)
         self._hits, self._misses = (shelf.requests.labels(NAME, service, each) for each in ("hit", "miss"))
 
@@ -129,7 +141,7 @@ class Entities(httpx.AsyncBaseTransport):
     async def _complete(
         self,
         request: httpx.Request,
-        kind: object,
+        kind: _Kind,
         wanted: Wanted,
         found: dict[bytes, _Entity],
         missing: Sequence[bytes],
@@ -152,18 +164,18 @@ class Entities(httpx.AsyncBaseTransport):
 
     # What is kept.
 
-    def _kind_of(self, request: httpx.Request, wanted: Wanted) -> object:
-        """What two reads have to have in common, beside the id, to be answered alike."""
+    def _kind_of(self, request: httpx.Request, wanted: Wanted) -> _Kind:
         origin, plain = request.extensions["origin"], self._plain
         asked = [
             (name, value)
             for _, name, value in request.headers._list  # noqa: SLF001
             if name not in plain or (name == b"accept" and not _takes_json(value))
         ]
-        caller = None if self._for_anybody else origin.caller
-        return self._kind(wanted.collection, caller, self._arm and self._arm(origin), *asked)
+        caller = None if self._for_anybody else origin.caller.digest
+        digest = blake2b(ascii((wanted.collection, caller, asked)).encode(), digest_size=32).digest()
+        return _Kind(self._arm and self._arm(origin), digest)
 
-    def _found(self, kind: object, wanted: Wanted) -> dict[bytes, _Entity]:
+    def _found(self, kind: _Kind, wanted: Wanted) -> dict[bytes, _Entity]:
         """Those that are fresh; of a batch only where it is known how the service puts them together."""
         if wanted.is_batch and self._shape(kind) is None:
             return {}
@@ -174,12 +186,12 @@ class Entities(httpx.AsyncBaseTransport):
                 found[id] = entity
         return found
 
-    def _shape(self, kind: object) -> Shape | None:
+    def _shape(self, kind: _Kind) -> Shape | None:
         shape: Shape | None = self._shelf.get((kind, None))
         return shape
 
     async def _ask(
-        self, request: httpx.Request, kind: object, wanted: Wanted, since: int, *, is_kept: bool = True
+        self, request: httpx.Request, kind: _Kind, wanted: Wanted, since: int, *, is_kept: bool = True
     ) -> httpx.Response:
         """The service, for all of it."""
         response = await self._inner.handle_async_request(request)
@@ -202,11 +214,12 @@ class Entities(httpx.AsyncBaseTransport):
         records = records_of(body, is_list=wanted.is_batch)
         return records if records and records.by_id.keys() <= set(wanted.ids) else None
 
-    def _keep(self, kind: object, wanted: Wanted, source: _Source, records: Records, since: int) -> None:
+    def _keep(self, kind: _Kind, wanted: Wanted, source: _Source, records: Records, since: int) -> None:
         names = names_given(source.headers)
+        of_all = source.size
         for id, body in records.by_id.items():
             tags = [*names, *at(self._service, path_of(b"%b/%b" % (wanted.collection, id)))]
-            self._shelf.put(NAME, (kind, id), _Entity(body, source), len(body), tags, since=since)
+            self._shelf.put(NAME, (kind, id), _Entity(body, source), len(id) + len(body) + of_all, tags, since=since)
         if records.shape is not None:
             self._shelf.put(NAME, (kind, None), records.shape, len(records.shape.after))
 
@@ -237,7 +250,7 @@ class Entities(httpx.AsyncBaseTransport):
     # What a read is given.
 
     def _answer(
-        self, request: httpx.Request, kind: object, wanted: Wanted, found: dict[bytes, _Entity]
+        self, request: httpx.Request, kind: _Kind, wanted: Wanted, found: dict[bytes, _Entity]
     ) -> httpx.Response:
         """Without asking the service."""
         bodies = [found[id].body for id in wanted.ids]

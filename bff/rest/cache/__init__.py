@@ -58,6 +58,11 @@ class Key(NamedTuple):
     cookies: bytes | None
     arm: object
 
+    @property
+    def size(self) -> int:
+        credentials = sum(len(name) + len(value) for name, value in self.credentials)
+        return len(self.target) + len(self.path) + credentials + len(self.cookies or b"")
+
 
 class _Kept(NamedTuple):
     """What is known of a key: its answers, the newest first; or that they cannot be kept, until then."""
@@ -259,12 +264,12 @@ class HttpCache:
         others = [each for each in kept.variants if each.selecting != made.selecting]
         variants = (made, *others[: _MAX_VARIANTS - 1])
         tags = {tag for each in variants for tag in _tags(key, each.headers)}
-        self._shelf.put(NAME, key, _Kept(variants), sum(each.size for each in variants), tags)
+        self._shelf.put(NAME, key, _Kept(variants), key.size + sum(each.size for each in variants), tags)
 
     def _keep_nothing(self, fetch: Fetch, key: Key) -> None:
         """Remember that there is nothing to wait for."""
         if not fetch.void:
-            self._shelf.put(NAME, key, _Kept((), self._shelf.clock() + _PASSED_FOR), 0)
+            self._shelf.put(NAME, key, _Kept((), self._shelf.clock() + _PASSED_FOR), key.size)
 
     # What has changed.
 

@@ -79,7 +79,8 @@ class Stored:
 
     @property
     def size(self) -> int:
-        return len(self.body) + sum(len(name) + len(value) for name, value in self.headers)
+        named = (*self.headers, *self.selecting)
+        return len(self.body) + sum(len(name) + len(value or b"") for name, value in named)
 
     def freshened(self, headers: Headers, sent: float, now: float) -> Stored | None:
         """With what a 304 says (§4.3.4); None if that is about another answer."""
