@@ -153,6 +153,29 @@ def test_routes_shows_conditions_and_bounds(config):
         assert part in row
 
 
+CHAT = """
+  - name: chat
+    path: /chat/{room}
+    service: products
+    websocket: {max_message: 64KB, max_open: 5}
+"""
+BOUNDS = "5 at a time, 20 of a caller, messages up to 64KB, silent for 10m"
+
+
+def test_routes_shows_which_pass_websockets_on_and_within_which_bounds(config):
+    config.write_text(BFF_YAML + CHAT)
+    head, *rows = bff("routes", "-c", str(config)).stdout.splitlines()
+    shown = {row.split()[0]: row[head.index("WEBSOCKETS") :].strip() for row in rows}
+    assert shown["chat"] == BOUNDS
+    assert shown["products"] == shown["graphql"] == "-"
+
+
+def test_a_check_of_a_request_shows_what_holds_for_its_routes_websockets(config):
+    config.write_text(BFF_YAML + CHAT)
+    assert f"; websockets: {BOUNDS}" in " ".join(checked(config, "GET", "/chat/1")("layer"))
+    assert "websocket" not in " ".join(checked(config, "GET", "/api/products")("layer"))
+
+
 def checked(config, *arguments, key=PARTNER):
     ran = bff("check", "request", *arguments, "-H", f"X-API-Key: {key}", "-c", str(config))
     assert ran.exit_code == 0, ran.stderr

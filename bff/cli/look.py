@@ -83,19 +83,20 @@ def check_request(
 
 @commands.command()
 def routes(config: ConfigPath = DEFAULT_CONFIG, profile: Profile = "production") -> None:
-    """List the routes: what answers where and when, who may pass, what it costs and how large and long it may be."""
-    from bff.cli.request import conditions, needs
+    """List the routes: what answers where and when, who may pass, what it costs, and its bounds."""
+    from bff.cli.request import conditions, needs, websockets
     from bff.graphql.trusted import DocumentsError
 
     settings = read_config(config, profile)
-    written = {each.name: each.model_dump(mode="json") for each in settings.routes}
-    rows = [("NAME", "METHODS", "PATH", "CONDITIONS", "TO", "NEEDS", "COST", "AT A TIME", "BODY", "TIME")]
+    written = {each.name: each for each in settings.routes}
+    rows = [("NAME", "METHODS", "PATH", "CONDITIONS", "TO", "NEEDS", "COST", "AT A TIME", "BODY", "TIME", "WEBSOCKETS")]
     try:
         all_routes = settings.all_routes()
     except DocumentsError as error:
         fail(str(error))
     for route in all_routes:
-        bounds = written.get(route.name, {})
+        of_rest = written.get(route.name)
+        bounds = of_rest.model_dump(mode="json") if of_rest else {}
         rows.append(
             (
                 route.name,
@@ -108,6 +109,7 @@ def routes(config: ConfigPath = DEFAULT_CONFIG, profile: Profile = "production")
                 str(route.concurrency or "-"),
                 bounds.get("max_body", "-"),
                 bounds.get("timeout", "-"),
+                (websockets(of_rest) if of_rest else "") or "-",
             )
         )
     table(rows)

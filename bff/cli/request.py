@@ -19,6 +19,7 @@ import orjson
 
 if TYPE_CHECKING:
     from bff.config import Config
+    from bff.rest.settings import RestRouteSettings
 
 Rows = Iterator[tuple[str, str]]
 
@@ -168,12 +169,24 @@ def needs(route: Any) -> str:
     return ", ".join(parts) or "nothing"
 
 
+def websockets(route: RestRouteSettings) -> str:
+    """Within which bounds a route passes them on, in words; empty where it does not."""
+    bounds = route.sockets
+    if bounds is None:
+        return ""
+    said = bounds.model_dump(mode="json")
+    return (
+        f"{said['max_open']} at a time, {said['max_per_caller']} of a caller, "
+        f"messages up to {said['max_message']}, silent for {said['idle_timeout']}"
+    )
+
+
 def _layers(config: Config, names: list[str], scope: dict[str, Any]) -> Rows:
     """In the order in which a request crosses them, with what they go by for this one."""
     settings = config.model_dump(mode="json")
     route = scope.get("bff.route")
     server, limits = settings["server"], settings["limits"]
-    of_route = next((each for each in settings["routes"] if route and each["name"] == route.name), None)
+    of_route = next((each for each in config.routes if route and each.name == route.name), None)
     said = {
         "Cors": f"origins {', '.join((server['cors'] or {}).get('origins', []))}",
         "Guard": f"headers up to {server['max_headers']}, bodies up to {server['max_body']}",
@@ -183,7 +196,10 @@ def _layers(config: Config, names: list[str], scope: dict[str, Any]) -> Rows:
         said |= {"Auth": _auth(config, scope), "Limits": _limits(settings, scope)}
         said |= {"Firewall": route.firewall or settings["firewall"]["mode"], "Fronts": str(route.front)}
     if of_route:
-        said["Fronts"] += f": bodies up to {of_route['max_body']}, all within {of_route['timeout']}"
+        bounds = of_route.model_dump(mode="json")
+        said["Fronts"] += f": bodies up to {bounds['max_body']}, all within {bounds['timeout']}"
+        if sockets := websockets(of_route):
+            said["Fronts"] += f"; websockets: {sockets}"
     for name in names:
         if name not in {"Observe", "Hardening", "Errors"}:  # they have nothing to decide
             yield "layer", f"{_words(name):14}{said.get(name, '')}"
