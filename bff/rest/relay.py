@@ -118,8 +118,10 @@ class _Pieces:
         self.at_line_end = True
 
     async def send(self, message: Message) -> None:
-        await self._send(message)
         if body := message.get("body", b""):
+            self.at_line_end = False  # until all of it has gone: what ends in between may have sent a part
+        await self._send(message)
+        if body:
             self.at_line_end = body[-1:] in _LINE_ENDS
 
 

@@ -20,9 +20,9 @@ def asked(*headers, method=b"GET"):
 
 
 @contextlib.asynccontextmanager
-async def passing(script, public=True, **settings):
+async def passing(script, public=True, cache=False, **settings):
     there = await Server(script).start()
-    route = {"name": "any", "path": "/{rest*}", "service": "users", "public": public}
+    route = {"name": "any", "path": "/{rest*}", "service": "users", "public": public, "cache": cache}
     one = gateway(real_network=True, services={"users": {"url": there.url}}, routes=[route], **settings)
     async with served(one.app) as connect:
         yield there, connect
@@ -73,6 +73,25 @@ async def test_a_services_trailers_go_on_to_who_takes_them_but_what_must_not_com
         client.send(asked())
         assert (await client.answer())[::2] == (200, b"ok")
         assert not any(b"\r\nte:" in each for each in there.requests)
+
+
+@pytest.mark.parametrize(("said", "are_there"), [(b"max-age=60", False), (b"no-store", True)])
+async def test_an_answer_that_is_kept_has_no_trailers(said, are_there):
+    async def script(peer):
+        while True:
+            await peer.head()
+            kept = HEAD.replace(b"\r\n\r\n", b"\r\ncache-control: %b\r\n\r\n" % said)
+            await peer.send(kept + b"2\r\nok\r\n" + TRAILERS)
+
+    async with passing(script, cache=True) as (there, connect):
+        client = await connect()
+        for _ in range(2):
+            client.send(asked(b"te: trailers", b"connection: te"))
+            head = await client.reader.readuntil(b"\r\n\r\n")
+            assert (b"transfer-encoding: chunked" in head) == are_there
+            rest = b"2\r\nok\r\n0\r\nx-sum: abc\r\n\r\n" if are_there else b"ok"
+            assert await client.reader.readexactly(len(rest)) == rest
+        assert len(there.requests) == (2 if are_there else 1)
 
 
 async def test_trailers_are_those_of_the_answer_and_not_of_one_that_was_given_up():

@@ -4,8 +4,12 @@ import asyncio
 import contextlib
 import re
 
+import httpx
 import pytest
 
+from bff.core.receive import Client
+from bff.core.route import Route
+from bff.rest.relay import Relay
 from tests.harness import gateway
 from tests.server.conftest import served
 from tests.upstream.raw import OK, Server, eventually
@@ -108,6 +112,30 @@ async def test_when_the_gateway_ends_so_do_they_with_when_to_come_again(event, e
         await eventually(lambda: there.open == 0)
         refused = await connect(ASKED)
         assert (await refused.answer())[0] == 503
+
+
+async def test_what_ends_while_a_part_of_a_line_may_have_gone_says_nothing_more():
+    """A frame of HTTP/2 is as large as the client has room for: an event goes in several."""
+    sent, stuck = [], asyncio.Event()
+
+    async def send(message):
+        sent.append(message.get("body"))
+        if message.get("body") == b"data: long\n\n":
+            stuck.set()
+            await asyncio.Event().wait()
+
+    async def events():
+        yield b"data: 1\n\n"
+        yield b"data: long\n\n"
+
+    route = Route("events", "/events", timeout=30)
+    response = httpx.Response(200, headers={"content-type": "text/event-stream"}, content=events())
+    relay, client = Relay(), Client({"type": "http", "headers": []}, stuck.wait, 0)
+    task = asyncio.create_task(relay(response, "users", route, send, client, None))
+    await stuck.wait()
+    await relay.close()
+    await task
+    assert sent == [None, b"data: 1\n\n", b"data: long\n\n", b""]
 
 
 async def test_a_client_that_leaves_ends_the_services_too():
