@@ -66,7 +66,7 @@ lock: .venv/installed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	@# An application run from its checkout, not a package: a path entry does what an editable install does, at once.
 	@echo "$(CURDIR)" > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/bff.pth"
-	@printf '#!%s/python\nfrom bff.cli import command\n\ncommand()\n' "$(CURDIR)/$(BIN)" > $(BIN)/bff && chmod +x $(BIN)/bff
+	@printf '#!%s/python\nfrom bff.__main__ import command\n\ncommand()\n' "$(CURDIR)/$(BIN)" > $(BIN)/bff && chmod +x $(BIN)/bff
 	@touch $@
 
 # GraphiQL and Swagger UI, bundled from npm packages. They are 200 MB, what is made of them 9.

@@ -1,4 +1,4 @@
-"""`python -m bff`."""
+"""`python -m bff`, and what the script `bff` begins with, too."""
 
 import os
 import signal

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 
@@ -396,6 +398,25 @@ def test_health_of_what_is_not_there_is_an_error_and_no_trace(admin):
     assert ran.exit_code == 1
     assert isinstance(ran.exception, SystemExit)
     assert admin in ran.stderr
+
+
+def test_health_says_in_words_why_nothing_answers_or_only_half_of_it():
+    ran = bff("health", "--admin", "http://127.0.0.1:9")
+    assert ran.stderr == "The gateway's admin port, http://127.0.0.1:9, does not answer: Connection refused\n"
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor() as beside:
+
+        def half() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 99\r\n\r\n{")
+                connection.recv(1000)
+
+        answering = beside.submit(half)
+        ran = bff("health", "--admin", f"http://127.0.0.1:{server.getsockname()[1]}", "--timeout", "0.5")
+        answering.result(30)
+    assert (ran.exit_code, type(ran.exception)) == (1, SystemExit)
+    assert ran.stderr.endswith("does not answer: timed out\n")
 
 
 def test_the_version_is_the_one_of_the_package_and_of_the_newest_changes():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,7 +76,7 @@ def ask_admin(
         if answer.status_code not in refusals:
             answer.raise_for_status()
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        fail(f"The gateway's admin port, {base}, does not say: {error}")
+        fail(f"The gateway's admin port, {base}, does not say: {why(error)}")
     found: dict[str, Any] = answer.json()
     return found
 
@@ -101,6 +102,12 @@ def failing() -> Iterator[None]:
         yield
     except ConfigError as error:
         fail(str(error))
+
+
+def why(error: Exception) -> str:
+    """What is wrong, in words alone: `Connection refused`, without urllib's wrapping and the system's number."""
+    reason = getattr(error, "reason", error)
+    return re.sub(r"^\[Errno -?[0-9]+\] ", "", str(getattr(reason, "strerror", None) or reason))
 
 
 def fail(message: str) -> NoReturn:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from http.client import HTTPException
-from typing import Annotated
-from urllib.error import HTTPError, URLError
+from http import HTTPStatus
+from http.client import HTTPException, HTTPResponse
+from typing import Annotated, Final
+from urllib.error import HTTPError
 from urllib.request import ProxyHandler, build_opener
 
 import typer
 
-from bff.cli.common import DEFAULT_CONFIG, AdminUrl, ConfigPath, Profile, admin_url, fail, read_config
+from bff.cli.common import DEFAULT_CONFIG, AdminUrl, ConfigPath, Profile, admin_url, fail, read_config, why
 
 commands = typer.Typer()
+
+_LONGEST: Final = 64 * 1024  # bytes of an answer
 
 
 @commands.command()
@@ -32,13 +35,19 @@ def health(
     if not base.startswith(("http://", "https://")):
         fail(f"--admin is a URL such as http://127.0.0.1:9000, not {base}")
     try:
-        answer = build_opener(ProxyHandler({})).open(
-            f"{base.rstrip('/')}/{'readyz' if ready else 'healthz'}", None, timeout
-        )
-        with answer:
-            typer.echo(answer.read().decode())
-    except HTTPError as error:
-        fail(error.read().decode(errors="replace"))
+        with _answer(f"{base.rstrip('/')}/{'readyz' if ready else 'healthz'}", timeout) as answer:
+            status, said = answer.status, answer.read(_LONGEST).decode(errors="replace")
     except (OSError, ValueError, HTTPException) as error:
-        reason = error.reason if isinstance(error, URLError) else error
-        fail(f"The gateway's admin port, {base}, does not answer: {reason}")
+        fail(f"The gateway's admin port, {base}, does not answer: {why(error)}")
+    if status != HTTPStatus.OK:
+        fail(said)
+    typer.echo(said)
+
+
+def _answer(url: str, timeout: float) -> HTTPResponse | HTTPError:
+    """What comes, whatever its status."""
+    try:
+        answer: HTTPResponse = build_opener(ProxyHandler({})).open(url, None, timeout)
+    except HTTPError as error:
+        return error
+    return answer

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bff.cli.common import DEFAULT_CONFIG, ConfigPath, Profile, fail, read_config, warn
+from bff.cli.common import DEFAULT_CONFIG, ConfigPath, Profile, fail, read_config, warn, why
 
 if TYPE_CHECKING:
     from bff.config import Config
@@ -124,9 +124,7 @@ def _token(subject: str, scope: str | None, identity: str) -> str:
     try:
         return _granted(subject, scope, identity)
     except OSError as error:
-        reason = getattr(error, "reason", error)  # of urllib's errors, which say no more than `<urlopen error ...>`
-        why = getattr(reason, "strerror", None) or reason
-        fail(f"No token from the demo's identity provider at {identity}: {why}. Is `bff demo` or `make run` up?")
+        fail(f"No token from the demo's identity provider at {identity}: {why(error)}. Is `bff demo` or `make run` up?")
 
 
 def _granted(subject: str, scope: str | None, identity: str) -> str:

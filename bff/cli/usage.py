@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bff.cli.common import DEFAULT_CONFIG, AdminUrl, ConfigPath, Profile, ask_admin, fail, read_config, table
+from bff.cli.common import DEFAULT_CONFIG, AdminUrl, ConfigPath, Profile, ask_admin, fail, read_config, table, why
 from bff.cli.look import schema_commands
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def schema_diff(
     try:
         before = build_schema(against.read_text())
     except (OSError, UnicodeDecodeError, GraphQLError, TypeError) as error:
-        fail(f"{against}: {getattr(error, 'strerror', None) or error}")
+        fail(f"{against}: {why(error)}")
     found = breaks(before, _schema(read_config(config, profile)))
     counts = _counts(source, config, profile) if source else None
     if counts is not None and not counts.days:

@@ -95,12 +95,15 @@ def test_no_secret_and_no_file_of_development_gets_into_an_image(tmp_path):
     assert Path("bff/graphql/assets/graphiql.js") in files
 
 
-def test_the_first_process_of_a_container_ends_at_sigterm_before_it_serves(tmp_path):
+@pytest.mark.parametrize("way", ["image", "script"])
+def test_the_first_process_of_a_container_ends_at_sigterm_before_it_serves(way, tmp_path):
     if not can_be_made():
         pytest.skip("not allowed here: namespaces, which need root")
     file = tmp_path / "bff.yaml"
     os.mkfifo(file)
-    command = [sys.executable, *stages()["gateway"][-2].command[1:], "run", "--config", str(file)]
+    module, _, name = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]["bff"].partition(":")
+    ways = {"image": stages()["gateway"][-2].command[1:], "script": ["-c", f"from {module} import {name}; {name}()"]}
+    command = [sys.executable, *ways[way], "run", "--config", str(file)]
     with subprocess.Popen(["unshare", "--pid", "--fork", "--kill-child", *command], cwd=ROOT) as unshare:
         try:
             with file.open("wb"):  # it reads its configuration, and comes to no end with that
