@@ -147,8 +147,9 @@ def listen(section: str, host: str, port: int) -> socket.socket:
 
 def descriptors(config: Config) -> int:
     """How many this configuration may need at once in one process."""
-    services = sum(each.max_connections + each.streams.max_open for each in config.services.values())
-    return config.server.max_connections + services + _BESIDE
+    services = sum(each.sockets for each in config.services.values())
+    websockets = sum(each.sockets.max_open for each in config.routes if each.sockets)
+    return config.server.max_connections + services + websockets + _BESIDE
 
 
 async def serve(

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from random import Random
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import httpx
 from pydantic import Field
@@ -38,6 +38,10 @@ from bff.upstream.transport import ConnectionSettings, Transport
 from bff.upstream.websocket import Websockets
 
 __all__ = ["Measures", "Origin", "Service", "ServiceSettings", "Upstream", "connect"]
+
+
+_CHECKS: Final = 2
+"""Connections for the checks of one address."""
 
 
 class ServiceSettings(DeploymentSettings):
@@ -80,6 +84,15 @@ class ServiceSettings(DeploymentSettings):
     """Its OpenAPI document, 3.0 or 3.1: for the gateway's own, and for routes that validate by it."""
     required: bool = False
     """Whether the gateway is not ready while none of the service's targets is healthy; checked by `health`."""
+
+    @property
+    def sockets(self) -> int:
+        """The most that it may have open, websockets apart; each of its addresses has pools of its own."""
+        of_each = self.max_connections + self.streams.max_open  # and answers of calls that last
+        if self.health or self.required:
+            of_each += _CHECKS
+        copies = len(self.targets[self.mirror.to]) * self.mirror.max_in_flight if self.mirror else 0
+        return len(self.urls) * of_each + self.streams.max_open + copies
 
     def problems(self) -> Iterable[Complaint]:
         yield from super().problems()
@@ -221,7 +234,7 @@ def _health(
     """Beside the chain: checks have connections of their own, so that no call keeps one from being made."""
     if not (settings.health or settings.required):
         return None
-    checks = wires.of(2)
+    checks = wires.of(_CHECKS)
     ways = {target: Addressed(checks, target.url) for target in deployments.targets}
     health = Health(name, settings.health or HealthSettings(), ways, telemetry, random, clock)
     deployments.health = health.state
