@@ -24,6 +24,7 @@ from bff.graphql.breaking import breaks
 from bff.graphql.coordinates import Asks
 from tests.engine.operations import written
 from tests.harness import BFF_YAML, FOUR_SERVICES, bearer, customer, gateway, operator, partner, token
+from tests.reloading import TEXT, Reloading, living, retired
 
 A_DAY = 86_400
 NOON = 1_764_072_000.0  # 2025-11-25
@@ -45,6 +46,20 @@ async def test_fields_arguments_and_routes_are_counted_by_client():
         for client, count in (("partner", 2), ("ios", 1))
     }
     assert await uses(gate, "rest") == {("products", "anonymous"): 1}
+
+
+async def test_what_was_counted_in_memory_outlives_a_change_of_how_it_is_kept(tmp_path):
+    one = Reloading(tmp_path, TEXT + "observability: {usage: {days: 30}}\n")
+    async with living(one.generations):
+        for number, (old, new) in enumerate(
+            [("days: 30", "days: 20"), ("days: 20", "max_entries: 100"), ("max_entries: 100", "path: usage.json")], 1
+        ):
+            assert (await one.client.get("/api/products/prd_1")).status_code == 200
+            one.write(old, new)
+            assert (await one.generations.reload("file")).outcome == "taken"
+            await retired(one)
+            assert await uses(one, "rest") == {("products", "anonymous"): number}
+    assert [each.count for each in Counts.read(tmp_path / "usage.json").uses("rest")] == [3]
 
 
 async def test_nothing_that_is_counted_is_about_a_person():

@@ -123,10 +123,10 @@ class Assembly(Connections):
 
         def usage() -> Part[Usage]:
             try:
-                made = Usage(settings, self.telemetry.log)
+                made = Usage(settings, self.telemetry.log, before=self.parts.before("usage", Usage))
             except UsageUnreadable as error:
                 raise ConfigError.of("observability.usage.path", str(error)) from error
-            return Part(made, follows=[made.follow], closes=[made.write])
+            return Part(made, opens=[made.begin], follows=[made.follow], closes=[made.close])
 
         return self.parts.keep("usage", settings, usage)
 

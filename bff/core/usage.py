@@ -161,12 +161,21 @@ class Usage:
         settings: where, how long and how many.
         log: is told of a file that cannot be written.
         clock: seconds since 1970.
+        before: the one that it takes the place of, which hands over what it has in memory alone.
 
     Raises:
         UsageUnreadable: there is a file, which holds something else.
     """
 
-    def __init__(self, settings: UsageSettings, log: JsonLog, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        settings: UsageSettings,
+        log: JsonLog,
+        clock: Callable[[], float] = time.time,
+        before: Usage | None = None,
+    ) -> None:
+        self.before = before
+        self.after: Usage | None = None
         self.settings, self._log, self._clock = settings, log, clock
         self._enabled = settings.enabled
         self._unsettled: dict[tuple[Asked | str, str], int] = {}
@@ -204,6 +213,25 @@ class Usage:
                 self._counts = counted
                 why = (isinstance(error, OSError) and error.strerror) or str(error)
                 self._log.error("usage_not_written", path=str(path), why=why)
+
+    async def begin(self) -> None:
+        if self.before is not None:
+            self.before.after = self
+
+    async def close(self) -> None:
+        """Write what is left, or hand it over: to the next one, as those before it do from now on."""
+        await self.write()
+        before, after = self.before, self.after
+        if before is not None:
+            before.after = after
+        if after is not None:
+            after.before = before
+            if self.settings.path is None:
+                after.take(self._counts)
+
+    def take(self, counts: Counts) -> None:
+        """Go on from these."""
+        self._counts.merge(counts, self.settings.max_entries)
 
     async def kept(self) -> Counts:
         """All that is, of other processes with the same file too. What is given is not to be changed."""
