@@ -156,17 +156,17 @@ async def test_both_forget_a_slice_at_the_same_instant(valkey):
 
 
 async def test_what_a_dead_gateway_held_is_free_again(valkey):
-    now = 1_700_000_000.0
-    dead, living = ledger(valkey.url, clock=lambda: now), ledger(valkey.url, clock=lambda: now)
+    now, minute = 1_700_000_000.0, 60  # heartbeats are told by this clock, and none comes by itself meanwhile
+    dead, living = (ledger(valkey.url, clock=lambda: now, heartbeat=minute) for _ in range(2))
     slots = (Slot("dead", 1),)
     async with opened(dead, living):
         assert (await dead.reserve("dead/one", (), 1, slots)).reservation
         assert (await living.reserve("dead/one", (), 1, slots)).refusing == ("dead",)
-        now += 20
+        now += 4 * minute
         await dead.stay()
-        now += 20
+        now += 4 * minute
         assert (await living.reserve("dead/one", (), 1, slots)).refusing == ("dead",), "it has said that it is there"
-        now += 11
+        now += 2 * minute + 1
         assert (await living.reserve("dead/one", (), 1, slots)).reservation
 
 

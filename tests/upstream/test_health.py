@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 
 from tests.harness import gateway, operator
+from tests.reloading import until
 from tests.shop import hangs, refused, says
 
 CHECKS = {"interval": "100ms", "timeout": "50ms", "unhealthy_after": 2, "healthy_after": 2}
@@ -41,6 +42,15 @@ def states(running):
     return {each["url"]: each for each in running.app.state.services["orders"].deployments.state()}
 
 
+async def are_healthy(running, *healthy):
+    """Wait until that is known of the two targets."""
+    await until(lambda: [each["healthy"] for each in states(running).values()] == list(healthy))
+
+
+def checks(running, host="orders-b"):
+    return sum(call.host == host and call.path == "/healthz" for call in running.services.orders.calls)
+
+
 @pytest.mark.parametrize(
     ("behaviour", "why"),
     [
@@ -53,19 +63,20 @@ async def test_a_target_that_is_not_healthy_has_no_calls_until_it_is_again(behav
     running = shop()
     running.services.orders.fail(sick(says(200, {})))
     async with running.app.router.lifespan_context(running.app):
-        await asyncio.sleep(0.05)
+        await are_healthy(running, True, True)
         running.services.orders.fail(sick(behaviour))
-        await asyncio.sleep(0.5)
+        since = asyncio.get_running_loop().time()
+        await are_healthy(running, True, False)
         (line,) = [line for line in running.log if line["event"] == "target_health"]
         assert (line["target"], line["healthy"], line["why"]) == ("http://orders-b.internal", False, why)
         running.forget()
         assert set(await asked(running)) == {"orders-a"}
         state = states(running)["http://orders-b.internal"]
         assert (state["up"], state["healthy"], state["reason"], state["why"]) == (False, False, why, why)
-        assert 0 <= state["checked"] <= 0.5
+        assert 0 <= state["checked"] <= asyncio.get_running_loop().time() - since
         assert 0 <= state["next_check"] <= 0.11
         running.services.orders.fail(sick(says(204, {})))
-        await asyncio.sleep(0.5)
+        await are_healthy(running, True, True)
         running.forget()
         assert set(await asked(running)) == {"orders-a", "orders-b"}
 
@@ -74,40 +85,40 @@ async def test_the_first_check_decides_at_once_and_needs_no_traffic():
     running = shop()
     running.services.orders.fail(sick(says(503, {})))
     async with running.app.router.lifespan_context(running.app):
-        await asyncio.sleep(0.05)
-        assert [each["healthy"] for each in states(running).values()] == [True, False]
+        await are_healthy(running, True, False)
+        assert checks(running) == 1
         running.forget()
         assert set(await asked(running)) == {"orders-a"}
 
 
 async def test_one_bad_check_of_several_changes_nothing():
     running = shop()
+    running.services.orders.fail(sick(says(200, {})))
     async with running.app.router.lifespan_context(running.app):
-        running.services.orders.fail(sick(says(200, {})))
-        await asyncio.sleep(0.05)
+        await are_healthy(running, True, True)
         bad = [True]
 
         async def once(request, call):
             return await says(500, {})(request, call) if bad and bad.pop() else await says(200, {})(request, call)
 
         running.services.orders.fail(sick(once))
-        await asyncio.sleep(0.4)
-        assert not bad
+        seen = checks(running)
+        await until(lambda: not bad and checks(running) >= seen + 4)
         assert states(running)["http://orders-b.internal"]["healthy"]
+        assert not [line for line in running.log if line["event"] == "target_health"]
 
 
 async def test_where_no_target_is_healthy_all_have_calls():
     running = shop()
     running.services.orders.fail(sick(says(500, {}), host="orders-a"))
     async with running.app.router.lifespan_context(running.app):
-        await asyncio.sleep(0.05)
+        await are_healthy(running, False, True)
 
         async def behave(request, call):
             return await says(500, {})(request, call) if call.path == "/healthz" else None
 
         running.services.orders.fail(behave)
-        await asyncio.sleep(0.4)
-        assert [each["healthy"] for each in states(running).values()] == [False, False]
+        await are_healthy(running, False, False)
         running.forget()
         assert set(await asked(running)) == {"orders-a", "orders-b"}
 
@@ -116,11 +127,9 @@ async def test_checks_go_on_whatever_happens_to_one():
     running = shop()
     running.services.orders.fail(sick(_breaks))
     async with running.app.router.lifespan_context(running.app):
-        await asyncio.sleep(0.05)
-        assert not states(running)["http://orders-b.internal"]["healthy"]
+        await are_healthy(running, True, False)
         running.services.orders.fail(sick(says(200, {})))
-        await asyncio.sleep(0.5)
-        assert states(running)["http://orders-b.internal"]["healthy"]
+        await are_healthy(running, True, True)
 
 
 async def _breaks(_, __):
@@ -130,7 +139,7 @@ async def _breaks(_, __):
 async def test_checks_end_with_the_gateway():
     running = shop()
     async with running.app.router.lifespan_context(running.app):
-        await asyncio.sleep(0.15)
+        await until(lambda: checks(running) > 1)
     running.forget()
     await asyncio.sleep(0.25)
     assert running.services.orders.calls == []
