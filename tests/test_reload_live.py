@@ -50,7 +50,7 @@ def outcomes(gateway) -> list[str]:
 
 
 def until(holds) -> None:
-    end = time.monotonic() + 10
+    end = time.monotonic() + 30
     while not holds():
         assert time.monotonic() < end
         time.sleep(0.05)

@@ -1,37 +1,47 @@
 """A process that takes as much as it gets from one account, and tells from which slices of the server's time.
 
 python -m tests.store.spender URL SECONDS AMOUNT PERIOD
+
+As JSON: a slice for each unit that it got, and from which to which it has asked for one in vain.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 import time
+from contextlib import suppress
 
 import uvloop
 
-from bff.core.store import Window
+from bff.core.store import StoreUnavailable, Window
 from tests.store.conftest import ledger
 
 
 async def spend(url: str, seconds: float, amount: int, period: int) -> None:
-    shared, windows, taken = ledger(url), (Window("all", amount, period),), []
+    shared, window, taken, refused = ledger(url), Window("all", amount, period), list[int](), set[tuple[int, int]]()
     await shared.store.open()
     until = time.monotonic() + seconds
 
+    def now() -> int:
+        return int(time.time() * 1000) // window.slice
+
     async def one() -> None:
         while time.monotonic() < until:
-            decision = await shared.reserve("load/one", windows, 1)
-            if decision.reservation:
-                ((_, number),) = decision.reservation.charged
-                taken.append(number)
-            else:
-                await asyncio.sleep(0.002)
+            asked = now()
+            with suppress(StoreUnavailable):  # by a machine that is busy elsewhere
+                decision = await shared.reserve("load/one", (window,), 1)
+                if decision.reservation:
+                    ((_, number),) = decision.reservation.charged
+                    taken.append(number)
+                    continue
+                refused.add((asked, now()))
+            await asyncio.sleep(0.002)
 
     await asyncio.gather(*(one() for _ in range(4)))
     await shared.store.close()
-    sys.stdout.write(" ".join(map(str, taken)))
+    sys.stdout.write(json.dumps([taken, sorted(refused)]))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from bff.edge.credentials.api_keys import ApiKeys, ApiKeySettings, shown
 
 MOST: Final = 10_000
 """Keys in the store, 32 bytes each."""
-_EVERY: Final = 0.5
+EVERY: Final = 0.5
 """Seconds between two looks at how many there are."""
 
 
@@ -54,7 +54,7 @@ class Revocations:
 
     async def follow(self) -> None:
         while True:
-            await asyncio.sleep(_EVERY)
+            await asyncio.sleep(EVERY)
             await self.look()
 
     async def look(self) -> None:
