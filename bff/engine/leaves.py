@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
 from math import isfinite
 from types import NoneType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
+import msgspec
 from graphql import (
     GraphQLBoolean,
     GraphQLEnumType,
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 Serialize: TypeAlias = Callable[[list[Any]], list[Any] | None]
 """The serialized column; None if it must be looked at value by value: something in it is unusual, such as a null."""
 
+_INTEGERS = list[Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]]
 _NOTHING = frozenset({NoneType, type(Undefined)})
 
 
@@ -70,14 +71,11 @@ class Leaves(Completion):
 
 def serializer(leaf: GraphQLLeafType) -> Serialize:
     """The fast way for columns of this type."""
-    if leaf is GraphQLString or leaf is GraphQLID:
-        return _strings
-    if leaf is GraphQLBoolean:
-        return _booleans
-    if leaf is GraphQLInt:
-        return _integers
-    if leaf is GraphQLFloat:
-        return _floats
+    known = _SPECIFIED.get(leaf)
+    if known is not None:
+        return known
+    if leaf.coerce_output_value is str:
+        return _texts(leaf)
     # Strawberry's enum types know the class whose members resolvers return.
     members = getattr(leaf, "wrapped_cls", None)
     if isinstance(leaf, GraphQLEnumType) and isinstance(members, type) and issubclass(members, Enum):
@@ -109,23 +107,35 @@ def _strings(values: list[Any]) -> list[Any] | None:
     return values
 
 
+def _texts(leaf: GraphQLLeafType) -> Serialize:
+    """Of scalars that are sent as their text, such as strawberry's Decimal: what is text already is as it is to be."""
+    coerced = _coerced(leaf)
+    return lambda values: coerced(values) if (strings := _strings(values)) is None else strings
+
+
 def _booleans(values: list[Any]) -> list[Any] | None:
     return values if set(map(type, values)) <= {bool} else None
 
 
 def _integers(values: list[Any]) -> list[Any] | None:
-    if not set(map(type, values)) <= {int}:
-        return None
     try:
-        array("i", values)
-    except OverflowError:  # more than 32 bits
+        return msgspec.convert(values, _INTEGERS)
+    except msgspec.ValidationError:  # what is none, or has more than 32 bits
         return None
-    return values
 
 
 def _floats(values: list[Any]) -> list[Any] | None:
     # One that is infinite or not a number makes the sum so.
     return values if set(map(type, values)) <= {float} and isfinite(sum(values)) else None
+
+
+_SPECIFIED: Mapping[object, Serialize] = {
+    GraphQLString: _strings,
+    GraphQLID: _strings,
+    GraphQLBoolean: _booleans,
+    GraphQLInt: _integers,
+    GraphQLFloat: _floats,
+}
 
 
 def _members(leaf: GraphQLEnumType, members: type[Enum]) -> Serialize:
