@@ -12,7 +12,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bff.core.asked import Asked
 from bff.core.deadline import REQUEST_TIMEOUT, seconds_asked
-from bff.core.head import head
 from bff.core.identity import Caller
 from bff.core.route import Front
 from bff.upstream import Origin, ServiceSettings
@@ -30,19 +29,21 @@ class Gateway(FastAPI):
         self.layers = layers
 
     def build_middleware_stack(self) -> ASGIApp:
-        app = super().build_middleware_stack()
+        app = self.framework = super().build_middleware_stack()
         for layer, arguments, options in reversed(self.layers):
             # Its method, since Python enters a method of its own without a detour, and a callable object with one.
             app = layer(app, *arguments, **options).__call__
+        self.outermost = app
         return app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As the framework's, less what it measures for itself."""
-        if scope["type"] == "lifespan" or self.middleware_stack is None:
-            await super().__call__(scope, receive, send)
-            return
+        """As the framework's, less what it measures for itself. Its lifespan is no business of the layers."""
+        await (self.framework if scope["type"] == "lifespan" else self.answer)(scope, receive, send)
+
+    def answer(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """The same for a request."""
         scope["app"] = self
-        await self.middleware_stack(scope, receive, send)
+        return self.outermost(scope, receive, send)
 
 
 class Fronts:
@@ -74,14 +75,15 @@ class Fronts:
         route = scope.get("bff.route")
         if route is None:
             return self.app(scope, receive, send)
-        asked = head(scope).values.get(REQUEST_TIMEOUT)
+        asked = scope["bff.head"].values.get(REQUEST_TIMEOUT)
+        caller = scope["bff.caller"]
         if route.front in _BY_REQUEST:
-            self.count(route.name, scope["bff.caller"])
+            self.count(route.name, caller)
         seconds = route.timeout if asked is None else min(route.timeout, seconds_asked(asked))
         deadline = asyncio.get_running_loop().time() + seconds
         own = tuple(each for each in scope["headers"] if each[0] in CREDENTIALS) if self.forwards else ()
         scope["bff.origin"] = Origin(
-            scope["bff.caller"],
+            caller,
             scope["bff.trace"],
             scope["bff.request_id"],
             deadline,

@@ -59,7 +59,7 @@ class Generation:
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.under_way += 1
         try:
-            await self.app(scope, receive, send)
+            await self.app.answer(scope, receive, send)
         finally:
             self.under_way -= 1
             if self._retired and not self.under_way:

@@ -4,39 +4,57 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from starlette.types import Scope
 
+Headers = list[tuple[bytes, bytes]]
+T = TypeVar("T")
+
 
 class Head(msgspec.Struct, frozen=True, gc=False):
-    """What a request's headers say.
+    """What a request's headers say. Requests that say the same may have one together, so nothing in it is changed.
 
     Attributes:
+        headers: as they came.
         values: by name; of a name that comes more than once, the last.
         repeated: names that come more than once.
     """
 
+    headers: Headers
     values: dict[bytes, bytes]
     repeated: frozenset[bytes]
+    _found: dict[Callable[[Head], Any], Any] = msgspec.field(default_factory=dict)
+
+    def once(self, find: Callable[[Head], T]) -> T:
+        """What this function finds in the head, found when it is asked for first. A function of its module, and no
+        method: the head would keep its object.
+        """
+        found: T | None = self._found.get(find)
+        if found is None:
+            found = self._found[find] = find(self)
+        return found
 
 
 _NONE: frozenset[bytes] = frozenset()
+
+
+def head_of(headers: Headers) -> Head:
+    """The head with these headers, names in lower case."""
+    values = dict(headers)
+    return Head(headers, values, _NONE if len(values) == len(headers) else _repeated(headers))
 
 
 def head(scope: Scope) -> Head:
     """The head of this request, kept in `scope["bff.head"]` from the first time on."""
     found: Head | None = scope.get("bff.head")
     if found is None:
-        headers = scope["headers"]
-        values = dict(headers)
-        repeated = _NONE if len(values) == len(headers) else _repeated(headers)
-        found = scope["bff.head"] = Head(values, repeated)
+        found = scope["bff.head"] = head_of(scope["headers"])
     return found
 
 
-def _repeated(headers: list[tuple[bytes, bytes]]) -> frozenset[bytes]:
+def _repeated(headers: Headers) -> frozenset[bytes]:
     counts = Counter(name for name, _ in headers)
     return frozenset(name for name, count in counts.items() if count > 1)
 

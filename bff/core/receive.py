@@ -10,7 +10,7 @@ from typing import Final, Protocol, Self
 from starlette.types import Message, Receive, Scope
 
 from bff.core.errors import DeadlineExceeded, PayloadTooLarge
-from bff.core.head import Head, head
+from bff.core.head import Head
 
 CUT_SHORT: Final = "cut short by the end of the gateway"
 """The message with which a request's task is cancelled whose client is still there, and is to be told."""
@@ -26,10 +26,10 @@ def bounded_receive(said: Head, receive: Receive, limit: int) -> Receive:
     Raises:
         PayloadTooLarge: here or from what is returned.
     """
-    length = said.values.get(b"content-length")
-    if length is not None:
-        if int(length) > limit:
-            raise too_large(limit)
+    length = said.once(announced)
+    if length > limit:
+        raise too_large(limit)
+    if length >= 0:
         return receive
     taken = 0
 
@@ -52,9 +52,11 @@ def too_large(bound: int) -> PayloadTooLarge:
 class Exchange(Protocol):
     """What our own server offers beside ASGI, in `scope["bff.exchange"]`."""
 
-    @property
-    def body_is_here(self) -> bool:
-        """Whether all of the body can be received without waiting."""
+    task: asyncio.Task[None]
+    """What answers the request."""
+
+    body_is_here: bool
+    """Whether all of the body can be received without waiting."""
 
     def on_leave(self, call: Callable[[], None] | None) -> None:
         """Have this called when the client leaves before it has its answer."""
@@ -64,15 +66,15 @@ class Client:
     """The caller's end: its body, and whether it is still there. If it leaves, the work within is cancelled."""
 
     def __init__(self, scope: Scope, receive: Receive, limit: int) -> None:
-        said = head(scope)
-        self.has_body = _has_body(said)
+        said: Head = scope["bff.head"]
+        self.has_body = said.once(announced) > 0 or b"transfer-encoding" in said.values
         self._receive = bounded_receive(said, receive, limit)
         self._exchange: Exchange | None = scope.get("bff.exchange")
         self._left = self._late = self._served = False
         self._watch: asyncio.Task[None] | None = None
 
     def __enter__(self) -> Self:
-        task = asyncio.current_task()
+        task = asyncio.current_task() if self._exchange is None else self._exchange.task
         assert task is not None  # noqa: S101 - ASGI apps are run by tasks
         self._task, self._cancelling = task, task.cancelling()
         return self
@@ -90,8 +92,7 @@ class Client:
     async def body(self, deadline: float) -> bytes | AsyncIterator[bytes]:
         """All of a body that came with the head, so that it is one write, or else a stream of it."""
         if not self.has_body:
-            self.watch()
-            return b""
+            return self.no_body()
         alarm = self._alarm(deadline)
         try:
             data, more = await self._chunk()
@@ -102,19 +103,26 @@ class Client:
         self.watch()
         return data
 
+    def no_body(self) -> bytes:
+        """The same of a request without one."""
+        self.watch()
+        return b""
+
     async def whole_body(self, deadline: float) -> bytes:
         """All of the body, however it comes."""
-        chunks: list[bytes] = []
-        more = True
         alarm = self._alarm(deadline)
         try:
-            while more:
-                data, more = await self._chunk()
-                chunks.append(data)
+            data, more = await self._chunk()
+            if more:
+                chunks = [data]
+                while more:
+                    data, more = await self._chunk()
+                    chunks.append(data)
+                data = b"".join(chunks)
         finally:
             _cancel(alarm)
         self.watch()
-        return b"".join(chunks)
+        return data
 
     async def _stream(self, data: bytes) -> AsyncIterator[bytes]:
         more = True
@@ -175,5 +183,6 @@ def _cancel(alarm: asyncio.TimerHandle | None) -> None:
         alarm.cancel()
 
 
-def _has_body(said: Head) -> bool:
-    return b"transfer-encoding" in said.values or bool(said.values.get(b"content-length", b"").strip(b"0"))
+def announced(said: Head) -> int:
+    """What the body's is said to be; -1 where nothing is."""
+    return int(said.values.get(b"content-length", -1))

@@ -72,7 +72,7 @@ def layers(
         # Of every answer as well, refusals too, once it is known what is in it.
         *([Middleware(Compression, codings=compression)] if compression else []),
         # Everything below may raise; only this one writes what went wrong.
-        Middleware(Errors, telemetry=telemetry),
+        Middleware(Errors, telemetry=telemetry, complete=auth.challenge.complete),
         # Before anything costs: refusals that need no more than the request's head.
         Middleware(Guard, max_headers=max_headers, max_body=max_body),
         # From here on every layer reads its own policy from scope["bff.route"].
@@ -82,7 +82,7 @@ def layers(
         # Before auth: it guards the checking of keys and tokens itself.
         Middleware(AddressLimit, settings=limits, limiter=addresses, decisions=decisions),
         # Before limits: what may be spent belongs to a caller, not to an address.
-        Middleware(Auth, credentials=credentials, challenge=auth.challenge, policies=policies, tables=tables),
+        Middleware(Auth, credentials=credentials, policies=policies, tables=tables),
         # Before the work, and after the cheap refusals; before limits, so that what is refused costs nobody a unit.
         Middleware(Overload, load=load),
         # Before the request costs upstream calls.

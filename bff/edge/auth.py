@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bff.core.certificates import certificate_of
 from bff.core.entitlements import EVERYTHING, Tables
-from bff.core.errors import Forbidden, GatewayError
+from bff.core.errors import Forbidden
+from bff.core.head import head_of
 from bff.core.identity import Caller
 from bff.core.policies import NO_POLICIES, Policies
 from bff.core.route import Front, Route
 from bff.edge.credentials import Credentials
-from bff.edge.credentials.refusals import Challenge, missing, missing_scopes
+from bff.edge.credentials.refusals import missing, missing_scopes
 
 _BY_PATH = frozenset({Front.REST, Front.AGGREGATE})
 
@@ -23,37 +26,35 @@ class Auth:
         self,
         app: ASGIApp,
         credentials: Credentials,
-        challenge: Challenge,
         policies: Policies = NO_POLICIES,
         tables: Tables = EVERYTHING,
     ) -> None:
         self.app = app
         self.tables = tables
         self.credentials = credentials
-        self.challenge = challenge
         self.policies = policies
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] in {"http", "websocket"}:
-            try:
-                method = scope.get("method", "WEBSOCKET")
-                caller = await self.credentials.identify(scope["headers"], method, certificate_of(scope))
-                scope["bff.caller"] = caller
-                if "bff.settle" in scope:  # which route it is depends on who calls: what follows is that one's
-                    scope["bff.settle"](scope)
-                # A websocket begins as a GET (RFC 6455 §4.1), though its scope does not say so.
-                self._admit(caller, scope["bff.route"], scope.get("method", "GET"))
-                self._check_entitlements(caller, scope)
-                if self.credentials.cookie:
-                    scope["bff.sent"] = scope["headers"]
-                    scope["headers"] = self.credentials.cookie.without(scope["headers"])
-                await self.app(scope, receive, send)
-            except GatewayError as error:
-                # Also of what is refused further inside, such as operations of GraphQL.
-                self.challenge.complete(error)
-                raise
-            return
-        await self.app(scope, receive, send)
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        found = self.credentials.identified(scope["bff.head"], scope.get("method", "WEBSOCKET"), certificate_of(scope))
+        if isinstance(found, Caller):
+            return self._let_in(found, scope, receive, send)
+        return self._let_in_later(found, scope, receive, send)
+
+    async def _let_in_later(self, asked: Awaitable[Caller], scope: Scope, receive: Receive, send: Send) -> None:
+        await self._let_in(await asked, scope, receive, send)
+
+    def _let_in(self, caller: Caller, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        scope["bff.caller"] = caller
+        if "bff.settle" in scope:  # which route it is depends on who calls: what follows is that one's
+            scope["bff.settle"](scope)
+        # A websocket begins as a GET (RFC 6455 §4.1), though its scope does not say so.
+        self._admit(caller, scope["bff.route"], scope.get("method", "GET"))
+        self._check_entitlements(caller, scope)
+        if self.credentials.cookie:
+            scope["bff.sent"] = scope["headers"]
+            scope["headers"] = self.credentials.cookie.without(scope["headers"])
+            scope["bff.head"] = head_of(scope["headers"])
+        return self.app(scope, receive, send)
 
     def _check_entitlements(self, caller: Caller, scope: Scope) -> None:
         """Those of paths: what a table leaves of GraphQL is the schema that the caller has."""

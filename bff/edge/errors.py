@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -22,16 +22,22 @@ GRAPHQL_JSON = "application/graphql-response+json"
 
 
 class Errors:
-    """Below `observe`, so that what it answers is seen; above all that may raise."""
+    """Below `observe`, so that what it answers is seen; above all that may raise.
 
-    def __init__(self, app: ASGIApp, telemetry: Telemetry) -> None:
+    Args:
+        app: the layer below.
+        telemetry: where refusals, and what nobody expected, are logged.
+        complete: adds to a refusal what is said in the gateway's name.
+    """
+
+    def __init__(
+        self, app: ASGIApp, telemetry: Telemetry, complete: Callable[[GatewayError], None] = lambda _: None
+    ) -> None:
         self.app = app
         self.telemetry = telemetry
+        self.complete = complete
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await self.app(scope, receive, send)
-            return
         if scope["type"] == "websocket":
             await self._websocket(scope, receive, send)
             return
@@ -46,7 +52,7 @@ class Errors:
             scope["bff.code"] = ShuttingDown.code
             await answer(ShuttingDown("The gateway ends, and this took longer than it waits"), scope, send)
         except Exception as error:
-            failure = error if isinstance(error, GatewayError) else self._unexpected(scope, error)
+            failure = self._failure(scope, error)
             if scope["bff.answer"].begun:
                 # Half an answer is out: only a broken connection can still tell the client that it is not whole.
                 raise
@@ -65,12 +71,19 @@ class Errors:
         try:
             await self.app(scope, receive, watched)
         except Exception as error:
-            failure = error if isinstance(error, GatewayError) else self._unexpected(scope, error)
+            failure = self._failure(scope, error)
             if begun:
                 raise
             scope["bff.code"] = failure.code
             self._audit(scope, failure)
             await refuse_websocket(failure, scope, send)
+
+    def _failure(self, scope: Scope, error: Exception) -> GatewayError:
+        """What the client is told of it."""
+        if not isinstance(error, GatewayError):
+            return self._unexpected(scope, error)
+        self.complete(error)
+        return error
 
     def _audit(self, scope: Scope, refusal: GatewayError) -> None:
         if not _is_decision(refusal):

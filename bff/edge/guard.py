@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Collection
+from collections.abc import Awaitable
 from itertools import chain
 from urllib.parse import unquote_to_bytes
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bff.core.errors import BadRequest, HeadersTooLarge, MethodNotAllowed, UriTooLong
-from bff.core.head import Head, head
+from bff.core.head import Head
 from bff.core.receive import bounded_receive
 from bff.core.route import METHODS
 
@@ -31,6 +31,7 @@ _FAULTS = (
     (re.compile(rb"#"), "has a fragment, which is no part of a request"),
 )
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+_NO_HOST = "Exactly one Host header is needed"
 _NO_QUERY = re.compile(rb"[\x00-\x20\x7f#]")
 
 
@@ -49,17 +50,22 @@ class Guard:
         self.max_body = max_body
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        if scope["type"] == "lifespan":
-            return self.app(scope, receive, send)
         if (refusal := scope.get("bff.refusal")) is not None:
             raise refusal  # the server could not make a request of what came
         _check_target(scope["raw_path"], scope["query_string"])
-        _check_size(scope["headers"], self.max_headers)
+        said: Head = scope["bff.head"]
+        if len(said.headers) > MAX_HEADERS:
+            raise HeadersTooLarge(f"A request may have {MAX_HEADERS} headers")
+        size, fault = said.once(_looked_at)
+        if size > self.max_headers:
+            raise HeadersTooLarge(f"The headers may have {self.max_headers} bytes")
         if scope["type"] == "http":
             if scope["method"] not in METHODS:
                 raise MethodNotAllowed(f"The methods are {_ALLOW}", headers={"allow": _ALLOW})
-            said = head(scope)
-            _check_framing(said, scope["http_version"])
+            if fault:
+                raise BadRequest(fault)
+            if b"host" not in said.values and scope["http_version"] == "1.1":
+                raise BadRequest(_NO_HOST)
             receive = bounded_receive(said, receive, self.max_body)
         return self.app(scope, receive, send)
 
@@ -91,20 +97,17 @@ def _path_fault(path: bytes) -> str | None:
     return None
 
 
-def _check_size(headers: Collection[tuple[bytes, bytes]], limit: int) -> None:
-    if len(headers) > MAX_HEADERS:
-        raise HeadersTooLarge(f"A request may have {MAX_HEADERS} headers")
-    if len(b"".join(chain.from_iterable(headers))) > limit:
-        raise HeadersTooLarge(f"The headers may have {limit} bytes")
+def _looked_at(said: Head) -> tuple[int, str]:
+    """How large the headers are, and what is wrong with them whatever the request."""
+    return len(b"".join(chain.from_iterable(said.headers))), _fault(said)
 
 
-def _check_framing(said: Head, version: str) -> None:
+def _fault(said: Head) -> str:
     """One host and one length, or else the next reader may see another message (RFC 9112 §3.2, §6.3)."""
     length = said.values.get(b"content-length")
     # Longer numbers are no size that anybody sends, and slow to read.
     if length is not None and (not length.isdigit() or len(length) > 18):
-        raise BadRequest("Content-Length is not a number")
+        return "Content-Length is not a number"
     if (length is not None and b"transfer-encoding" in said.values) or said.repeated & _FRAMING:
-        raise BadRequest("The length of the body is said more than once")
-    if b"host" in said.repeated or (b"host" not in said.values and version == "1.1"):
-        raise BadRequest("Exactly one Host header is needed")
+        return "The length of the body is said more than once"
+    return _NO_HOST if b"host" in said.repeated else ""

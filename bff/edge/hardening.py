@@ -6,8 +6,8 @@ from collections.abc import Awaitable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from bff.core.answer import answer_of
-from bff.core.head import head
+from bff.core.answer import Answer, Header
+from bff.core.head import Head
 
 _ALWAYS = (b"x-content-type-options", b"nosniff")
 _CREDENTIALS = frozenset({b"authorization", b"x-api-key", b"cookie"})
@@ -23,8 +23,11 @@ class Hardening:
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "http":
-            defaults = answer_of(scope).defaults
-            defaults.append(_ALWAYS)
-            if not _CREDENTIALS.isdisjoint(head(scope).values):
-                defaults.append(_FOR_ONE)
+            said: Head = scope["bff.head"]
+            answer: Answer = scope["bff.answer"]
+            answer.defaults += said.once(_defaults)
         return self.app(scope, receive, send)
+
+
+def _defaults(said: Head) -> tuple[Header, ...]:
+    return (_ALWAYS,) if _CREDENTIALS.isdisjoint(said.values) else (_ALWAYS, _FOR_ONE)

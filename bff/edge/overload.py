@@ -26,7 +26,7 @@ from prometheus_client import Counter, Gauge
 from pydantic import Field
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from bff.core.answer import answer_of
+from bff.core.answer import Answer
 from bff.core.errors import Overloaded
 from bff.core.identity import Caller
 from bff.core.settings import Duration, Rate, Settings
@@ -260,9 +260,8 @@ class Place:
 class Exchange(Protocol):
     """What our own server offers beside ASGI, in `scope["bff.exchange"]`."""
 
-    @property
-    def body_is_here(self) -> bool:
-        """Whether all of the request's body is."""
+    body_is_here: bool
+    """Whether all of the request's body is."""
 
     def on_body(self, call: Callable[[], None]) -> None:
         """Have this called once all of the request's body is here: now, if it is."""
@@ -279,7 +278,7 @@ class Full:
         self.load = load
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        if scope["type"] != "lifespan" and self.load.is_full:
+        if self.load.is_full:
             return self.load.refuse(scope, self.load.refusal())
         return self.app(scope, receive, send)
 
@@ -306,9 +305,10 @@ class Overload:
         if scope["type"] == "websocket":
             scope["bff.place"] = self._place
             return self.app(scope, receive, send)
-        answer_of(scope).on_begin = place.leave
+        answer: Answer = scope["bff.answer"]
+        answer.on_begin = place.leave
         exchange: Exchange | None = scope.get("bff.exchange")
-        if exchange is None:
+        if exchange is None or exchange.body_is_here:
             place.take()
         else:
             exchange.on_body(place.take)

@@ -14,7 +14,7 @@ from graphql import OperationType
 from starlette.types import Receive, Scope, Send
 
 from bff.core.errors import BadRequest, CsrfPrevented, Forbidden, MethodNotAllowed, NotAcceptable, Unauthenticated
-from bff.core.head import head
+from bff.core.head import Head
 from bff.core.receive import Client
 from bff.core.requests import Requests, explain_in
 from bff.edge.errors import GRAPHQL_JSON
@@ -65,15 +65,16 @@ class Endpoint:
             raise MethodNotAllowed(
                 f"GraphQL is served by {' and '.join(self._methods)}", headers={"Allow": ", ".join(self._methods)}
             )
-        headers = head(scope).values
+        said: Head = scope["bff.head"]
+        headers = said.values
         accept = headers.get(b"accept", b"*/*")
-        media_type = negotiate(accept)
+        media_type = said.once(_media_type)
         with Client(scope, receive, scope["bff.route"].max_body) as client:
             if scope["method"] == "GET":
                 client.watch()
                 asked: Request | list[Request] = self._from_query(scope, headers)
             else:
-                check_body(headers)
+                said.once(_has_good_body)
                 body = await client.whole_body(scope["bff.origin"].deadline)
                 asked = from_json(body, self._max_operations, _id(scope))
             if isinstance(asked, list):
@@ -106,7 +107,7 @@ class Endpoint:
             raise MethodNotAllowed("Mutations are not run by GET: send this by POST", headers={"Allow": "POST"})
         # What the application itself has written, another site may as well make its users ask for; and nothing else,
         # since anybody can register a document by its hash.
-        if not prepared.document.trusted and not self._may_get(head(scope).values):
+        if not prepared.document.trusted and not self._may_get(scope["bff.head"].values):
             raise _forged()
 
     async def _prepare(self, scope: Scope, request: Request) -> Prepared | DocumentRefused:
@@ -136,7 +137,7 @@ class Endpoint:
         origin: Origin = scope["bff.origin"]
         tab = scope.get("bff.tab")
         await self._charges.admit(tab, [prepared])
-        headers = head(scope).values
+        headers: Mapping[bytes, bytes] = scope["bff.head"].values
         spec = spec_of(headers.get(b"accept", b"")) if prepared.document.deferring else None
         if spec:
             result = await send_in_parts(
@@ -182,6 +183,15 @@ class Endpoint:
             results[at] = result
         explain_in(results[0], self._requests.told(scope))  # they share calls, so it is of all of them
         return results
+
+
+def _media_type(said: Head) -> str:
+    return negotiate(said.values.get(b"accept", b"*/*"))
+
+
+def _has_good_body(said: Head) -> bool:
+    check_body(said.values)
+    return True
 
 
 def _is_subscription(prepared: Prepared | DocumentRefused) -> bool:

@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 from starlette.types import Scope
 
-from bff.core.head import head
+from bff.core.head import Head
 from bff.rest.names import comes_down, end_to_end, goes_up
 from bff.upstream.client import Headers
 
@@ -36,11 +36,12 @@ class Exchange(Protocol):
 class Beside:
     """Of one request."""
 
+    __slots__ = ("_exchange", "_said", "is_chunked")
+
     def __init__(self, scope: Scope, exchange: Exchange) -> None:
-        said = head(scope).values
         self._exchange = exchange
-        self._takes_trailers = b"te" in said and b"trailers" in said[b"te"].lower()
-        self.is_chunked = b"transfer-encoding" in said
+        self._said: Head = scope["bff.head"]
+        self.is_chunked = b"transfer-encoding" in self._said.values
 
     def hint(self, status: int, headers: Headers) -> None:
         self._exchange.hint(
@@ -51,7 +52,7 @@ class Beside:
         return _late(self._exchange.trailers, goes_up)
 
     def trail(self, headers: Headers) -> None:
-        if self._takes_trailers:
+        if b"trailers" in self._said.values.get(b"te", b"").lower():
             self._exchange.trail(_late(headers, comes_down))
 
 

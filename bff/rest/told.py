@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from starlette.types import Scope
 
-from bff.core.head import head
+from bff.core.head import Head
 from bff.core.route import Route
 from bff.rest.names import end_to_end, goes_up
 from bff.upstream.client import Headers
@@ -18,18 +18,20 @@ _HOST = re.compile(rb"[A-Za-z0-9._:\[\]-]{1,255}")
 
 def request_headers(scope: Scope) -> Headers:
     """As they go up, where the route has nothing else in mind."""
-    given: Headers = scope["headers"]
-    headers = end_to_end(given, goes_up)
-    via, said = scope["http_version"].encode() + b" bff", head(scope).values
-    if b"via" in said:
-        via = b", ".join([*(value for name, value in given if name == b"via"), via])
-    headers.append((b"via", via))
+    said: Head = scope["bff.head"]
+    kept, via = said.once(_going_up)
     route: Route = scope["bff.route"]
     # A client writes into Host what it likes, and only where routes are told apart by it, it is known to be true.
-    host = said.get(b"host", b"") if route.hosts else b""
+    host = said.values.get(b"host", b"") if route.hosts else b""
     client = scope.get("client")
-    headers += _of_connection(client[0] if client else "", scope["scheme"] in _SECURE, host)
-    return headers
+    connection = _of_connection(client[0] if client else "", scope["scheme"] in _SECURE, host)
+    return [*kept, (b"via", b"%b%b bff" % (via, scope["http_version"].encode())), *connection]
+
+
+def _going_up(said: Head) -> tuple[Headers, bytes]:
+    """What goes on as it came, and what `via` says of the way until here."""
+    hops = b"".join([b"%b, " % value for name, value in said.headers if name == b"via"])
+    return end_to_end(said.headers, goes_up), hops
 
 
 @lru_cache(4096)

@@ -19,10 +19,12 @@ from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
 from bff.core.errors import BadRequest, GatewayError, HeadersTooLarge, Overloaded, UriTooLong
+from bff.core.head import Head, head_of
 from bff.server.deadlines import Deadlines
 from bff.server.exchange import Exchange
+from bff.server.repeats import Repeats
 from bff.server.settings import ConnectionSettings
-from bff.server.target import readable, target_of
+from bff.server.target import scope_of
 from bff.server.websocket import hand_over, is_handshake
 
 # The most that a head may have beside the headers that are counted: request line, colons, spaces and line breaks.
@@ -35,7 +37,6 @@ LINGER: Final = 5.0
 LAST_CALL: Final = 0.5
 # Bytes of the shortest request, `GET / HTTP/1.1` and two line breaks: no fewer make one more wait.
 _SHORTEST: Final = 18
-_ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
 
 
 class Connection(asyncio.Protocol):
@@ -47,10 +48,10 @@ class Connection(asyncio.Protocol):
 
     # More than thirty: in a dictionary of each, they would take a search each time.
     __slots__ = (
-        "__weakref__", "_answering", "_app", "_app_state", "_barren", "_client_address", "_config", "_draining",
-        "_ending", "_headers", "_held", "_in_head", "_incoming", "_loop", "_parser", "_paused", "_scheme", "_server",
-        "_server_address", "_transport", "_unparsed", "_unsent", "_until", "_upgrading", "_url", "_waiting", "_whole",
-        "_writable", "closed", "congested",
+        "__weakref__", "_answering", "_app", "_app_state", "_barren", "_config", "_draining", "_ending", "_headers",
+        "_held", "_in_head", "_incoming", "_loop", "_parser", "_paused", "_place", "_repeats", "_server", "_transport",
+        "_unparsed", "_unsent", "_until", "_upgrading", "_url", "_waiting", "_whole", "_writable", "closed",
+        "congested", "done",
     )  # fmt: skip
 
     def __init__(
@@ -67,6 +68,7 @@ class Connection(asyncio.Protocol):
         self._parser: httptools.HttpRequestParser = httptools.HttpRequestParser(self)
         self._url, self._headers = b"", cast("list[tuple[bytes, bytes]]", [])
         self._in_head = self._upgrading = False
+        self._repeats = Repeats()
         self._whole = False  # whether the last read brought a head to its end, or some of a body
         self._barren = 0  # bytes that came since then
         self._incoming: Exchange | None = None
@@ -78,15 +80,17 @@ class Connection(asyncio.Protocol):
         self._unsent: float = inf  # bytes, when it was last looked whether the client takes any
         self._writable: asyncio.Event | None = None
         self.congested = self.closed = False
+        # For whoever awaits what takes no time: a third of what a coroutine costs that waits for nothing.
+        self.done = self._loop.create_future()
+        self.done.set_result(None)
 
     # What the network does.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._server.connections.add(self)  # type: ignore[arg-type]  # uvicorn's own kinds; it asks for `shutdown`
-        self._server_address = get_local_addr(self._transport)
-        self._client_address = get_remote_addr(self._transport)
-        self._scheme = "https" if is_ssl(self._transport) else "http"
+        scheme = "https" if is_ssl(self._transport) else "http"
+        self._place = scheme, get_local_addr(self._transport), get_remote_addr(self._transport)
         self._until.head = self._until.within(self.settings.head_timeout)
         if len(self._server.connections) > self.settings.max_connections:
             self._make_room()
@@ -95,6 +99,11 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._ending:
             return
+        if self._answering is None and self._incoming is None and not self._in_head and not self._unparsed:
+            again = self._repeats.request_in(data)
+            if again is not None:
+                self._ask_again(*again)
+                return
         if len(data) <= self.at_once:
             self._parse(data)
         else:
@@ -161,8 +170,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._in_head, self._whole = True, False
-        self.resting.pop(self, None)
-        self._until.rest = inf
+        self._wake()
         self._barren = 0
         self._url, self._headers = b"", []
 
@@ -186,11 +194,25 @@ class Connection(asyncio.Protocol):
                 return
         # Whatever else a client would change to, it is not spoken here: one answer, and no guessing what comes after.
         keep_alive = version == "1.1" and not upgrades and parser.should_keep_alive()
-        path, query = target_of(self._url, self._headers)
-        scope = self._scope(parser.get_method().decode("latin-1"), version, path, query)
+        head = head_of(self._headers)
+        self._repeats.learn(head, keep_alive=keep_alive)
+        scope = scope_of(parser.get_method(), version, self._url, head, self._place, self._app_state)
         self._incoming = Exchange(self, scope, keep_alive=keep_alive)
         self._headers = self._incoming.trailers  # what comes of them after this
         self._take_turn(self._incoming)
+
+    def _ask_again(self, method: bytes, url: bytes, head: Head, body: bytes) -> None:
+        self._until.head = inf
+        self._wake()
+        exchange = Exchange(self, scope_of(method, "1.1", url, head, self._place, self._app_state), keep_alive=True)
+        if body:
+            exchange.take(body)
+        exchange.end_body()
+        self._take_turn(exchange)
+
+    def _wake(self) -> None:
+        self.resting.pop(self, None)
+        self._until.rest = inf
 
     def on_body(self, body: bytes) -> None:
         self._whole = True
@@ -204,23 +226,6 @@ class Connection(asyncio.Protocol):
             if exchange.answered and not self._ending:
                 self._rest()
 
-    def _scope(self, method: str, version: str, path: bytes, query: bytes) -> dict[str, Any]:
-        return {
-            "type": "http",
-            "asgi": _ASGI,
-            "http_version": version,
-            "method": method,
-            "scheme": self._scheme,
-            "path": readable(path),
-            "raw_path": path,
-            "query_string": query,
-            "root_path": "",
-            "headers": self._headers,
-            "server": self._server_address,
-            "client": self._client_address,
-            "state": self._app_state.copy(),
-        }
-
     # Whose turn it is.
 
     def _take_turn(self, exchange: Exchange) -> None:
@@ -233,9 +238,8 @@ class Connection(asyncio.Protocol):
     def _begin(self, exchange: Exchange) -> None:
         self._answering = exchange
         self._until.rest = inf
-        task = self._loop.create_task(exchange.run(self._app))
-        self._server.tasks.add(task)
-        task.add_done_callback(self._server.tasks.discard)
+        # By its class and with a name, since the loop would have one made up for each.
+        exchange.task = asyncio.Task(exchange.run(self._app, self._server.tasks), loop=self._loop, name="request")
 
     def answered(self, exchange: Exchange) -> None:
         """All of an answer is out: the next one's turn, a rest, or the end."""
@@ -284,8 +288,8 @@ class Connection(asyncio.Protocol):
         if broken is not None:
             broken.break_off(error)
             return
-        self._headers = []
-        self._take_turn(Exchange(self, self._scope("", "1.1", b"", b"") | {"bff.refusal": error}, keep_alive=False))
+        scope = scope_of(b"", "1.1", b"", head_of([]), self._place, self._app_state)
+        self._take_turn(Exchange(self, scope | {"bff.refusal": error}, keep_alive=False))
         self.resume_reading()
 
     def _hear_no_more(self) -> None:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
 from starlette.types import ASGIApp, Message
 
 from bff.core.errors import GatewayError
-from bff.core.head import Forms, Names, head, lines_of
 
 if TYPE_CHECKING:
     from bff.server.connection import Connection
@@ -26,6 +24,7 @@ OURS: Final = frozenset({b"connection", b"transfer-encoding"})
 _NOT_BEGUN, _UNDECIDED, _LENGTH, _CHUNKED, _UNTIL_CLOSE, _NO_BODY = range(6)
 # To join a head with a body larger than this costs more than to hand both over.
 _LARGE: Final = 16 * 1024
+_MOST: Final = 1024  # names of headers that are remembered, which services make up
 _LOG = logging.getLogger("bff.server")
 
 
@@ -36,45 +35,27 @@ def _phrase(status: int) -> bytes:
         return b""
 
 
-def _status_line(status: int) -> bytes:
-    return b"HTTP/1.1 %d %b\r\n" % (status, _phrase(status))
-
-
 def _lines(headers: list[tuple[bytes, bytes]]) -> bytes:
     return b"".join([b"%b: %b\r\n" % header for header in headers])
 
 
-_STATUS_LINES: Final = {status: _status_line(status) for status in range(200, 600)}
+_STATUS_LINES: Final = {status: b"HTTP/1.1 %d %b" % (status, _phrase(status)) for status in range(200, 600)}
 
 
-class _Form(msgspec.Struct, frozen=True, gc=False):
-    """All that the names of its headers decide of an answer's head.
+class _Begins(dict[bytes, bytes]):
+    """How the line of a header begins, by its name; empty for those that say something of this connection."""
 
-    Attributes:
-        text: with a place for the status line and each value.
-        length: which value says how long the body is.
-        has_ours: whether some of it is not the app's to say.
-        malformed: whether a name is.
-    """
-
-    text: bytes
-    length: int | None
-    has_ours: bool
-    malformed: bool
+    def __missing__(self, name: bytes) -> bytes:
+        if not name or name.translate(None, TOKEN):
+            raise RuntimeError("a header's name is malformed, or not in lower case")
+        begin = b"" if name in OURS or name == b"content-length" else b"\r\n%b: " % name
+        if len(self) >= _MOST:
+            self.clear()
+        self[name] = begin
+        return begin
 
 
-def _form(names: Names) -> _Form:
-    lengths = [index for index, name in enumerate(names) if name == b"content-length"]
-    malformed = bool(b"".join(names).translate(None, TOKEN)) or b"" in names
-    return _Form(
-        b"%b" + lines_of(names),
-        lengths[-1] if lengths else None,
-        not OURS.isdisjoint(names),
-        malformed,
-    )
-
-
-_FORMS: Final = Forms(_form)
+_BEGINS: Final = _Begins()
 
 
 class Exchange:
@@ -83,12 +64,13 @@ class Exchange:
     Attributes:
         keep_alive: whether another request may follow on its connection.
         answered: all of the answer is out.
+        body_is_here: all of the request's body can be received without waiting.
+        task: what answers it, from when that begins.
         trailers: of the request, once all of its body is here.
     """
 
     __slots__ = (
         "_body",
-        "_body_ended",
         "_bodyless",
         "_buffered",
         "_came",
@@ -108,23 +90,26 @@ class Exchange:
         "_trailing",
         "_version",
         "answered",
+        "body_is_here",
         "keep_alive",
+        "task",
         "trailers",
     )
 
     def __init__(self, connection: Connection, scope: dict[str, Any], *, keep_alive: bool) -> None:
         self._connection = connection
+        self.task: asyncio.Task[None]
         self._scope: dict[str, Any] | None = scope
         self._version: str = scope["http_version"]
         self._bodyless: bool = scope["method"] == "HEAD"
         self.keep_alive = keep_alive
-        said = head(scope).values
+        said = scope["bff.head"].values
         self._expects = said.get(b"expect", b"").lower() == b"100-continue"
         self._length = int(said[b"content-length"]) if b"content-length" in said else None
         self._came = 0
         self._body: list[bytes] = []
         self._buffered = 0
-        self._body_ended = self._delivered = self._gone = self.answered = False
+        self.body_is_here = self._delivered = self._gone = self.answered = False
         self.trailers: list[tuple[bytes, bytes]] = []
         self._trailing: list[tuple[bytes, bytes]] = []
         self._error: GatewayError | None = None
@@ -136,7 +121,9 @@ class Exchange:
         self._left = 0
         scope["bff.exchange"] = self
 
-    async def run(self, app: ASGIApp) -> None:
+    async def run(self, app: ASGIApp, tasks: set[asyncio.Task[None]]) -> None:
+        """Have it answered, as one of these."""
+        tasks.add(self.task)
         # Not kept: the scope leads back here by what is written into it, and what leads in a circle waits for the
         # garbage collector.
         scope, self._scope = self._scope, None
@@ -149,6 +136,7 @@ class Exchange:
         finally:
             if not self.answered and not self._gone:
                 self._cut_off()
+            tasks.discard(self.task)
 
     # What comes.
 
@@ -169,8 +157,9 @@ class Exchange:
         return (self._length or self._came) - self._came
 
     def end_body(self) -> None:
-        self._body_ended = True
-        self._wake()
+        self.body_is_here = True
+        if self._news is not None:
+            self._news.set()
         if self._on_body is not None:
             self._on_body()
 
@@ -187,14 +176,9 @@ class Exchange:
         if self._on_leave is not None:
             self._on_leave()
 
-    @property
-    def body_is_here(self) -> bool:
-        """Whether all of the body can be received without waiting."""
-        return self._body_ended
-
     def on_body(self, call: Callable[[], None]) -> None:
         """Have this called once all of the body is here: now, if it is."""
-        if self._body_ended:
+        if self.body_is_here:
             call()
         else:
             self._on_body = call
@@ -211,12 +195,12 @@ class Exchange:
 
     async def receive(self) -> Message:
         while not (self._gone or self.answered):
-            if not self._delivered and (self._body or self._body_ended):
+            if not self._delivered and (self._body or self.body_is_here):
                 data = self._body[0] if len(self._body) == 1 else b"".join(self._body)
                 self._body.clear()
                 self._buffered = 0
-                self._delivered = self._body_ended
-                return {"type": "http.request", "body": data, "more_body": not self._body_ended}
+                self._delivered = self.body_is_here
+                return {"type": "http.request", "body": data, "more_body": not self.body_is_here}
             if self._error is not None and not self._delivered:
                 raise self._error
             if self._expects and self._framing is _NOT_BEGUN:
@@ -258,11 +242,18 @@ class Exchange:
         """All of the body that had come was taken."""
         self._connection.resume_reading()
 
-    async def send(self, message: Message) -> None:
+    def send(self, message: Message) -> Awaitable[None]:
         if self._connection.congested:
-            await self._connection.drained()
-        if self._gone:
-            return
+            return self._send_later(message)
+        if not self._gone:
+            self._pass_on(message)
+        return self._connection.done
+
+    async def _send_later(self, message: Message) -> None:
+        await self._connection.drained()
+        await self.send(message)
+
+    def _pass_on(self, message: Message) -> None:
         kind = message["type"]
         if kind == "http.response.body" and self._framing is not _NOT_BEGUN and not self.answered:
             self._send_body(message.get("body", b""), ended=not message.get("more_body", False))
@@ -276,22 +267,22 @@ class Exchange:
     def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self._bodyless = self._bodyless or status in BODYLESS
         self._framing = _NO_BODY if self._bodyless else _UNDECIDED
-        names, values = zip(*headers, strict=True) if headers else ((), ())
-        form = _FORMS[names]
-        if form.length is not None and not self._bodyless:
-            self._framing, self._left = _LENGTH, int(values[form.length])
-        if form.has_ours or status == 204:
-            said = dict(headers)
-            self.keep_alive = self.keep_alive and b"close" not in said.get(b"connection", b"").lower()
-            not_sent = OURS | {b"content-length"} if status == 204 else OURS
-            kept = [header for header in headers if header[0] not in not_sent]
-            names, values = zip(*kept, strict=True) if kept else ((), ())
-            form = _FORMS[names]
-        self._head = form.text % (_STATUS_LINES[status], *values)
-        if b"".join(values).translate(None, VISIBLE):
+        lines = [_STATUS_LINES[status]]
+        for name, value in headers:
+            begin = _BEGINS[name]
+            if begin:
+                lines.append(begin)
+                lines.append(value)
+            elif name == b"content-length" and status != 204:
+                lines += (b"\r\ncontent-length: ", value)
+                if not self._bodyless:
+                    self._framing, self._left = _LENGTH, int(value)
+            elif name == b"connection" and b"close" in value.lower():
+                self.keep_alive = False
+        if b"".join(lines[2::2]).translate(None, VISIBLE):
             raise RuntimeError("a header's value has a line break or another control character")
-        if form.malformed:
-            raise RuntimeError("a header's name is malformed, or not in lower case")
+        lines.append(b"\r\n")
+        self._head = b"".join(lines)
 
     def _send_head(self) -> None:
         """If the body takes its time, the head does not wait for it; one that is short comes with its head anyway."""
@@ -311,7 +302,7 @@ class Exchange:
             else:
                 self._framing, self.keep_alive = _UNTIL_CLOSE, False
         # A client that still waits for leave to send its body may send it or not: what comes next could be either.
-        if (self._expects and not self._body_ended) or self._connection.closes_after():
+        if (self._expects and not self.body_is_here) or self._connection.closes_after():
             self.keep_alive = False
         return head + (b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
 

@@ -304,13 +304,11 @@ class Http2(asyncio.Protocol):
         if ended:
             stream.end_body()
         self._running += 1
-        task = self._loop.create_task(stream.run(self._app))
-        self._server.tasks.add(task)
-        task.add_done_callback(partial(self._ran, stream))
+        stream.task = self._loop.create_task(stream.run(self._app, self._server.tasks))
+        stream.task.add_done_callback(partial(self._ran, stream))
 
-    def _ran(self, stream: Stream, task: asyncio.Task[None]) -> None:
+    def _ran(self, stream: Stream, _: asyncio.Task[None]) -> None:
         self._running -= not stream.answered
-        self._server.tasks.discard(task)
 
     # What a stream asks for.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from starlette.types import Message
 
 from bff.core.errors import BadRequest
+from bff.core.head import head_of
 from bff.server import frames
 from bff.server.exchange import BODYLESS, OURS, TOKEN, VISIBLE, Exchange
 from bff.server.target import readable
@@ -81,6 +82,7 @@ class Head:
             "server": server,
             "client": client,
             "state": state.copy(),
+            "bff.head": head_of(self.headers),
         }
 
     @classmethod
@@ -174,7 +176,7 @@ class Stream(Exchange):
 
     @property
     def is_half_closed(self) -> bool:
-        return self._body_ended or self._error is not None
+        return self.body_is_here or self._error is not None
 
     async def receive(self) -> Message:
         message = await super().receive()

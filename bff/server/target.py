@@ -1,14 +1,61 @@
-"""What a request's line asks for: path and query, and the path as people read it."""
+"""What a request asks for: path and query by its line, and all of it as ASGI has it."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 from urllib.parse import unquote
 
 from bff.core.errors import BadRequest
+from bff.core.head import Head
 
 _ABSOLUTE = re.compile(rb"https?://([^/?#]+)(/[^?]*)?(?:\?(.*))?", re.IGNORECASE)
+
+
+_ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
+Address = tuple[str, int | None] | None
+
+
+def scope_of(
+    method: bytes,
+    version: str,
+    url: bytes,
+    head: Head,
+    place: tuple[str, Address, Address],
+    state: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The scope of a request.
+
+    Args:
+        method: of its line, as are
+        version: and
+        url: what it is for.
+        head: what its headers say.
+        place: of its connection, the scheme, our address and the client's.
+        state: of the server.
+
+    Raises:
+        BadRequest: the line names another host than the headers do.
+    """
+    path, query = target_of(url, head.headers)
+    scheme, server, client = place
+    return {
+        "type": "http",
+        "asgi": _ASGI,
+        "http_version": version,
+        "method": method.decode("latin-1"),
+        "scheme": scheme,
+        "path": readable(path),
+        "raw_path": path,
+        "query_string": query,
+        "root_path": "",
+        "headers": head.headers,
+        "server": server,
+        "client": client,
+        "state": {**state},
+        "bff.head": head,
+    }
 
 
 def target_of(url: bytes, headers: Iterable[tuple[bytes, bytes]]) -> tuple[bytes, bytes]:

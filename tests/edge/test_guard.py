@@ -1,7 +1,7 @@
 import pytest
 
 from bff.core.errors import BadRequest, HeadersTooLarge, MethodNotAllowed, PayloadTooLarge, UriTooLong
-from bff.core.head import head
+from bff.core.head import head, head_of
 from bff.core.receive import bounded_receive
 from bff.edge.guard import Guard
 
@@ -21,6 +21,7 @@ async def ask(path=b"/api/users", *, query=b"", method="GET", headers=(HOST,), k
         return next(waiting)
 
     scope = {"type": kind, "raw_path": path, "query_string": query, "headers": list(headers), "http_version": "1.1"}
+    scope["bff.head"] = head_of(scope["headers"])
     if kind == "http":
         scope["method"] = method
     await Guard(app, **({"max_headers": 64 * 1024, "max_body": 2 * 1024 * 1024} | bounds))(scope, receive, None)

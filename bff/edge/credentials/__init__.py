@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -18,6 +18,7 @@ from starlette.types import Scope
 
 from bff.core.certificates import Certificate, certificate_of
 from bff.core.errors import GatewayError, Unauthenticated
+from bff.core.head import Head, head_of
 from bff.core.identity import ANONYMOUS, Caller
 from bff.core.loading import ConfigError
 from bff.core.settings import Complaint, Duration, File, Settings, Size, Url
@@ -223,10 +224,18 @@ class Credentials:
     async def identify(
         self, headers: Headers, method: str = "WEBSOCKET", certificate: Certificate | None = None
     ) -> Caller:
-        """The caller that the request's credential stands for; without any, `ANONYMOUS`.
+        """The caller of a request with these headers, as `identified` says it."""
+        found = self.identified(head_of(list(headers)), method, certificate)
+        return found if isinstance(found, Caller) else await found
+
+    def identified(
+        self, said: Head, method: str, certificate: Certificate | None = None
+    ) -> Caller | Coroutine[Any, Any, Caller]:
+        """The caller that the request's credential stands for; without any, `ANONYMOUS`. One that was not seen before
+        may have to be asked about.
 
         Args:
-            headers: the request's.
+            said: the request's head.
             method: a cookie counts for less where it could change something.
             certificate: what the client has shown in its handshake.
 
@@ -236,18 +245,16 @@ class Credentials:
             CsrfPrevented: it is a cookie or certificate, and another site's page may have had the request sent.
             UpstreamUnavailable: its issuer cannot be asked for what is needed to check it.
         """
-        authorization, key = _presented(headers)
+        authorization, key = said.once(_presented)
         if key is not None:
             return self._api_keys.holder(key)
         if authorization is None:
-            token = self.cookie.token(headers, method) if self.cookie else None
+            token = self.cookie.token(said.headers, method) if self.cookie else None
             if token is None:
-                return self._by_connection(certificate, headers)
+                return self._by_connection(certificate, said.headers)
             authorization = b"Bearer " + token
-        caller = self._verified.find(authorization, self._clock()) or await self._bearer(authorization)
-        if not is_bound_to(caller, certificate):
-            raise invalid("The token is bound to a client certificate, which this connection has not shown")
-        return caller
+        caller = self._verified.find(authorization, self._clock())
+        return self._bearer(authorization, certificate) if caller is None else _bound(caller, certificate)
 
     def _by_connection(self, certificate: Certificate | None, headers: Headers) -> Caller:
         if certificate is None or not self._certificates:
@@ -327,7 +334,7 @@ class Credentials:
         if self._introspection:
             await self._introspection.close()
 
-    async def _bearer(self, authorization: bytes) -> Caller:
+    async def _bearer(self, authorization: bytes, certificate: Certificate | None) -> Caller:
         scheme, _, token = authorization.partition(b" ")
         if scheme.lower() != b"bearer":
             raise invalid("Send the token as `Authorization: Bearer ...`")
@@ -343,7 +350,7 @@ class Credentials:
         else:
             raise invalid()
         self._verified.remember(authorization, caller, self._clock(), longest)
-        return caller
+        return _bound(caller, certificate)
 
     def _keys_changed(self, issuer: str, before: set[Kid], after: set[Kid]) -> None:
         self._verified.forget(issuer)
@@ -352,14 +359,20 @@ class Credentials:
                 self._telemetry.audit(action, issuer=issuer, kid=kid)
 
 
-def _presented(headers: Headers) -> tuple[bytes | None, bytes | None]:
+def _bound(caller: Caller, certificate: Certificate | None) -> Caller:
+    if not is_bound_to(caller, certificate):
+        raise invalid("The token is bound to a client certificate, which this connection has not shown")
+    return caller
+
+
+def _presented(said: Head) -> tuple[bytes | None, bytes | None]:
     """What is in `Authorization` or else in `X-API-Key`.
 
     Raises:
         BadRequest: there is more than one.
     """
     authorization = key = None
-    for name, value in headers:
+    for name, value in said.headers:
         if name == b"authorization":
             if authorization is not None:
                 raise ambiguous()
