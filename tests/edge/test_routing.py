@@ -262,3 +262,34 @@ def test_a_template_that_cannot_work_is_refused_at_load(given, where, what):
 @pytest.mark.parametrize("path", ["/", "/a", "/a/{x}", "/a/{rest*}", "/{rest*}", "/a%20b/{x}/c"])
 def test_sound_templates_pass(path):
     assert not list(settings(path=path).problems())
+
+
+def test_what_only_method_and_path_decide_is_remembered():
+    matcher = Matcher(ROUTES)
+    matches = matcher.matches("GET", b"/api/users/u", RequestView(asked(b"/api/users/u")))
+    assert matcher.known == {("GET", b"/api/users/u"): matches}
+    assert not matcher.matches("POST", b"/api/users/u", RequestView(asked(b"/api/users/u")))
+    assert len(matcher.known) == 1
+
+
+ALWAYS = Expression("path != ''", frozenset({"path"}))
+
+
+@pytest.mark.parametrize("other", [{"conditions": (BETA,)}, {"hosts": ("b.example",)}, {"when": ALWAYS}])
+def test_what_something_else_decides_is_looked_up_each_time(other):
+    matcher = Matcher([at("/a", name="other", **other), at("/a", name="any")])
+    for headers, name in (((), "any"), (((b"x-stage", b"beta-1"), (b"host", b"b.example")), "other")) * 2:
+        found = matcher.matches("GET", b"/a", RequestView(asked(b"/a", *headers)))
+        assert found[0].route.name == ("other" if "when" in other else name)
+    assert not matcher.known
+
+
+def test_paths_that_are_remembered_have_a_bound():
+    matcher = Matcher(ROUTES)
+    for number in range(5000):
+        path = b"/api/users/%d" % number
+        assert matcher.matches("GET", path, RequestView(asked(path)))
+    long = b"/api/users/" + b"u" * 300
+    assert matcher.matches("GET", long, RequestView(asked(long)))
+    assert len(matcher.known) <= 2048
+    assert max(len(path) for _, path in matcher.known) <= 256

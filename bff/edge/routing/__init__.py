@@ -59,20 +59,18 @@ class Routing:
         self.described = described
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        if scope["type"] == "lifespan":
-            return self.app(scope, receive, send)
         method = scope.get("method", "GET")  # a websocket's handshake is a GET
-        view = RequestView(scope)
-        matches = self.matcher.matches(method, scope["raw_path"], view)
+        path = scope["raw_path"]
+        matches = self.matcher.known.get((method, path)) or self.matcher.matches(method, path, RequestView(scope))
         if matches:
             _choose(scope, matches)
             if matches[0].stage is not _HEAD:
                 scope["bff.settle"] = partial(_settle, matches)
             return self.app(scope, receive, send)
-        allowed = self.matcher.methods(scope["raw_path"], view)
+        allowed = self.matcher.methods(path, RequestView(scope))
         if not allowed:
             raise NotFound(_NOTHING_HERE)
-        known = self.described(scope["raw_path"])
+        known = self.described(path)
         allow = ", ".join(sorted({*(allowed if known is None else known.intersection(allowed)), "OPTIONS"}))
         if method != "OPTIONS":
             raise MethodNotAllowed(f"This path answers {allow}", headers={"allow": allow})

@@ -12,6 +12,9 @@ from bff.core.route import METHODS, Condition, Route
 from bff.edge.routing.conditions import Stage, answered, meets, stage, weight
 from bff.edge.routing.template import normal, template
 
+_MOST = 2048  # paths that are remembered, of
+_SMALL = 256  # bytes
+
 
 class Match(msgspec.Struct, frozen=True):
     route: Route
@@ -30,6 +33,8 @@ class Matcher:
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self._root = _Node()
+        self.known: dict[tuple[str, bytes], list[Match]] = {}
+        """What was found by nothing else of a request than its method and path."""
         for each in sorted(routes, key=weight, reverse=True):
             self._add(each)
 
@@ -51,6 +56,11 @@ class Matcher:
         segments = [normal(segment) for segment in raw] if raw_path.find(b"%") >= 0 else raw
         search = _Search(method, raw, segments, view)
         search.walk(self._root, 1, ())
+        # A view has in it what was looked at.
+        if search.found and not view and len(raw_path) <= _SMALL:
+            if len(self.known) >= _MOST:
+                self.known.clear()
+            self.known[method, raw_path] = search.found
         return search.found
 
     def methods(self, raw_path: bytes, view: RequestView) -> list[str]:
