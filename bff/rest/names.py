@@ -110,12 +110,9 @@ comes_down = _Verdicts(_down).__getitem__
 
 def end_to_end(headers: Headers, verdict: Callable[[bytes], bytes | None]) -> Headers:
     """Those that go on."""
-    kept: Headers = []
-    hops: set[bytes] = set()
-    for given, value in headers:
-        name = verdict(given)
-        if name is not None:
-            kept.append((name, value))
-        elif len(given) == _CONNECTION and given.lower() == b"connection":
-            hops.update(each.strip().lower() for each in value.split(b","))
+    kept = [(name, value) for given, value in headers if (name := verdict(given)) is not None]
+    if len(kept) == len(headers):
+        return kept
+    said = [value for given, value in headers if len(given) == _CONNECTION and given.lower() == b"connection"]
+    hops = {each.strip().lower() for value in said for each in value.split(b",")}
     return [header for header in kept if header[0] not in hops] if hops else kept

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from types import MappingProxyType
 
-import httpx
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bff.core.errors import NotFound
@@ -14,7 +13,7 @@ from bff.core.receive import Client
 from bff.core.route import Route
 from bff.rest.beside import beside
 from bff.rest.cache import Asked, HttpCache
-from bff.rest.relay import Relay, presentable
+from bff.rest.relay import Relay, failed, presentable
 from bff.rest.rewrite import target_of
 from bff.rest.told import request_headers
 from bff.rest.transform import Transformation
@@ -55,22 +54,22 @@ class Passthrough:
         self.websockets = websockets
         self.relay = Relay()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         route: Route = scope["bff.route"]
         if scope["type"] == "websocket":
             if self.websockets is None:
                 raise NotFound("There is no websocket at this path")
-            await self.websockets(scope, receive, send)
-            return
+            return self.websockets(scope, receive, send)
         if route.service is None:
-            await self.direct[route.name](scope, receive, send)
-            return
-        service = self.upstreams[route.service]
+            return self.direct[route.name](scope, receive, send)
+        return self._pass_on(route, self.upstreams[route.service], scope, receive, send)
+
+    async def _pass_on(self, route: Route, service: Service, scope: Scope, receive: Receive, send: Send) -> None:
         origin: Origin = scope["bff.origin"]
         changes = self.transformations.get(route.name)
         with Client(scope, receive, route.max_body) as client:
             method, target, headers = scope["method"], target_of(route, scope), request_headers(scope)
-            validation = None if route.validate == "off" else self.validations[route.service]
+            validation = None if route.validate == "off" else self.validations[service.name]
             content: bytes | AsyncIterator[bytes]
             if validation is not None:
                 checks = validation.checks(method, target)
@@ -79,7 +78,7 @@ class Passthrough:
             elif changes is not None:
                 headers, content = await changes.request(headers, client, scope, origin.deadline)
             else:
-                content = await client.body(origin.deadline)
+                content = await client.body(origin.deadline) if client.has_body else client.no_body()
             aside = beside(scope)
             if aside is not None and aside.is_chunked and isinstance(content, bytes) and aside.trailers():
                 content = _in_pieces(content)  # as it came: nothing follows a body whose length is said
@@ -87,20 +86,21 @@ class Passthrough:
             if validation and route.validate == "both":
                 headers = readable(headers)
             path = route.rewrite or route.path
-            asked = Asked(service, scope, method, target, headers, content, origin, path, changes is not None, aside)
-            response = await self._answer(asked, route)
+            if self.cache is not None and route.cache:
+                told = changes is not None
+                asked = Asked(service, scope, method, target, headers, content, origin, path, told, aside)
+                response = await self.cache.answer(asked)
+            else:
+                response = await service.send(method, target, headers, content, origin, path=path, beside=aside)
+            if (entities := response.extensions.get("entities")) is not None:
+                scope.setdefault("bff.cache", entities)
             if validation and route.validate == "both":
                 await validation.read(checks, response, service, is_head=method == "HEAD")
-            await presentable(response, service, route, target, scope)
+            if not presentable(response, service, route, target, scope):
+                raise await failed(response, service)
             if changes is not None:
                 await changes.answer(response, service.name, scope)
             await self.relay(response, service.name, route, send, client, aside)
-
-    async def _answer(self, asked: Asked, route: Route) -> httpx.Response:
-        response = await (self.cache.answer(asked) if self.cache is not None and route.cache else asked.send())
-        if (entities := response.extensions.get("entities")) is not None:
-            asked.scope.setdefault("bff.cache", entities)
-        return response
 
     async def drain(self) -> None:
         """End what lasts: its clients go to another gateway."""

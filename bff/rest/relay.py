@@ -28,17 +28,20 @@ _SHORT: Final = 16 * 1024
 _LINE_ENDS: Final = frozenset({b"\n", b"\r"})
 
 
-async def presentable(response: httpx.Response, service: Service, route: Route, target: bytes, scope: Scope) -> None:
-    """Make it point its clients to the route, where it points to the service.
-
-    Raises:
-        UpstreamFailed: it is a failure that may not be seen as the service tells it.
+def presentable(response: httpx.Response, service: Service, route: Route, target: bytes, scope: Scope) -> bool:
+    """Make it point its clients to the route, where it points to the service; false if it is a failure that may not be
+    seen as the service tells it.
     """
-    if response.status_code in _POINTING:
+    status = response.status_code
+    if status in _POINTING:
         response.headers = httpx.Headers(outward(_lower(response.headers.raw), service.addresses, target, scope))
-    if response.status_code >= 500 and not route.relay_errors and not _is_problem(response):
-        await response.aclose()
-        raise UpstreamFailed(service.name, attempts=response.extensions.get("attempts"))
+    return status < 500 or route.relay_errors or _is_problem(response)
+
+
+async def failed(response: httpx.Response, service: Service) -> UpstreamFailed:
+    """What is told instead of such a failure, which is read no further."""
+    await response.aclose()
+    return UpstreamFailed(service.name, attempts=response.extensions.get("attempts"))
 
 
 class Relay:

@@ -22,9 +22,9 @@ def target_of(route: Route, scope: Scope) -> bytes:
     if route.rewrite is None:
         path: bytes = scope["raw_path"]
     else:
-        inner, mark, asked = route.rewrite.partition("?")
+        inner, asked = _parts(route.rewrite)
         path = rewritten(inner, scope["bff.captured"])
-        if mark:
+        if asked is not None:
             query = _query(asked, scope["bff.captured"], query)
     return b"%b?%b" % (path, query) if query else path
 
@@ -58,6 +58,13 @@ def _quoted(value: bytes) -> bytes:
     for character, code in _TO_QUERY.items():
         value = value.replace(character, code)
     return value
+
+
+@cache
+def _parts(rewrite: str) -> tuple[str, str | None]:
+    """The path and, if there is one, the query."""
+    inner, mark, asked = rewrite.partition("?")
+    return inner, asked if mark else None
 
 
 @cache

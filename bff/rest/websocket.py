@@ -36,7 +36,7 @@ from bff.core.route import Route
 from bff.core.settings import Duration, Settings, Size, WebOrigin
 from bff.core.telemetry import OTHER, Telemetry
 from bff.rest.names import comes_down, end_to_end
-from bff.rest.relay import presentable
+from bff.rest.relay import failed, presentable
 from bff.rest.rewrite import target_of
 from bff.rest.told import request_headers
 from bff.upstream.client import Headers, Service
@@ -184,7 +184,8 @@ class Websockets:
         if response.status_code < 300 and response.status_code != SWITCHED:
             why = "A service answers the handshake of a websocket with something else"
             raise UpstreamBadResponse(service.name, why, phase=Phase.FIRST_BYTE)
-        await presentable(response, service, route, target, scope)
+        if not presentable(response, service, route, target, scope):
+            raise await failed(response, service)
         if changes is not None:
             await changes.answer(response, service.name, scope)
         return response
