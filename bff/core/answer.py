@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from starlette.types import Message, Scope, Send
+import msgspec
+from starlette.types import Message, Send
 
 from bff.core.waits import Waits
 
@@ -18,7 +19,7 @@ _START = frozenset({"http.response.start", "websocket.http.response.start"})
 _BODY = frozenset({"http.response.body", "websocket.http.response.body"})
 
 
-class Answer:
+class Answer(msgspec.Struct, eq=False):
     """One request's answer, in `scope["bff.answer"]`. Layers write into it instead of wrapping `send` one by one.
 
     Attributes:
@@ -29,17 +30,15 @@ class Answer:
         status, size, begun, complete: what the client was sent so far.
     """
 
-    __slots__ = ("_send", "begun", "complete", "defaults", "headers", "on_begin", "size", "status", "waits")
-
-    def __init__(self, send: Send, waits: Waits | None = None) -> None:
-        self._send = send
-        self.waits = waits
-        self.headers: list[Header] = []
-        self.defaults: list[Header] = []
-        self.on_begin: Callable[[], None] | None = None
-        self.status = 500
-        self.size = 0
-        self.begun = self.complete = False
+    _send: Send
+    waits: Waits | None = None
+    headers: list[Header] = []
+    defaults: list[Header] = []
+    on_begin: Callable[[], None] | None = None
+    status: int = 500
+    size: int = 0
+    begun: bool = False
+    complete: bool = False
 
     def send(self, message: Message) -> Awaitable[None]:
         kind = message["type"]
@@ -51,7 +50,8 @@ class Answer:
             self.status = message["status"]
             if self.waits is not None:
                 self.waits.end()
-            self.settle()
+            if self.on_begin is not None:
+                self.settle()
             given = message.get("headers", ())
             present = dict(given)
             message["headers"] = [
@@ -71,8 +71,3 @@ class Answer:
         on_begin, self.on_begin = self.on_begin, None
         if on_begin is not None:
             on_begin()
-
-
-def answer_of(scope: Scope) -> Answer:
-    found: Answer = scope["bff.answer"]
-    return found

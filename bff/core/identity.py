@@ -33,7 +33,7 @@ class Caller:
     bound_to: str | None = None
     expires: float | None = field(default=None, compare=False)
 
-    @property
+    @cached_property
     def is_anonymous(self) -> bool:
         return self.credential == "anonymous"
 
@@ -52,7 +52,7 @@ class Caller:
 
     def account_at(self, address: str | None) -> str:
         """The same, for somebody who calls from there: of the anonymous, the address is all that is known."""
-        return f"address:{address}" if self.is_anonymous and address else self.account
+        return f"address:{address}" if address and self.is_anonymous else self.account
 
     @cached_property
     def headers(self) -> list[tuple[bytes, bytes]]:

@@ -173,7 +173,7 @@ class Requests:
         self._on = settings.keep > 0 or self.explains
         self._kept: dict[Kind, deque[Kept]] = {kind: deque(maxlen=settings.keep) for kind in KINDS}
 
-    def begin(self, scope: Scope, started: float | None = None) -> None:
+    def begin(self, scope: Scope, started: float) -> None:
         """Take down in `scope["bff.waterfall"]` what the request does; not of a websocket, which has many in it."""
         if self._on and scope["type"] == "http":
             scope["bff.waterfall"] = Waterfall(self._most_calls, started)

@@ -45,11 +45,10 @@ class Traffic:
 
     def request(self, route: str, operation: str, status: int, seconds: float) -> None:
         """One that a client was answered; `operation` is empty for those that have no name."""
-        number = int(self._clock()) // SLOT
-        bucket = bisect_left(_BOUNDS, seconds)
-        self._add("routes", route, number, bucket, failed=status >= 500, refused=400 <= status < 500)
+        failed, refused = status >= 500, 400 <= status < 500
+        self._add("routes", route, seconds, failed, refused)
         if operation:
-            self._add("operations", operation, number, bucket, failed=status >= 500, refused=400 <= status < 500)
+            self._add("operations", operation, seconds, failed, refused)
 
     def call(self, service: str, outcome: str, seconds: float) -> None:
         """One attempt at a service; `outcome` as the metrics have it."""
@@ -57,10 +56,10 @@ class Traffic:
         failed = not refused and outcome not in {"1xx", "2xx", "3xx"}
         if failed:
             self._last_failures[service] = outcome
-        number = int(self._clock()) // SLOT
-        self._add("services", service, number, bisect_left(_BOUNDS, seconds), failed=failed, refused=refused)
+        self._add("services", service, seconds, failed, refused)
 
-    def _add(self, kind: str, name: str, number: int, bucket: int, *, failed: bool, refused: bool) -> None:
+    def _add(self, kind: str, name: str, seconds: float, failed: bool, refused: bool) -> None:
+        number = int(self._clock() // SLOT)
         slots = self._slots.get((kind, name))
         if slots is None:
             if len(self._slots) >= _MOST:  # names are bounded where they come from; this is for all of them together
@@ -73,9 +72,11 @@ class Traffic:
             slots.append(slot)
             if slots[0].number <= number - SLOTS:
                 del slots[: next(at for at, each in enumerate(slots) if each.number > number - SLOTS)]
-        slot.buckets[bucket] += 1
-        slot.failed += failed
-        slot.refused += refused
+        slot.buckets[bisect_left(_BOUNDS, seconds)] += 1
+        if failed:
+            slot.failed += 1
+        elif refused:
+            slot.refused += 1
 
     def state(self) -> dict[str, Any]:
         """The last five minutes by route, operation and service, as numbers that add up: see `figures`."""

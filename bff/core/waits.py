@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 
-class Waits:
+
+class Waits(msgspec.Struct, gc=False):
     """Of one request, in `scope["bff.waits"]`: waits side by side count once, and none after its answer has begun.
 
     Args:
@@ -16,13 +18,11 @@ class Waits:
         total: seconds that were waited until then.
     """
 
-    __slots__ = ("_clock", "_since", "_under_way", "begun", "total")
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._under_way = 0
-        self._since = self.total = 0.0
-        self.begun: float | None = None
+    _clock: Callable[[], float]
+    begun: float | None = None
+    total: float = 0.0
+    _under_way: int = 0
+    _since: float = 0.0
 
     def enter(self) -> None:
         if not self._under_way:

@@ -10,6 +10,8 @@ from itertools import pairwise
 from time import perf_counter
 from typing import Any, Final, NamedTuple
 
+import msgspec
+
 Span = tuple[float, float]
 
 _CANCELLED: Final = "cancelled"
@@ -34,7 +36,7 @@ class Read(NamedTuple):
     since: float = 0.0
 
 
-class Timing:
+class Timing(msgspec.Struct, eq=False):
     """One attempt at a target. Times are by `perf_counter`.
 
     Attributes:
@@ -43,14 +45,14 @@ class Timing:
         reused: whether it went over a connection that was open already; None where nobody knows.
     """
 
-    __slots__ = ("_phases", "arm", "ended", "failed", "reused", "started", "status", "target")
-
-    def __init__(self, target: object, arm: str) -> None:
-        self.target, self.arm = target, arm  # which is written out only if somebody looks
-        self.started = self.ended = perf_counter()
-        self.status, self.failed = 0, ""
-        self.reused: bool | None = None
-        self._phases: list[tuple[str, float]] = []
+    target: object  # which is written out only if somebody looks
+    arm: str
+    started: float = msgspec.field(default_factory=perf_counter)
+    ended: float = 0.0
+    status: int = 0
+    failed: str = ""
+    reused: bool | None = None
+    _phases: list[tuple[str, float]] = []
 
     def enter(self, phase: str) -> None:
         """It gets on to this phase now."""
@@ -68,7 +70,7 @@ class Timing:
         return found
 
 
-class Call:
+class Call(msgspec.Struct, eq=False):
     """One call of a service, all attempts at it included.
 
     Attributes:
@@ -80,18 +82,17 @@ class Call:
         went_wrong: whether it failed, for a reason that is not that nobody waited any more.
     """
 
-    __slots__ = (
-        "attempts", "cached", "ended", "failed", "joined", "read", "service", "started", "status", "went_wrong", "what",
-    )  # fmt: skip
-
-    def __init__(self, service: str, what: str, read: Read | None) -> None:
-        self.service, self.what, self.read = service, what, read
-        self.started = perf_counter()
-        self.ended = 0.0
-        self.status, self.failed = 0, _CANCELLED
-        self.joined = self.went_wrong = False
-        self.cached = 0
-        self.attempts: list[Timing] = []
+    service: str
+    what: str
+    read: Read | None
+    started: float = msgspec.field(default_factory=perf_counter)
+    ended: float = 0.0
+    status: int = 0
+    failed: str = _CANCELLED
+    joined: bool = False
+    went_wrong: bool = False
+    cached: int = 0
+    attempts: list[Timing] = []
 
     def attempt(self, target: object, arm: str) -> Timing:
         timing = Timing(target, arm)
@@ -117,7 +118,7 @@ class Call:
         return min(self.started, until), min(ended, until) if self.ended else until
 
 
-class Waterfall:
+class Waterfall(msgspec.Struct, eq=False):
     """The calls of one request, in the order in which they began.
 
     Args:
@@ -125,13 +126,10 @@ class Waterfall:
         started: when the request began, by `perf_counter`.
     """
 
-    __slots__ = ("_most", "calls", "left_out", "started")
-
-    def __init__(self, most: int, started: float | None = None) -> None:
-        self._most = most
-        self.started = perf_counter() if started is None else started
-        self.calls: list[Call] = []
-        self.left_out = 0
+    _most: int
+    started: float = msgspec.field(default_factory=perf_counter)
+    calls: list[Call] = []
+    left_out: int = 0
 
     def call(self, service: str, what: str, read: Read | None = None) -> Call | None:
         """One that begins now; None if there are too many to take down."""

@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 from pydantic import Field
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from bff.core.answer import answer_of
 from bff.core.head import head
 from bff.core.route import METHODS
 from bff.core.settings import Complaint, Duration, Settings, WebOrigin
@@ -65,7 +64,7 @@ class Cors:
         if scope["type"] == "http":
             said = head(scope).values
             origin = said.get(b"origin")
-            headers = answer_of(scope).headers
+            headers = scope["bff.answer"].headers
             if not self.any:
                 headers.append((b"vary", b"Origin"))  # also where there is none: a cache must not give it to others
             if origin is not None and (self.any or origin in self.origins):

@@ -27,7 +27,7 @@ from prometheus_client import Counter, Gauge
 from pydantic import Field
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from bff.core.answer import SWITCHED, Answer
+from bff.core.answer import SWITCHED, Answer, Header
 from bff.core.durations import Durations
 from bff.core.head import head
 from bff.core.identity import ANONYMOUS
@@ -145,16 +145,13 @@ class Observe:
         ).set_function(lambda: self.active)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await self.app(scope, receive, send)
-            return
         started = self.clock()
         self.requests.begin(scope, started)
         trace, span, request_id = self._begin(scope)
         waits = scope["bff.waits"] = Waits(self.clock)
         answer = scope["bff.answer"] = Answer(send, waits)
         answer.headers.append((b"x-request-id", request_id.encode()))
-        answer.defaults.append((b"date", _date(int(time.time()))))  # a service's own stays (RFC 9110 §6.6.1)
+        answer.defaults.append(_date(int(time.time())))  # a service's own stays (RFC 9110 §6.6.1)
         ids = REQUEST.set((request_id, trace.trace_id))
         token = otel.attach(set_span_in_context(span)) if span else None
         counts = scope["type"] == "http"
@@ -312,5 +309,5 @@ def _finish(span: Span, scope: Scope, path: str | None, status: int) -> None:
 
 
 @lru_cache(maxsize=1)
-def _date(second: int) -> bytes:
-    return formatdate(second, usegmt=True).encode()
+def _date(second: int) -> Header:
+    return b"date", formatdate(second, usegmt=True).encode()

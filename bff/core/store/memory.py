@@ -14,6 +14,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any
 
+import msgspec
 from limits.storage import Storage
 from limits.storage.base import MovingWindowSupport
 
@@ -74,25 +75,23 @@ class _Account:
         self.windows = windows
         self.logs = [(each, known.get(_length(each)) or _Log()) for each in windows]
 
+    def hold(self, entries: list[tuple[_Log, list[int]]], cost: int, slots: Sequence[Slot]) -> Held:
+        for slot in slots:
+            self.held[slot.name] = self.held.get(slot.name, 0) + 1
+        return Held(self, entries, cost, slots)
+
 
 def _length(window: Window) -> tuple[str, int, int]:
     return window.name, window.slice, window.span
 
 
-class Held:
+class Held(msgspec.Struct, eq=False):
     """Units that were taken, until it is known what they were worth; and slots, until they are given back."""
 
-    __slots__ = ("_account", "_entries", "_slots", "cost")
-
-    def __init__(
-        self, account: _Account, entries: list[tuple[_Log, list[int]]], cost: int, slots: Sequence[Slot]
-    ) -> None:
-        self._account = account
-        self._entries = entries
-        self._slots = slots
-        self.cost = cost
-        for slot in slots:
-            account.held[slot.name] = account.held.get(slot.name, 0) + 1
+    _account: _Account
+    _entries: list[tuple[_Log, list[int]]]
+    cost: int
+    _slots: Sequence[Slot]
 
     def settle(self, cost: int) -> None:
         """Pay `cost` instead of what was taken: the rest is given back where it was taken. Slots are kept."""
@@ -134,7 +133,6 @@ class MemoryStore(Storage, MovingWindowSupport):
     def reserve(self, key: str, windows: Sequence[Window], cost: int, slots: Sequence[Slot] = ()) -> Decision:
         """Take `cost` units from every window and one of each slot, or nothing from any."""
         account, now = self._account(key, windows), int(self.clock() * 1000)
-        entries: list[tuple[_Log, list[int]]] = []
         states = []
         for window, log in account.logs:
             number = now // window.slice
@@ -150,9 +148,8 @@ class MemoryStore(Storage, MovingWindowSupport):
         for slot in slots:
             if account.held.get(slot.name, 0) >= slot.most:
                 return self._without_room(account, cost, slots, now)
-        for window, log in account.logs:
-            entries.append((log, log.add(now // window.slice, cost)))
-        return Decision((), (), states, 0, Held(account, entries, cost, slots))
+        entries = [(log, log.add(now // window.slice, cost)) for window, log in account.logs]
+        return Decision((), (), states, 0, account.hold(entries, cost, slots))
 
     def _without_room(self, account: _Account, cost: int, slots: Sequence[Slot], now: int) -> Decision:
         short, over = self._short(account, cost, slots, now)
@@ -161,7 +158,7 @@ class MemoryStore(Storage, MovingWindowSupport):
             return Decision(tuple(short), tuple(over), _states(account, now), wait)
         # Of what is only measured, nothing is taken that would have been refused.
         entries = [(log, log.add(now // window.slice, cost)) for window, log in account.logs if window.enforced]
-        return Decision((), tuple(over), _states(account, now), 0, Held(account, entries, cost, slots))
+        return Decision((), tuple(over), _states(account, now), 0, account.hold(entries, cost, slots))
 
     def latest(self, most: int) -> list[str]:
         """The keys that were used last, the newest first."""

@@ -18,7 +18,7 @@ from limits import (
 from limits.strategies import RateLimiter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from bff.core.answer import Answer, answer_of
+from bff.core.answer import Answer
 from bff.core.errors import GatewayError, RateLimited
 from bff.core.identity import Caller
 from bff.core.route import MAX_COST, OPERATIONS, Route
@@ -80,9 +80,9 @@ class Limits:
             if route.cost:
                 caller: Caller = scope["bff.caller"]
                 policy = self.accounts.policy(caller.tier)
-                slots = policy.slots_for(route)
+                slots = policy.slots if route.concurrency is None else policy.slots_for(route)
                 if policy.windows or slots:
-                    tab = self._tab(policy, caller, scope, answer_of(scope))
+                    tab = self._tab(policy, caller, scope, scope["bff.answer"])
                     return self._spend(tab, route, slots, scope, receive, send)
         elif scope["type"] == "websocket":
             # Who it belongs to is said later, and what it costs is what is asked over it.

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Protocol
 
+import msgspec
+
 from bff.core.answer import Answer, Header
 from bff.core.errors import QuotaExceeded
 from bff.core.store import Decision, Reservation, Slot
@@ -39,30 +41,19 @@ class Ledger(Protocol):
     def freed(self, key: str, /) -> None: ...
 
 
-class Tab:
+class Tab(msgspec.Struct, eq=False):
     """What one request, or one operation over a socket, has on its caller's account."""
 
-    __slots__ = (
-        "_answer",
-        "_asked",
-        "_given_back",
-        "_headers",
-        "_ledger",
-        "_reservations",
-        "_states",
-        "key",
-        "policy",
-        "refusing",
-    )
-
-    def __init__(self, ledger: Ledger, policy: Policy, key: str, asked: Asked, answer: Answer | None) -> None:
-        self._ledger, self.policy, self._asked, self._answer = ledger, policy, asked, answer
-        self._headers: list[Header] = []
-        self._reservations: list[Reservation] = []
-        self.key = key
-        self._states: list[tuple[int, int]] = []
-        self._given_back = 0
-        self.refusing: Sequence[str] = ()
+    _ledger: Ledger
+    policy: Policy
+    key: str
+    _asked: Asked
+    _answer: Answer | None
+    refusing: Sequence[str] = ()
+    _headers: list[Header] = []
+    _reservations: list[Reservation] = []
+    _states: list[tuple[int, int]] = []
+    _given_back: int = 0
 
     async def spend(self, cost: int) -> None:
         """Take `cost` units for good.
