@@ -236,6 +236,9 @@ def test_callers_have_one_account_with_all_workers(real_services):
         left = operators(gateway, "/-/limits/address:127.0.0.1").json()["tiers"]["anonymous"]["windows"]
         assert [each["left"] for each in left.values()] == [0]
         assert operators(gateway, "/-/limits").json()["store"]["up"] is True
+        [caller] = json.loads(operators(gateway, "/-/live?snapshots=1").text.removeprefix("data: "))["callers"]
+        assert (caller["caller"], caller["tier"]) == ("address:127.0.0.…", "anonymous")
+        assert [(each["limit"], each["left"]) for each in caller["windows"]] == [(60, 0)]
 
 
 def test_a_second_signal_ends_it_at_once(real_services):

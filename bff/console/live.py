@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from itertools import islice
+from itertools import chain, islice, zip_longest
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, HTTPException, Query
-from fastapi.responses import StreamingResponse
+from fastapi import APIRouter, Query, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from bff.console.purges import kept_by_all
 from bff.console.readiness import Readiness
@@ -61,23 +62,39 @@ class Live:
                 self._made = b"data: " + orjson.dumps(made, default=str) + b"\n\n" if made else _ALIVE
         return self._made
 
-    def answer(self, snapshots: int | None) -> StreamingResponse:
-        """The stream for one viewer; raises 503 where there are too many."""
-        if self.viewers >= self._most:
-            raise HTTPException(503, f"{self._most} look already, which is admin.max_viewers", {"Retry-After": "10"})
-        return StreamingResponse(
-            self._events(snapshots), media_type="text/event-stream", headers={"cache-control": "no-store"}
-        )
+    def answer(self, snapshots: int | None) -> Response:
+        """The stream for one viewer; 503 where there are too many."""
+        return _Watched(self, snapshots)
 
-    async def _events(self, snapshots: int | None) -> AsyncIterator[bytes]:
-        self.viewers += 1
-        try:
+    def full(self) -> Response | None:
+        if self.viewers < self._most:
+            return None
+        why = f"{self._most} look already, which is admin.max_viewers"
+        return JSONResponse({"detail": why}, 503, {"Retry-After": "10"})
+
+    async def events(self, snapshots: int | None) -> AsyncIterator[bytes]:
+        yield await self.snapshot()
+        while snapshots is None or (snapshots := snapshots - 1) > 0:
+            await asyncio.sleep(_PERIOD)
             yield await self.snapshot()
-            while snapshots is None or (snapshots := snapshots - 1) > 0:
-                await asyncio.sleep(_PERIOD)
-                yield await self.snapshot()
+
+
+class _Watched(StreamingResponse):
+    """Counts its viewer from before the first byte until after the last one, however it ends."""
+
+    def __init__(self, live: Live, snapshots: int | None) -> None:
+        super().__init__(live.events(snapshots), media_type="text/event-stream", headers={"cache-control": "no-store"})
+        self._live = live
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if refusal := self._live.full():
+            await refusal(scope, receive, send)
+            return
+        self._live.viewers += 1
+        try:
+            await super().__call__(scope, receive, send)
         finally:
-            self.viewers -= 1
+            self._live.viewers -= 1
 
 
 def live(
@@ -99,7 +116,7 @@ def live(
             "at": time.time(),
             "traffic": traffic.state(),
             "services": {name: each.shown() for name, each in services.items()},
-            "callers": accounts.latest(_SHOWN),
+            "callers": await accounts.latest(),
             "requests": [each.summary() for each in islice(requests.all(), _SHOWN)],
             "draining": readiness.draining or readiness.told_to_drain,
             "cache": kept(),
@@ -111,7 +128,7 @@ def live(
     seen = Live(shown, most)
 
     @pages.get("/-/live")
-    async def events(snapshots: Snapshots = None) -> StreamingResponse:
+    async def events(snapshots: Snapshots = None) -> Response:
         return seen.answer(snapshots)
 
     return pages
@@ -119,7 +136,11 @@ def live(
 
 def snapshot_of_all(said: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What the console shows of one process, or of several together."""
-    callers = {(caller["caller"], caller["tier"]): caller for each in said[::-1] for caller in each["callers"]}
+    # Those that asked last of each process come first; an account that several share is said alike by all of them.
+    ranked = chain.from_iterable(zip_longest(*(each["callers"] for each in said)))
+    callers: dict[str, Any] = {}
+    for caller in filter(None, ranked):
+        callers.setdefault(caller["id"], caller)
     return {
         "at": said[0]["at"],
         "traffic": figures([each["traffic"] for each in said]),

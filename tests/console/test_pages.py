@@ -10,10 +10,11 @@ import pytest
 
 from bff.app import build
 from bff.config import traced
-from bff.console.live import Live
+from bff.console.live import Live, snapshot_of_all
+from bff.core.store.local import LocalValkey
 from bff.core.traffic import SLOT, SLOTS, Traffic, figures
 from bff.edge.credentials.keys_file import new_key, write
-from tests.harness import FOUR_SERVICES, bearer, gateway, operator, partner
+from tests.harness import FOUR_SERVICES, bearer, customer, gateway, operator, partner
 from tests.shop import refused
 
 TOKEN = "only operators know"
@@ -150,6 +151,52 @@ async def test_viewers_are_bounded():
     assert "admin.max_viewers" in second.json()["detail"]
     assert (await first).status_code == 200
     assert (await shop.admin.get("/-/live", params={"snapshots": 1})).status_code == 200
+
+
+async def test_viewers_who_come_at_once_are_no_more():
+    shop = gateway(admin={"max_viewers": 2})
+    asked = [shop.admin.get("/-/live", params={"snapshots": 2}) for _ in range(8)]
+    statuses = [each.status_code for each in await asyncio.gather(*asked)]
+    assert sorted(statuses) == [200] * 2 + [503] * 6
+    assert (await shop.admin.get("/-/live", params={"snapshots": 1})).status_code == 200
+
+
+async def snapshot_of(shop):
+    answer = await shop.admin.get("/-/live", params={"snapshots": 1})
+    return json.loads(answer.text.removeprefix("data: "))
+
+
+async def test_persons_whose_names_begin_alike_are_two_callers():
+    shop = gateway()
+    for name in ("usr_123456", "usr_123457"):
+        await shop.client.get("/api/users/usr_1", headers=customer(name))
+    callers = (await snapshot_of(shop))["callers"]
+    assert [each["caller"].partition("…")[0] for each in callers] == ["subject:usr_1234"] * 2
+    assert len({each["id"] for each in callers}) == 2
+
+
+async def test_callers_whose_accounts_are_in_a_store_are_shown_with_what_is_left_there():
+    with LocalValkey() as valkey:
+        shop = gateway(store={"url": valkey.url, "timeout": "1s"})
+        async with shop.app.router.lifespan_context(shop.app):
+            await shop.client.get("/api/products/prd_1", headers=partner())
+            await shop.client.get("/api/products/prd_1", headers=partner())
+            [caller] = (await snapshot_of(shop))["callers"]
+            assert (caller["caller"], caller["tier"]) == ("consumer:partner", "partner")
+            assert [(each["limit"], each["left"]) for each in caller["windows"]] == [(1000, 998)]
+            valkey.stop()
+            said = (await shop.admin.get("/-/snapshot")).json()
+            assert said["callers"] == []  # what they have left is not known
+
+
+def test_of_several_processes_those_who_asked_last_come_first_and_each_once():
+    def said(*names):
+        callers = [{"id": name, "caller": name} for name in names]
+        return {"at": 0, "traffic": Traffic().state(), "services": {}, "callers": callers, "requests": [],
+                "draining": False, "cache": None}  # fmt: skip
+
+    shown = snapshot_of_all([said("a", "b"), said("c", "a", "d"), said()])
+    assert [each["caller"] for each in shown["callers"]] == ["a", "c", "b", "d"]
 
 
 async def test_the_configuration_says_where_each_value_came_from_and_no_secret(tmp_path):

@@ -9,16 +9,16 @@ export function callers({ snapshot, loaded }) {
   return [
     panel("Limits by caller", "who asked last, and what is left", snapshot.callers.length
       ? table("Limits by caller", [["caller", ""], ["tier", "narrow-off"], ["spent", ""], ["under way", "n narrow-off"]], snapshot.callers.map(caller))
-      : empty("Nobody has spent anything from accounts that are kept here. Those in a store that is shared, as several workers have one, are asked for one by one: bff limits show CALLER.")),
+      : empty("Nobody has asked for anything yet, or the store that has their accounts is away.")),
     panel("API keys", "by how they begin; none is kept whole", !keys ? empty("Loading") : keys.length
       ? table("API keys", [["key", ""], ["consumer", ""], ["tier", "narrow-off"], ["expires", "narrow-off"], ["", "n"]], keys.map(key))
       : empty("There are no API keys.")),
   ];
 }
 
-function caller({ caller: name, tier, windows, under_way: held }) {
+function caller({ id, caller: name, tier, windows, under_way: held }) {
   return h(
-    "tr", {},
+    "tr", { "data-key": id },
     h("th", { scope: "row" }, name), h("td", { class: "narrow-off" }, tier),
     h("td", {}, windows.length ? windows.map(gauge) : "no limit"),
     h("td", { class: "n narrow-off" }, count(held)),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import OrderedDict
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from hashlib import blake2b
 from typing import Any, cast
 
 from limits.strategies import RateLimiter
@@ -16,6 +19,8 @@ from bff.edge.limits.fallback import Fallback
 from bff.edge.limits.policy import Policy
 from bff.edge.limits.settings import LimitSettings, TierSettings
 
+LATEST = 50
+"""Callers of whom it is remembered that they asked last."""
 _TOLD_OF_A_PERSON = 8  # characters
 
 
@@ -42,6 +47,7 @@ class Accounts:
     ) -> None:
         self.settings = settings
         self.shared = shared
+        self._latest = OrderedDict[str, None]()  # of the shared ones, those that this process spent from
         self._routes = [each for each in routes if each.concurrency]
         self.limiter = limiter
         self.store = store_of(limiter)
@@ -67,6 +73,10 @@ class Accounts:
     async def _reserve(
         self, shared: SharedLedger, key: str, policy: Policy, cost: int, slots: Sequence[Slot]
     ) -> Decision:
+        self._latest[key] = None
+        self._latest.move_to_end(key)
+        if len(self._latest) > LATEST:
+            self._latest.popitem(last=False)
         try:
             return await shared.reserve(key, policy.windows, cost, slots)
         except StoreUnavailable:
@@ -91,7 +101,7 @@ class Accounts:
         """What a caller has left, by tier, where it has asked for something: `consumer:acme`, `subject:usr_1`."""
         tiers: dict[str, Any] = {}
         for tier, policy in self.policies.items():
-            found = await self._look(f"{tier}/{caller}", policy)
+            found = await self._look(f"{tier}/{caller}", tier)
             if found is None:
                 continue
             states, held = found
@@ -102,22 +112,30 @@ class Accounts:
             tiers[tier] = {"windows": windows, "under_way": held}
         return {"caller": caller, "tiers": tiers}
 
-    def latest(self, most: int) -> list[dict[str, Any]]:
-        """The callers that asked for something last, of those that this process keeps the accounts of.
+    async def latest(self) -> list[dict[str, Any]]:
+        """The callers that asked this process for something last, the last one first, and what they have left.
 
-        Of persons and addresses, only how they begin.
+        Of persons and addresses, only how they begin; `id` tells those apart that begin alike.
         """
         tiers = sorted(self.policies, key=len, reverse=True)
-        found = []
-        for key in self.store.latest(most):
-            tier = next(each for each in tiers if key.startswith(f"{each}/"))
-            found.append({"caller": _shortened(key.removeprefix(f"{tier}/")), "tier": tier} | self._said_of(key, tier))
-        return found
+        keys = self.store.latest(LATEST) if self.shared is None else list(reversed(self._latest))
+        named = [(key, next(each for each in tiers if key.startswith(f"{each}/"))) for key in keys]
+        try:
+            found = await asyncio.gather(*(self._look(key, tier) for key, tier in named))
+        except StoreUnavailable:
+            return []  # what they have left is not known
+        return [
+            self._said_of(key, tier, *account)
+            for (key, tier), account in zip(named, found, strict=True)
+            if account is not None
+        ]
 
-    def _said_of(self, key: str, tier: str) -> dict[str, Any]:
+    def _said_of(self, key: str, tier: str, states: list[tuple[int, int]], held: dict[str, int]) -> dict[str, Any]:
         windows = self.policies[tier].windows
-        states, held = self.store.look(key, windows)
         return {
+            "id": blake2b(key.encode(), digest_size=8).hexdigest(),
+            "caller": _shortened(key.removeprefix(f"{tier}/")),
+            "tier": tier,
             "windows": [
                 {"name": window.name, "limit": window.amount, "seconds": window.seconds, "left": left}
                 for window, (left, _) in zip(windows, states, strict=True)
@@ -125,7 +143,8 @@ class Accounts:
             "under_way": sum(held.values()),
         }
 
-    async def _look(self, key: str, policy: Policy) -> tuple[list[tuple[int, int]], dict[str, int]] | None:
+    async def _look(self, key: str, tier: str) -> tuple[list[tuple[int, int]], dict[str, int]] | None:
+        policy = self.policies[tier]
         if self.shared is None:
             return self.store.look(key, policy.windows) if key in self.store else None
         slots = {slot: None for route in self._routes for slot in policy.slots_for(route)}
