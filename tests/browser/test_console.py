@@ -207,6 +207,26 @@ async def test_the_gateway_is_drained_and_put_back(opened, console):
         assert (await client.get("/readyz")).status_code == 200
 
 
+async def test_usage_shows_who_uses_what_and_finds_it_by_its_name(opened, console):
+    page = opened.page
+    async with httpx.AsyncClient(base_url=console.url) as client:
+        await client.post("/graphql", json={"query": '{ product(id: "prd_1") { name } }'})
+        await client.get("/api/products/prd_1")
+    await page.get_by_role("link", name="Usage").click()
+    used = row(page, "Usage", "Query.product(id:)")
+    await expect(used).to_contain_text("anonymous")
+    await expect(row(page, "Usage", "products route")).to_be_visible()
+    await expect(row(page, "Clients", "anonymous")).to_be_visible()
+    await page.get_by_label("Filter").fill("product.name")
+    await expect(page.get_by_role("region", name="Usage").last.get_by_role("row")).to_have_count(2)
+    before = int(await row(page, "Usage", "Product.name").get_by_role("cell").nth(2).inner_text())
+    async with httpx.AsyncClient(base_url=console.url) as client:
+        await client.post("/graphql", json={"query": '{ product(id: "prd_1") { name } }'})
+    await page.get_by_role("button", name="Look again").click()
+    await expect(row(page, "Usage", "Product.name").get_by_role("cell").nth(2)).to_have_text(str(before + 1))
+    assert opened.complaints == []
+
+
 async def test_a_value_of_the_configuration_is_found_with_where_it_came_from(visit, opened):
     page = opened.page
     await page.get_by_role("link", name="Configuration").click()
@@ -215,7 +235,7 @@ async def test_a_value_of_the_configuration_is_found_with_where_it_came_from(vis
     assert opened.complaints == []
 
 
-@pytest.mark.parametrize("size", [(1440, 900), (1024, 768), (390, 844)])
+@pytest.mark.parametrize("size", [(1920, 1080), (1280, 800), (768, 1024), (390, 844)])
 async def test_nothing_is_wider_than_the_window(visit, console, size):
     seen = await visit(f"{console.admin}/console", viewport={"width": size[0], "height": size[1]})
     page = seen.page

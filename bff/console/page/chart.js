@@ -1,8 +1,8 @@
-// Bars drawn by hand: one for each five seconds, failures in another colour and hatched from below.
+// Bars drawn by hand: one for each five seconds, or each day; failures in another colour, from below.
 
 import { h } from "./dom.js";
 
-export function bars(counts, failures, { label, height = 20, slot = 5 }) {
+export function bars(counts, failures, { label, height = 20, every = "in 5 seconds" }) {
   const most = Math.max(1, ...counts);
   const shape = (values) =>
     values
@@ -15,7 +15,7 @@ export function bars(counts, failures, { label, height = 20, slot = 5 }) {
     "svg",
     {
       class: "bars", viewBox: `0 0 ${counts.length * 4 - 1} ${height}`, preserveAspectRatio: "none", role: "img",
-      "aria-label": `${label}: at most ${most} in ${slot} seconds, ${failures.reduce((a, b) => a + b, 0)} failed in five minutes`,
+      "aria-label": `${label}: at most ${most} ${every}${failures.length ? `, ${failures.reduce((a, b) => a + b, 0)} failed in five minutes` : ""}`,
     },
     h("path", { class: "passed", d: shape(counts) }),
     h("path", { class: "failed", d: shape(failures) }),

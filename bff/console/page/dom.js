@@ -12,6 +12,9 @@ export function h(tag, attributes = {}, ...children) {
   return element;
 }
 
+// A long name goes on in the next line after one of its parts, and not in the middle of a word.
+export const breakable = (name) => name.split(/(?<=[._/([])/).flatMap((part, at) => (at ? [h("wbr"), part] : part));
+
 const key = (node) => (node.nodeType === Node.ELEMENT_NODE ? node.getAttribute("data-key") : null);
 
 function patch(live, fresh) {

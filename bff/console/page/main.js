@@ -9,12 +9,14 @@ import { stateOf, services } from "./services.js";
 import { configuration, schema } from "./settings.js";
 import { empty } from "./parts.js";
 import { traffic } from "./traffic.js";
+import { usage } from "./usage.js";
 
 const VIEWS = {
   traffic: { name: "Traffic", draw: traffic, live: true },
   requests: { name: "Requests", draw: requests, live: true, load: request },
   services: { name: "Services", draw: services, live: true },
   callers: { name: "Callers", draw: callers, live: true, load: async () => ({ keys: await json("keys") }) },
+  usage: { name: "Usage", draw: usage, load: async () => ({ usage: await json("usage") }) },
   config: { name: "Configuration", draw: configuration, load: async () => ({ config: await json("config") }) },
   schema: { name: "Schema", draw: schema, load: async () => ({ schema: await text("schema") }) },
 };
@@ -43,6 +45,7 @@ function route() {
     h("a", { href: `#/${name}`, "aria-current": name === state.view ? "page" : null }, each.name)));
   if (before !== state.view || state.argument) {
     if (state.view === "requests" && state.loaded.request?.request_id !== state.argument) delete state.loaded.request;
+    if (before !== state.view) state.sought = "";
     main.replaceChildren();
     scrollTo(0, 0);
   }
@@ -167,6 +170,7 @@ const words = (given) => given.split(/[\s,]+/).filter(Boolean);
 const purged = ({ purged: number }) => `${number} ${number === 1 ? "answer is" : "answers are"} purged`;
 
 const ACTIONS = {
+  reload: () => load().then(() => say("What is shown is of now")),
   revoke: ({ name, consumer }) => change(
     { title: "Revoke this key?", about: [`${consumer} is refused with ${name} from now on. This cannot be taken back: a new key has to be made.`], yes: "Revoke", dangerous: true },
     () => `keys/${encodeURIComponent(name)}`, { method: "DELETE" }, `${name} is revoked`),

@@ -1,12 +1,12 @@
 // The requests that are kept, slow and failed ones first, and what one of them did at services.
 
-import { h } from "./dom.js";
+import { breakable, h } from "./dom.js";
 import { ms } from "./format.js";
 import { badge, empty, panel, table } from "./parts.js";
 
 const KINDS = { failed: ["bad", "failed"], slow: ["warn", "slow"], asked: ["idle", "asked"], sampled: ["good", "sample"] };
 const named = (each) => each.operation ?? `${each.method} ${each.path}`;
-const link = (each) => h("a", { href: `#/requests/${encodeURIComponent(each.request_id)}` }, named(each));
+const link = (each) => h("a", { href: `#/requests/${encodeURIComponent(each.request_id)}` }, breakable(named(each)));
 const time = (began) => new Date(began).toLocaleTimeString("en-GB");
 
 export function listed(found) {

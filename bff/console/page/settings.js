@@ -1,6 +1,6 @@
 // The configuration in force, and the schema.
 
-import { h } from "./dom.js";
+import { breakable, h } from "./dom.js";
 import { empty, panel, table } from "./parts.js";
 
 export function configuration({ loaded, sought, snapshot }) {
@@ -17,7 +17,7 @@ export function configuration({ loaded, sought, snapshot }) {
       h("label", { class: "search" }, "Filter", h("input", { type: "search", id: "search", "data-seek": true, placeholder: "routes[0], default, bff.yaml…" })),
       table("Configuration", [["key", ""], ["value", ""], ["from", "narrow-off"]], rows.map((each) =>
         h("tr", { "data-key": each.key, class: said(each) ? "set" : "" },
-          h("th", { scope: "row" }, h("code", {}, each.key)), h("td", {}, h("code", {}, shown(each.value))),
+          h("th", { scope: "row" }, h("code", {}, breakable(each.key))), h("td", {}, h("code", {}, shown(each.value))),
           h("td", { class: "narrow-off" }, each.from ?? "–")))),
     ),
   ];

@@ -28,7 +28,7 @@ export function traffic({ snapshot }) {
     ),
     panel(
       "Requests", "every five seconds, five minutes back; failures are drawn from below",
-      h("div", { class: "chart" }, bars(all.counts, all.failures, { label: "Requests", height: 40, slot }),
+      h("div", { class: "chart" }, bars(all.counts, all.failures, { label: "Requests", height: 40 }),
         h("p", { class: "axis", "aria-hidden": "true" }, h("span", {}, "5 min ago"), h("span", {}, `at most ${Math.max(...all.counts)} in 5 s`), h("span", {}, "now"))),
     ),
     panel("Failed and slow requests", "open one to see what it waited for",
