@@ -24,7 +24,7 @@ from bff.upstream.identity import Signer
 from bff.upstream.names import Resolve
 from bff.upstream.observe import Observe
 from bff.upstream.tls import ServiceTls
-from bff.upstream.transport import ConnectionSettings, Transport
+from bff.upstream.transport import Transport, TransportSettings
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +106,7 @@ class Connections:
         """To identity providers: their calls are counted like those to services."""
 
         def identity() -> Part[Observe]:
-            network = self.network or Transport(ConnectionSettings())
+            network = self.network or Transport(TransportSettings())
             wire = Observe(network, "identity", self.measures.attempts, self.telemetry)
             return Part(wire, closes=[wire.aclose])
 

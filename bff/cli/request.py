@@ -52,9 +52,9 @@ async def _explained(
 ) -> list[tuple[str, str]]:
     from bff.app import build
     from bff.core.telemetry import JsonLog, Telemetry
-    from bff.upstream.transport import ConnectionSettings, Transport
+    from bff.upstream.transport import Transport, TransportSettings
 
-    real = Transport(ConnectionSettings())
+    real = Transport(TransportSettings())
     hosts = [urlsplit(each).netloc for service in config.services.values() for each in _urls(service)]
     network = Recorded(hosts, real)
     app = build(config, network=network, telemetry=Telemetry(log=JsonLog(BytesIO())))

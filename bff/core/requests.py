@@ -16,6 +16,7 @@ from bff.core.expressions import Expression, Over, of_caller
 from bff.core.head import head
 from bff.core.identity import ANONYMOUS, Caller
 from bff.core.settings import Duration, Settings
+from bff.core.waits import Waits
 from bff.core.waterfall import Waterfall
 
 HEADER: Final = b"x-explain"
@@ -230,7 +231,8 @@ class Requests:
             f'{name};dur={seconds * 1000:.1f};desc="{count} call{"s" * (count != 1)}"'
             for name, (count, seconds) in services.items()
         ]
-        own = now - waterfall.started - waterfall.covered(now)
+        waits: Waits = scope["bff.waits"]
+        own = now - waterfall.started - waits.so_far
         return ", ".join([*said, f"gateway;dur={max(0.0, own) * 1000:.1f}"]).encode()
 
     def all(self) -> Iterable[Kept]:

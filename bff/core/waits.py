@@ -34,6 +34,12 @@ class Waits(msgspec.Struct, gc=False):
         if not self._under_way and self.begun is None:
             self.total += self._clock() - self._since
 
+    @property
+    def so_far(self) -> float:
+        """Seconds until now, as long as the answer has not begun."""
+        under_way = self._under_way and self.begun is None
+        return self.total + (self._clock() - self._since if under_way else 0.0)
+
     def end(self) -> None:
         """The answer begins."""
         if self.begun is None:

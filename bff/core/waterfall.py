@@ -175,10 +175,6 @@ class Waterfall(msgspec.Struct, eq=False):
             spans.setdefault(each.service, []).append(each.span(until))
         return {service: (len(of), _covered(of)) for service, of in spans.items()}
 
-    def covered(self, until: float) -> float:
-        """Seconds for which any call was under way."""
-        return _covered([each.span(until) for each in self.calls])
-
     def _row(self, call: Call, span: Span, wave: int, *, critical: bool, targets: bool) -> dict[str, Any]:
         read = call.read
         return {

@@ -23,7 +23,7 @@ from bff.graphql.charges import HEADER, Charges
 from bff.graphql.defer import send_in_parts, spec_of
 from bff.graphql.document import DocumentRefused
 from bff.graphql.execution import Execution, Prepared, Result, refused
-from bff.graphql.live.sse import EventStreams
+from bff.graphql.live.sse import OperationStreams
 from bff.graphql.request import (
     EVENT_STREAM,
     JSON,
@@ -47,7 +47,7 @@ class Endpoint:
     def __init__(
         self,
         execution: Execution,
-        streams: EventStreams,
+        streams: OperationStreams,
         charges: Charges,
         settings: GraphQLSettings,
         requests: Requests,

@@ -16,7 +16,7 @@ from bff.graphql.charges import Charges
 from bff.graphql.endpoint import Endpoint
 from bff.graphql.execution import Execution
 from bff.graphql.live.operations import Operations
-from bff.graphql.live.sse import EventStreams
+from bff.graphql.live.sse import OperationStreams
 from bff.graphql.live.websocket import Websockets
 
 
@@ -46,7 +46,7 @@ class GraphQL:
         self.execution = execution
         charges = Charges(settings.limits.cost)
         self._operations = Operations(execution, settings.subscriptions, charges, telemetry, requests)
-        self._streams = EventStreams(self._operations, judge, settings.timeout, random)
+        self._streams = OperationStreams(self._operations, judge, settings.timeout, random)
         origins = frozenset((*pages, *settings.subscriptions.origins))
         self._websockets = Websockets(self._operations, origins, judge, settings.timeout, telemetry)
         self._endpoint = Endpoint(execution, self._streams, charges, settings, requests)

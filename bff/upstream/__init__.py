@@ -34,7 +34,7 @@ from bff.upstream.observe import Attempts, Batches, Observe
 from bff.upstream.retry import Repeats, Retry, RetrySettings
 from bff.upstream.target import Addressed, Target
 from bff.upstream.tls import ServiceTlsSettings, Tls
-from bff.upstream.transport import ConnectionSettings, Transport
+from bff.upstream.transport import Transport, TransportSettings
 from bff.upstream.websocket import Websockets
 
 __all__ = ["Measures", "Origin", "Service", "ServiceSettings", "Upstream", "connect"]
@@ -127,7 +127,7 @@ class _Wires:
     resolve: Resolve
 
     def of(self, max_connections: int, **others: Any) -> httpx.AsyncBaseTransport:
-        connections = ConnectionSettings(
+        connections = TransportSettings(
             connect_timeout=self.settings.connect_timeout,
             resolve_interval=self.settings.resolve_interval,
             max_connections=max_connections,

@@ -27,7 +27,7 @@ _POOL: Final = Phase.POOL  # what is read of an enum's class takes several times
 Count = Annotated[int, Field(ge=1, le=100_000)]
 
 
-class ConnectionSettings(Settings):
+class TransportSettings(Settings):
     connect_timeout: Duration = 1.0
     """To resolve the service's name, connect and shake hands."""
     pool_timeout: Duration = 1.0
@@ -103,7 +103,7 @@ class Transport(httpx.AsyncBaseTransport):
     """
 
     def __init__(
-        self, settings: ConnectionSettings, *, tls: Tls | None = None, resolve: Resolve = system_resolve
+        self, settings: TransportSettings, *, tls: Tls | None = None, resolve: Resolve = system_resolve
     ) -> None:
         self._resolve = resolve
         self._room = Room(

@@ -17,7 +17,7 @@ from bff.core.errors import Unauthenticated, UpstreamUnavailable
 from bff.core.settings import Secret
 from bff.edge.credentials import AuthSettings, Credentials
 from bff.edge.credentials.introspection import IntrospectionSettings
-from bff.upstream.transport import ConnectionSettings, Transport
+from bff.upstream.transport import Transport, TransportSettings
 from tests.edge.test_auth import ISSUER, RSA, SETTINGS, Clock, bearer, jwk, settle, token
 from tests.running import token as demo_token
 
@@ -274,7 +274,7 @@ async def test_the_demos_provider_explains_its_own_tokens_until_they_are_revoked
     identity = real_services.urls["identity"]
     settings = {"url": f"{identity}/introspect", "client_id": "bff", "client_secret": "bff-secret", "cache": "0s"}
     settings |= {"issuer": identity, "audience": "shop"}
-    network = Transport(ConnectionSettings())
+    network = Transport(TransportSettings())
     held = Credentials(AuthSettings.model_validate({"introspection": settings}), network)
     opaque = demo_token(real_services, "usr_3", "users:read", token_format="opaque")
     caller = await held.identify(bearer(opaque))

@@ -26,7 +26,7 @@ from bff.rest.redirects import outward
 from bff.server import connections
 from bff.upstream.client import Service
 from bff.upstream.target import Addressed
-from bff.upstream.transport import ConnectionSettings, Transport
+from bff.upstream.transport import Transport, TransportSettings
 from tests.upstream.raw import Server, eventually
 
 CALLER = Caller(subject="usr_1", consumer="shop", scopes=frozenset({"users:read"}), credential="jwt")
@@ -440,7 +440,7 @@ HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n"
 @contextlib.asynccontextmanager
 async def on_connections(protocol, script, log=None):
     service = await Server(script).start()
-    transport = Transport(ConnectionSettings(max_buffered=64 * 1024))
+    transport = Transport(TransportSettings(max_buffered=64 * 1024))
     app = gateway(transport, service.url, log=log)
     config = uvicorn.Config(app, port=0, lifespan="off", log_config=None, ws="none", http=protocol, date_header=False)
     server = uvicorn.Server(config)

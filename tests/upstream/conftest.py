@@ -5,7 +5,7 @@ import pytest
 import uvloop
 
 from bff.upstream.tls import Tls
-from bff.upstream.transport import ConnectionSettings, Transport
+from bff.upstream.transport import Transport, TransportSettings
 from tests.upstream.raw import Server, answering
 
 
@@ -37,7 +37,7 @@ async def connect():
 
     def make(ssl_context=None, **settings):
         transports.append(
-            Transport(ConnectionSettings(**settings), tls=Tls(lambda: ssl_context) if ssl_context else None)
+            Transport(TransportSettings(**settings), tls=Tls(lambda: ssl_context) if ssl_context else None)
         )
         return transports[-1]
 

@@ -15,7 +15,7 @@ from cryptography.x509.oid import NameOID
 from pydantic import ValidationError
 
 from bff.upstream.phases import Phase, phase_of
-from bff.upstream.transport import ConnectionSettings
+from bff.upstream.transport import TransportSettings
 from tests.upstream.raw import OK, eventually, get, idle
 
 
@@ -351,13 +351,11 @@ async def test_a_large_body_over_tls_is_held_back_and_complete(serve, connect, t
 
 
 def test_settings_are_written_as_in_the_configuration():
-    settings = ConnectionSettings.model_validate(
-        {"connect_timeout": "500ms", "max_connections": 20, "max_head": "16KB"}
-    )
+    settings = TransportSettings.model_validate({"connect_timeout": "500ms", "max_connections": 20, "max_head": "16KB"})
     assert (settings.connect_timeout, settings.max_connections, settings.max_head) == (0.5, 20, 16384)
 
 
 @pytest.mark.parametrize("wrong", [{"max_connections": 0}, {"max_head": "1B"}, {"max_idle": -1}, {"connections": 1}])
 def test_settings_that_cannot_work_are_refused(wrong):
     with pytest.raises(ValidationError):
-        ConnectionSettings.model_validate(wrong)
+        TransportSettings.model_validate(wrong)

@@ -17,7 +17,7 @@ from bff.core.certificates import Observed
 from bff.core.telemetry import JsonLog, Telemetry
 from bff.upstream.phases import Phase, phase_of
 from bff.upstream.tls import ServiceTls, ServiceTlsSettings
-from bff.upstream.transport import ConnectionSettings, Transport
+from bff.upstream.transport import Transport, TransportSettings
 from tests.pki import Authority
 
 CONFIG = """
@@ -49,7 +49,7 @@ class Towards:
         self.lines = BytesIO()
         self.telemetry = Telemetry(log=JsonLog(self.lines))
         self.tls = ServiceTls("users", ServiceTlsSettings(**settings), Observed(self.telemetry))
-        self.transport = Transport(ConnectionSettings(), tls=self.tls)
+        self.transport = Transport(TransportSettings(), tls=self.tls)
 
     @property
     def said(self):

@@ -65,12 +65,8 @@ class KeySet:
         timer: Callable[[], float],
         changed: Callable[[set[Kid], set[Kid]], None],
     ) -> None:
-        self._locate = locate
-        self._algorithms = algorithms
-        self._settings = settings
-        self._provider = provider
-        self._timer = timer
-        self._changed = changed
+        self._locate, self._provider, self._changed = locate, provider, changed
+        self._algorithms, self._settings, self._timer = algorithms, settings, timer
         self._keys: dict[tuple[Kid, str], PyJWK] = {}
         self._unknown: Recent[Kid, float] = Recent(settings.max_unknown)
         self._tried = self._sought = self._loaded = -inf

@@ -38,7 +38,7 @@ _RETRY_MS = (1000, 5000)
 """Clients that all come again at once would meet a gateway that has just begun."""
 
 
-class EventStreams:
+class OperationStreams:
     """Answers requests that accept `text/event-stream`.
 
     Args:
