@@ -6,6 +6,7 @@ import asyncio
 import multiprocessing
 import re
 import stat
+import threading
 import time
 from hashlib import sha256
 from pathlib import Path
@@ -260,3 +261,45 @@ def test_dates_are_times_in_utc_unless_they_say_otherwise():
         if wrong is not None:
             with pytest.raises(ValueError, match="date or time"):
                 ApiKeySettings.model_validate(known | {"expires": wrong})
+
+
+class Slow:
+    """Reads the file as it is, and gives what it has read when it is let go."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.began, self.go, self._read = threading.Event(), threading.Event(), keys_file.read
+        monkeypatch.setattr(keys_file, "read", self.read)
+
+    def read(self, *arguments):
+        found = self._read(*arguments)
+        if not self.began.is_set():
+            self.began.set()
+            assert self.go.wait(30)
+        return found
+
+
+async def test_what_was_read_first_does_not_count_last(config, file, monkeypatch):
+    created(config, "first")
+    shop, credentials = following(file)
+    key, slow = created(config, "second"), Slow(monkeypatch)
+    earlier = asyncio.create_task(credentials._file.look())
+    await asyncio.to_thread(slow.began.wait, 30)
+    keys_file.revoke(file, f"sha256:{sha256(key.encode()).hexdigest()}", (), ())
+    later = asyncio.create_task(credentials._file.look())
+    await asyncio.wait({later}, timeout=0.1)
+    slow.go.set()
+    await asyncio.gather(earlier, later)
+    assert await reads(shop, key) == 401
+
+
+async def test_a_change_is_not_missed_because_who_asked_for_a_look_has_left(config, file, monkeypatch):
+    created(config, "first")
+    shop, credentials = following(file)
+    key, slow = created(config, "second"), Slow(monkeypatch)
+    leaving = asyncio.create_task(credentials._file.look())
+    await asyncio.to_thread(slow.began.wait, 30)
+    leaving.cancel()
+    slow.go.set()
+    await asyncio.wait({leaving})
+    await credentials._file.look()
+    assert await reads(shop, key) != 401
