@@ -175,19 +175,22 @@ class Generations:
         Args:
             why: for the log: `file`, `signal` or `operator`.
         """
+        now = asyncio.get_running_loop().time
         async with self._one_at_a_time:
+            began = now()
             outcome = await self._reload()
-        self._tell(outcome, why)
+            took = now() - began
+        self._tell(outcome, why, duration_ms=round(took * 1000))
         return outcome
 
-    def _tell(self, outcome: Reloaded, why: str) -> None:
+    def _tell(self, outcome: Reloaded, why: str, **more: int) -> None:
         self._count[outcome.outcome].inc()
         self._good.set(outcome.outcome != "refused")
         self.current.app.state.readiness.refused = outcome.problems
         if outcome.outcome == "refused":
-            self.log.error("config_reload", why=why, **outcome.said())
+            self.log.error("config_reload", why=why, **outcome.said(), **more)
         else:
-            self.log.warning("config_reload", why=why, **outcome.said())
+            self.log.warning("config_reload", why=why, **outcome.said(), **more)
 
     async def _reload(self) -> Reloaded:
         before = self.current

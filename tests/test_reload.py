@@ -44,6 +44,7 @@ async def test_what_changed_in_the_file_counts_after_a_reload(one):
     assert answer.json()["changed"] == ["routes[1].path"]
     assert (await one.client.get("/shop/prd_1")).status_code == 200
     assert (await one.client.get("/api/products/prd_1")).status_code == 404
+    assert one.log[-1]["duration_ms"] > 0
 
 
 async def test_what_is_taken_over_keeps_what_it_uses(one):
@@ -101,7 +102,7 @@ async def test_a_request_ends_on_the_generation_that_admitted_it(one):
 
     one.services.handle_async_request = slow
     under_way = asyncio.create_task(one.client.get("/api/products/prd_1"))
-    await asyncio.sleep(0.05)
+    await until(lambda: one.generations.current.under_way == 1)
     one.write("http://products.internal", "http://elsewhere.internal")
     one.write("/api/products/{rest*}", "/shop/{rest*}")
     assert (await one.generations.reload("file")).outcome == "taken"
