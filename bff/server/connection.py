@@ -35,6 +35,8 @@ LINGER: Final = 5.0
 # How long a connection without a request is left open once the gateway ends: its client may just have sent one, and
 # to close then would be to lose it.
 LAST_CALL: Final = 0.5
+# How long a client that rests is known by what it said: who asks so seldom gains little, and many may rest.
+WARM: Final = 5.0
 # Bytes of the shortest request, `GET / HTTP/1.1` and two line breaks: no fewer make one more wait.
 _SHORTEST: Final = 18
 
@@ -50,7 +52,7 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "__weakref__", "_answering", "_app", "_app_state", "_barren", "_config", "_draining", "_ending", "_headers",
         "_held", "_in_head", "_incoming", "_loop", "_parser", "_paused", "_place", "_repeats", "_server", "_transport",
-        "_unparsed", "_unsent", "_until", "_upgrading", "_url", "_waiting", "_whole", "_writable", "closed",
+        "_unparsed", "_unsent", "_until", "_upgrading", "_url", "_waiting", "_warm", "_whole", "_writable", "closed",
         "congested", "done",
     )  # fmt: skip
 
@@ -69,6 +71,7 @@ class Connection(asyncio.Protocol):
         self._url, self._headers = b"", cast("list[tuple[bytes, bytes]]", [])
         self._in_head = self._upgrading = False
         self._repeats = Repeats()
+        self._warm = False  # whether it rests and has something to forget
         self._whole = False  # whether the last read brought a head to its end, or some of a body
         self._barren = 0  # bytes that came since then
         self._incoming: Exchange | None = None
@@ -164,6 +167,7 @@ class Connection(asyncio.Protocol):
         """What is under way is answered, and nothing after it."""
         self._draining = True
         if self._answering is None and not self._in_head:
+            self._warm = False
             self._until.rest = self._until.within(LAST_CALL)
 
     # What the parser finds.
@@ -212,6 +216,7 @@ class Connection(asyncio.Protocol):
 
     def _wake(self) -> None:
         self.resting.pop(self, None)
+        self._warm = False
         self._until.rest = inf
 
     def on_body(self, body: bytes) -> None:
@@ -260,7 +265,8 @@ class Connection(asyncio.Protocol):
         self.resume_reading()
         if not self._in_head:
             self.resting[self] = None
-            self._until.rest = self._until.within(LAST_CALL if self._draining else self.settings.keep_alive)
+            self._warm = not self._draining
+            self._until.rest = self._until.within(min(WARM, self.settings.keep_alive) if self._warm else LAST_CALL)
 
     def _end(self, client_is_sending: bool) -> None:
         """Close once all is sent; a client that still sends hears the answer first: a reset would destroy it."""
@@ -387,7 +393,12 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def rest_is_over(self) -> None:
-        if self._transport.get_write_buffer_size() and self._is_taking():
+        further = self.settings.keep_alive - WARM
+        if self._warm and further > 0:
+            self._warm = False
+            self._repeats.forget()
+            self._until.rest = self._until.within(further)
+        elif self._transport.get_write_buffer_size() and self._is_taking():
             self._until.rest = self._until.within(self.settings.write_timeout)
         elif self._transport.get_write_buffer_size() or self._incoming is not None or self._ending:
             self.abort()

@@ -71,6 +71,9 @@ class Repeats:
         self._began = data, start
         return None
 
+    def forget(self) -> None:
+        self._kept = []
+
     def learn(self, head: Head, *, keep_alive: bool) -> None:
         """A parser has found this head in what came, and whether another request may follow it."""
         if self._began is None:

@@ -100,6 +100,26 @@ def test_what_is_remembered_has_a_bound():
         tracemalloc.stop()
 
 
+async def test_what_a_client_said_is_forgotten_while_it_rests_and_its_connection_is_not(serve, monkeypatch):
+    monkeypatch.setattr("bff.server.connection.WARM", 0.05)
+    echo, request = Echo(), b"GET /a HTTP/1.1\r\n" + PLAIN
+    connect = await serve(echo, keep_alive=60)
+    client = await connect()
+    for _ in range(3):
+        client.send(request)
+        assert (await client.answer())[2] == b"GET /a"
+        (connection,) = connect.server.server_state.connections
+        await eventually(lambda of=connection: not of._repeats._kept, within=10)
+    assert len(echo.scopes) == 3
+
+
+async def test_who_rests_for_too_long_is_closed_after_being_forgotten(serve, monkeypatch):
+    monkeypatch.setattr("bff.server.connection.WARM", 0.05)
+    client = await (await serve(Echo(), keep_alive=0.2))(b"GET /a HTTP/1.1\r\n" + PLAIN)
+    assert (await client.answer())[2] == b"GET /a"
+    assert await client.ended() == b""
+
+
 PARTS = [
     b"GET /a?b=1 HTTP/1.1\r\nhost: x\r\naccept: a\r\n\r\n",
     b"GET /other HTTP/1.1\r\nhost: x\r\naccept: a\r\n\r\n",
