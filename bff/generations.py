@@ -23,6 +23,7 @@ from bff.app import build
 from bff.config import Config, ConfigError, Loaded, needs_restart
 from bff.console.reload import Outcome, Reloaded, reload
 from bff.core.loading.changes import changes
+from bff.core.registry import forget
 from bff.core.telemetry import Telemetry, standard
 from bff.core.watched import contents
 from bff.graphql.compose import SchemaError
@@ -218,9 +219,22 @@ class Generations:
 
     def _over(self, retired: asyncio.Task[None]) -> None:
         del self._retiring[retired]
+        forget(self._telemetry.registry, self._is_gone)
         _forget_functions()
         # It is full of cycles, and the collector would come late; what is frozen since the start is not looked through.
         gc.collect()
+
+    def _is_gone(self, labels: Mapping[str, str]) -> bool:
+        """Whether something is about a service, an address or a certificate that no generation has any more."""
+        living = [self.current, *self._retiring.values()]
+        if name := labels.get("certificate"):
+            settings = [each.config.services.get(name) for each in living]
+            return name != "server" and not any(each and each.tls for each in settings)
+        if name := labels.get("service"):
+            services = [found for each in living if (found := each.app.state.services.get(name))]
+            addresses = {str(address) for service in services for address in service.addresses}
+            return not services or labels.get("target", "") not in {"", *addresses}
+        return False
 
     def _built(self, loaded: Loaded[Config], before: Any) -> Any:
         return build(loaded.config, telemetry=self._telemetry, origin=loaded.origin, before=before, **self._options)

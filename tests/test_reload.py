@@ -232,6 +232,27 @@ async def test_gauges_of_what_stays_are_shown_on_when_something_beside_it_change
     assert set(shown) <= set((await one.admin.get("/metrics")).text.splitlines())
 
 
+async def test_the_state_of_a_service_or_an_address_that_is_gone_is_not_shown_any_more(one):
+    async def states() -> set[str]:
+        lines = (await one.admin.get("/metrics")).text.splitlines()
+        return {line.rpartition(" ")[0].partition("{")[2] for line in lines if line.startswith("http_client_breaker_s")}
+
+    one.write("services:\n", 'services:\n  more: {url: "http://more.internal"}\n')
+    assert (await one.generations.reload("file")).outcome == "taken"
+    await retired(one)
+    before = await states()
+    one.write('  more: {url: "http://more.internal"}\n', "")
+    one.write("http://orders.internal", "http://elsewhere.internal")
+    assert (await one.generations.reload("file")).outcome == "taken"
+    await retired(one)
+    more, old, new = (
+        f'service="{name}",target="http://{host}.internal"}}'
+        for name, host in (("more", "more"), ("orders", "orders"), ("orders", "elsewhere"))
+    )
+    assert {more, old} <= before
+    assert await states() == before - {more, old} | {new}
+
+
 async def test_twenty_reloads_that_are_refused_late_leave_nothing_at_what_stays(tmp_path, monkeypatch):
     one = Reloading(tmp_path, TEXT.replace('rewrite: "/products/{rest}"', 'rewrite: "/products/{rest}", cache: true'))
     gate = asyncio.Event()

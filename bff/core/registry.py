@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Gauge, Metric
@@ -63,6 +63,15 @@ class Draft(CollectorRegistry):
 
     def collect(self) -> Iterable[Metric]:
         return self._registry.collect()
+
+
+def forget(registry: CollectorRegistry, is_gone: Callable[[Mapping[str, str]], bool]) -> None:
+    """Show no state any more of what there is no more; what was counted of it stays."""
+    for gauge in list(registry._collector_to_names):  # noqa: SLF001
+        if isinstance(gauge, Gauge):
+            for key, _ in _children(gauge):
+                if is_gone(dict(zip(gauge._labelnames, key, strict=True))):  # noqa: SLF001
+                    gauge.remove(*key)
 
 
 def _children(gauge: Any) -> list[tuple[tuple[str, ...], Any]]:
