@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import threading
 from collections.abc import Iterator
@@ -10,7 +11,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as Sent
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
@@ -42,20 +47,64 @@ class Node:
         return [self, *(each for child in self.below for each in child.all)]
 
 
+# Where a collector listens and what it reads there (https://opentelemetry.io/docs/specs/otlp/#otlphttp).
+TAKEN = {("/v1/traces", "application/x-protobuf", coding) for coding in ("identity", "gzip")}
+
+
+def named(resource: Resource) -> bool:
+    return any(each.key == "service.name" and each.value.string_value for each in resource.attributes)
+
+
+def malformed(span: Sent) -> Iterator[str]:
+    """What the protocol does not allow of a span, by the comments in trace.proto."""
+    if len(span.trace_id) != 16 or not any(span.trace_id):
+        yield f"{span.name}: no trace id"
+    if len(span.span_id) != 8 or not any(span.span_id) or len(span.parent_span_id) not in {0, 8}:
+        yield f"{span.name}: no span id"
+    if not span.name or span.kind == Sent.SPAN_KIND_UNSPECIFIED:
+        yield f"{span.name}: no name or kind"
+    if not 0 < span.start_time_unix_nano <= span.end_time_unix_nano:
+        yield f"{span.name}: ends before it begins"
+    for given in (span.attributes, *(each.attributes for each in (*span.events, *span.links))):
+        keys = [each.key for each in given]
+        if len(set(keys)) < len(keys) or not all(each.key and each.value.WhichOneof("value") for each in given):
+            yield f"{span.name}: attributes that come twice, or are nothing: {keys}"
+    for link in span.links:
+        if len(link.trace_id) != 16 or len(link.span_id) != 8:
+            yield f"{span.name}: a link to nothing"
+
+
 class Collector:
-    """Takes spans as Jaeger does, on a port of this machine."""
+    """Takes spans as Jaeger does, on a port of this machine; more strictly: by all that the protocol says of them.
+
+    Attributes:
+        spans: that came.
+        complaints: of what the protocol has otherwise.
+    """
 
     def __init__(self) -> None:
         self.spans: list[Sent] = []
-        spans = self.spans
+        self.complaints: list[str] = []
+        spans, complaints = self.spans, self.complaints
 
         class Take(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                sent = ExportTraceServiceRequest.FromString(self.rfile.read(int(self.headers["content-length"])))
-                spans.extend(span for each in sent.resource_spans for scope in each.scope_spans for span in scope.spans)
+                said = self.path, self.headers["content-type"], self.headers["content-encoding"] or "identity"
+                if said not in TAKEN:
+                    complaints.append(f"not what a collector takes: {said}")
+                body = self.rfile.read(int(self.headers["content-length"]))
+                sent = ExportTraceServiceRequest.FromString(gzip.decompress(body) if said[2] == "gzip" else body)
+                came = [span for each in sent.resource_spans for scope in each.scope_spans for span in scope.spans]
+                complaints.extend(complaint for each in came for complaint in malformed(each))
+                if not all(named(each.resource) for each in sent.resource_spans):
+                    complaints.append("a resource without a service.name")
+                spans.extend(came)
+                answer = ExportTraceServiceResponse().SerializeToString()
                 self.send_response(200)
-                self.send_header("content-length", "0")
+                self.send_header("content-type", "application/x-protobuf")
+                self.send_header("content-length", str(len(answer)))
                 self.end_headers()
+                self.wfile.write(answer)
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -86,6 +135,7 @@ def collector(monkeypatch) -> Iterator[Collector]:
         taking.server.shutdown()
         thread.join()
         taking.server.server_close()
+        assert taking.complaints == []
 
 
 def sending(**settings: Any) -> Gateway:

@@ -163,15 +163,15 @@ async def test_a_head_that_is_not_read_yet_is_not_late(serve):
         await send(start())
         await send(body(scope["raw_path"]))
 
-    client = await (await serve(app, head_timeout=0.1))(get(0) + get(1) + get(2)[:15])
+    client = await (await serve(app, head_timeout=0.5))(get(0) + get(1) + get(2)[:15])
     client.send(get(2)[15:])
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(1)
     go_on.set()
     assert await paths(client, 3) == [b"/0", b"/1", b"/2"]
 
 
 async def test_but_one_that_does_not_come_once_it_is_read_is(serve, echo):
-    client = await (await serve(echo, head_timeout=0.1))(get(0) + get(1) + get(2)[:15])
+    client = await (await serve(echo, head_timeout=0.5))(get(0) + get(1) + get(2)[:15])
     assert await paths(client, 2) == [b"GET /0", b"GET /1"]
     assert (await client.answer())[0] == 400
     assert await client.ended() == b""
