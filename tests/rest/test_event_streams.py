@@ -7,6 +7,7 @@ import re
 import httpx
 import pytest
 
+from bff.core.head import head_of
 from bff.core.receive import Client
 from bff.core.route import Route
 from bff.rest.relay import Relay
@@ -130,7 +131,7 @@ async def test_what_ends_while_a_part_of_a_line_may_have_gone_says_nothing_more(
 
     route = Route("events", "/events", timeout=30)
     response = httpx.Response(200, headers={"content-type": "text/event-stream"}, content=events())
-    relay, client = Relay(), Client({"type": "http", "headers": []}, stuck.wait, 0)
+    relay, client = Relay(), Client({"type": "http", "bff.head": head_of([])}, stuck.wait, 0)
     task = asyncio.create_task(relay(response, "users", route, send, client, None))
     await stuck.wait()
     await relay.close()
