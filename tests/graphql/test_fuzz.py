@@ -32,7 +32,7 @@ def ask():
     with asyncio.Runner() as runner:
 
         async def asked(document: str, headers: dict[str, str]) -> Answer:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 answer = await shop.query(document, headers=headers)
             for _ in range(5):
                 await asyncio.sleep(0)
