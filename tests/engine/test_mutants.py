@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from graphql import GraphQLSchema
+from graphql import GraphQLBoolean, GraphQLFloat, GraphQLInt, GraphQLSchema
 
 from bff.engine import (
     arguments,
@@ -63,12 +63,14 @@ def errors_come_as_they_are_found(patch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def integers_may_be_of_any_size(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(leaves, "_integers", lambda values: values if set(map(type, values)) <= {int} else None)
+    taken = {int}
+    patch.setitem(leaves._SPECIFIED, GraphQLInt, lambda values: values if set(map(type, values)) <= taken else None)
 
 
 @mutant
 def floats_need_not_be_numbers(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(leaves, "_floats", lambda values: values if set(map(type, values)) <= {float} else None)
+    taken = {float}
+    patch.setitem(leaves._SPECIFIED, GraphQLFloat, lambda values: values if set(map(type, values)) <= taken else None)
 
 
 @mutant
@@ -206,7 +208,7 @@ def a_list_ends_with_the_first_error_of_its_stream(patch: pytest.MonkeyPatch) ->
 
 @mutant
 def booleans_may_be_anything(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(leaves, "_booleans", lambda values: values)
+    patch.setitem(leaves._SPECIFIED, GraphQLBoolean, lambda values: values)
 
 
 @mutant
