@@ -42,11 +42,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-@pytest.fixture(scope="module", autouse=True)
-def collections_stay_short() -> None:
-    """What thousands of tests leave behind is not walked through again, for seconds, while one of them is timed."""
+@pytest.fixture(scope="module")
+def short_collections() -> Iterator[None]:
+    """What thousands of tests left behind is not walked through, for seconds, while those of this module are timed."""
     gc.collect()
     gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")
