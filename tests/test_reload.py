@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import os
 import weakref
 from collections import Counter
@@ -505,3 +506,15 @@ def test_changes_are_named_key_by_key_and_secrets_stay_hidden(tmp_path):
     assert found["services.more"].before is None
     with pytest.raises(ConfigError):
         config("services: [")
+
+
+async def test_the_console_goes_on_where_callers_have_accounts_of_a_tier_that_is_gone(one):
+    assert (await one.client.get("/api/products/prd_1", headers=partner())).status_code == 200
+    shown = (await one.admin.get("/-/live?snapshots=1")).text
+    assert '"tier":"partner"' in shown
+    one.write("  partner: {", "  vip: {")
+    one.write("tier: partner", "tier: vip")
+    assert (await one.generations.reload("file")).outcome == "taken"
+    assert (await one.client.get("/api/products/prd_1", headers=partner())).status_code == 200
+    (caller,) = json.loads((await one.admin.get("/-/live?snapshots=1")).text.removeprefix("data: "))["callers"]
+    assert (caller["caller"], caller["tier"]) == ("consumer:partner", "vip")

@@ -117,9 +117,8 @@ class Accounts:
 
         Of persons and addresses, only how they begin; `id` tells those apart that begin alike.
         """
-        tiers = sorted(self.policies, key=len, reverse=True)
         keys = self.store.latest(LATEST) if self.shared is None else list(reversed(self._latest))
-        named = [(key, next(each for each in tiers if key.startswith(f"{each}/"))) for key in keys]
+        named = [(key, tier) for key in keys if (tier := self._tier_in(key))]
         try:
             found = await asyncio.gather(*(self._look(key, tier) for key, tier in named))
         except StoreUnavailable:
@@ -129,6 +128,10 @@ class Accounts:
             for (key, tier), account in zip(named, found, strict=True)
             if account is not None
         ]
+
+    def _tier_in(self, key: str) -> str | None:
+        """None: accounts outlive a reload, and tiers need not."""
+        return max((each for each in self.policies if key.startswith(f"{each}/")), key=len, default=None)
 
     def _said_of(self, key: str, tier: str, states: list[tuple[int, int]], held: dict[str, int]) -> dict[str, Any]:
         windows = self.policies[tier].windows
