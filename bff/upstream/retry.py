@@ -114,7 +114,7 @@ class Budget:
     def give_back(self) -> None:
         """What was spent on a call that was not sent after all."""
         self._look()
-        self._repeated -= 1
+        self._repeated = max(0, self._repeated - 1)
         self._earned[-1] += 1.0
 
     @property

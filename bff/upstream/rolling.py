@@ -14,25 +14,24 @@ class Rolling:
 
     Attributes:
         totals: how often each happened in the window; call `look` first.
-        newest: the same in the slot that is under way, a tenth of the window.
     """
 
-    __slots__ = ("_clock", "_ends", "_older", "_width", "newest", "totals")
+    __slots__ = ("_clock", "_ends", "_newest", "_older", "_width", "totals")
 
     def __init__(self, seconds: float, kinds: int, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._width = seconds / SLOTS
         self._ends = clock() + self._width
         self._older: deque[list[int]] = deque([[0] * kinds for _ in range(SLOTS - 1)])
-        self.newest = [0] * kinds
+        self._newest = [0] * kinds
         self.totals = [0] * kinds
 
-    def add(self, kind: int, count: int = 1) -> None:
+    def add(self, kind: int) -> None:
         now = self._clock()
         if now >= self._ends:
             self._move_on(now)
-        self.newest[kind] += count
-        self.totals[kind] += count
+        self._newest[kind] += 1
+        self.totals[kind] += 1
 
     def look(self) -> None:
         """Let go of what is no longer in the window."""
@@ -41,7 +40,7 @@ class Rolling:
             self._move_on(now)
 
     def clear(self) -> None:
-        for counts in (*self._older, self.newest, self.totals):
+        for counts in (*self._older, self._newest, self.totals):
             counts[:] = [0] * len(counts)
 
     def _move_on(self, now: float) -> None:
@@ -51,8 +50,8 @@ class Rolling:
             self.clear()
             return
         for _ in range(steps):
-            self._older.append(self.newest)
-            self.newest = self._older.popleft()
-            for kind, count in enumerate(self.newest):
+            self._older.append(self._newest)
+            self._newest = self._older.popleft()
+            for kind, count in enumerate(self._newest):
                 self.totals[kind] -= count
-                self.newest[kind] = 0
+                self._newest[kind] = 0
