@@ -38,6 +38,7 @@ async def test_one_counter_limits_a_credential_on_graphql_and_rest(credential, f
     assert len(shop.services.products.calls) == 3, "what is refused costs no upstream call"
 
 
+@pytest.mark.usefixtures("clock")  # which a second must not turn on between the two
 async def test_both_refusals_say_the_same():
     shop = gateway(**FEW)
     for _ in range(3):

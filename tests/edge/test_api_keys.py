@@ -270,6 +270,12 @@ class Slow:
         self.began, self.go, self._read = threading.Event(), threading.Event(), keys_file.read
         monkeypatch.setattr(keys_file, "read", self.read)
 
+    async def look(self, credentials) -> asyncio.Task[None]:
+        """A look that has read the file, and not yet taken over what is in it."""
+        looking = asyncio.create_task(credentials._file.look())
+        await asyncio.to_thread(self.began.wait, 30)
+        return looking
+
     def read(self, *arguments):
         found = self._read(*arguments)
         if not self.began.is_set():
@@ -282,8 +288,7 @@ async def test_what_was_read_first_does_not_count_last(config, file, monkeypatch
     created(config, "first")
     shop, credentials = following(file)
     key, slow = created(config, "second"), Slow(monkeypatch)
-    earlier = asyncio.create_task(credentials._file.look())
-    await asyncio.to_thread(slow.began.wait, 30)
+    earlier = await slow.look(credentials)
     keys_file.revoke(file, f"sha256:{sha256(key.encode()).hexdigest()}", (), ())
     later = asyncio.create_task(credentials._file.look())
     await asyncio.wait({later}, timeout=0.1)
@@ -296,8 +301,7 @@ async def test_a_change_is_not_missed_because_who_asked_for_a_look_has_left(conf
     created(config, "first")
     shop, credentials = following(file)
     key, slow = created(config, "second"), Slow(monkeypatch)
-    leaving = asyncio.create_task(credentials._file.look())
-    await asyncio.to_thread(slow.began.wait, 30)
+    leaving = await slow.look(credentials)
     leaving.cancel()
     slow.go.set()
     await asyncio.wait({leaving})

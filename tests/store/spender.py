@@ -2,7 +2,8 @@
 
 python -m tests.store.spender URL SECONDS AMOUNT PERIOD
 
-As JSON: a slice for each unit that it got, and from which to which it has asked for one in vain.
+As JSON: a slice for each unit that it got, from which to which it has asked for one in vain, how often it has asked,
+and how often the store did not answer in time.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import asyncio
 import json
 import sys
 import time
-from contextlib import suppress
 
 import uvloop
 
@@ -21,6 +21,7 @@ from tests.store.conftest import ledger
 
 async def spend(url: str, seconds: float, amount: int, period: int) -> None:
     shared, window, taken, refused = ledger(url), Window("all", amount, period), list[int](), set[tuple[int, int]]()
+    asks = late = 0
     await shared.store.open()
     until = time.monotonic() + seconds
 
@@ -28,20 +29,25 @@ async def spend(url: str, seconds: float, amount: int, period: int) -> None:
         return int(time.time() * 1000) // window.slice
 
     async def one() -> None:
+        nonlocal asks, late
         while time.monotonic() < until:
+            asks += 1
             asked = now()
-            with suppress(StoreUnavailable):  # by a machine that is busy elsewhere
+            try:
                 decision = await shared.reserve("load/one", (window,), 1)
-                if decision.reservation:
-                    ((_, number),) = decision.reservation.charged
-                    taken.append(number)
-                    continue
+            except StoreUnavailable:  # by a machine that is busy elsewhere
+                late += 1
+                continue
+            if decision.reservation:
+                ((_, number),) = decision.reservation.charged
+                taken.append(number)
+            else:
                 refused.add((asked, now()))
-            await asyncio.sleep(0.002)
+                await asyncio.sleep(0.002)
 
     await asyncio.gather(*(one() for _ in range(4)))
     await shared.store.close()
-    sys.stdout.write(json.dumps([taken, sorted(refused)]))
+    sys.stdout.write(json.dumps([taken, sorted(refused), asks, late]))
 
 
 if __name__ == "__main__":
