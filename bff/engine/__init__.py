@@ -6,6 +6,7 @@ Depends on graphql-core, strawberry and msgspec, and on nothing of the gateway.
 from bff.engine.authoring import Parents, batched, batched_resolver
 from bff.engine.checks import CHECK, Check
 from bff.engine.executor import BreadthExecutor, StandardExecutor, Weighed
+from bff.engine.kernels import unpacked
 from bff.engine.objects import RECORD
 from bff.engine.operation import Operation
 from bff.engine.pending import Pending, then
@@ -33,4 +34,5 @@ __all__ = [
     "batched",
     "batched_resolver",
     "then",
+    "unpacked",
 ]

@@ -78,8 +78,9 @@ class Field:
         self._selections: dict[GraphQLObjectType, Selection] = {}
         self._completion = _completion(definition.type, self)
         resolve = resolver_of(run, self)
-        self._resolve = run.wrap(self, resolve) if run.wrap else resolve
-        self._read = None if run.wrap else reader_of(run, self)
+        wrap = run.kind.wrap
+        self._resolve = wrap(self, resolve) if wrap else resolve
+        self._read = None if wrap else reader_of(run, self)
         self.is_straight = self._read is not None
 
     def straight(self, run: Run, objects: list[Any]) -> list[Any] | None:
@@ -160,8 +161,9 @@ class Selection:
             if definition is not None:  # only validation would refuse one that is not there
                 self.fields.append(Field(run, self, type_, definition, key, len(self.fields), details))
         self.is_straight = all(each.is_straight for each in self.fields)
-        self._rows = kernels.rows(tuple(each.key for each in self.fields))
-        self._weight = run.weigh(self) if run.weigh else 0.0
+        keys = tuple(each.key for each in self.fields)
+        self._rows = kernels.structs(keys) if field and run.kind.packed else kernels.dicts(keys)
+        self._weight = run.kind.weigh(self) if run.kind.weigh else 0.0
 
     def execute(self, run: Run, objects: list[Any], place: Place) -> Column | Pending[Column]:
         """One row for each object, all fields side by side; not a field more once no object is left to have it."""

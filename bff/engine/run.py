@@ -7,13 +7,13 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, cast
 
 from graphql import GraphQLResolveInfo
-from graphql.execution import Executor
 
 from bff.engine.failures import Failures
 from bff.engine.places import Place
 
 if TYPE_CHECKING:
-    from bff.engine.plan import Field, Weigh, Wrap
+    from bff.engine.executor import BreadthFirst
+    from bff.engine.plan import Field
 
 Guard: TypeAlias = Callable[[GraphQLResolveInfo[Any]], None]
 """Asked before a field is resolved; what it raises is the error of the field for every parent. See `GUARD`."""
@@ -31,19 +31,17 @@ class Run:
     """What is shared by all nodes of the plan.
 
     Args:
-        executor: graphql-core's, which knows schema, variables and context.
-        wrap, weigh: for what is planned on the way.
+        executor: which knows schema, variables and context; its class says what is planned on the way.
 
     Attributes:
         weight: of all objects so far, those included that are lost later on.
     """
 
-    __slots__ = ("_verdicts", "executor", "failures", "is_async_iterable", "is_awaitable", "weigh", "weight", "wrap")
+    __slots__ = ("_verdicts", "executor", "failures", "is_async_iterable", "is_awaitable", "kind", "weight")
 
-    def __init__(self, executor: Executor[Any], wrap: Wrap | None, weigh: Weigh | None) -> None:
+    def __init__(self, executor: BreadthFirst) -> None:
         self.executor = executor
-        self.wrap = wrap
-        self.weigh = weigh
+        self.kind = type(executor)
         self.weight = 0.0
         self.failures = Failures()
         self.is_awaitable: Callable[[Any], bool] = executor.is_awaitable

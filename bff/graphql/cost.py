@@ -134,7 +134,7 @@ class OperationCost:
         if not isnan(weight):
             return ceil(weight)
         given = {name: variables.get(name, default) for name, default in self._defaults.items()}
-        return ceil(_weighed(self._shape(given)[0], [data])) if data else 0
+        return ceil(_weighed(self._shape(given)[0], [engine.unpacked(data)])) if data else 0
 
     def explain(self, variables: Mapping[str, Any]) -> Estimate:
         """The same with the tree. A variable that has neither a value nor a default may have any."""

@@ -12,7 +12,6 @@ from contextlib import aclosing
 from functools import lru_cache
 from typing import Any, Final, Literal
 
-import orjson
 from graphql import (
     ExecutionResult,
     GraphQLDeferDirective,
@@ -24,6 +23,7 @@ from graphql import (
 from starlette.types import Send
 
 from bff.core.requests import explain_in
+from bff.graphql.encoding import encoded
 from bff.graphql.execution import Execution, Prepared, Result
 from bff.graphql.request import accepted
 from bff.upstream.client import Origin
@@ -86,7 +86,7 @@ async def send_in_parts(
 
 async def _send_part(send: Send, part: Result, *, begin: bytes = b"") -> None:
     # The boundary that ends a part goes out with it: clients wait for that before they read it.
-    body = begin + _HEAD + orjson.dumps(part) + _BEGIN
+    body = begin + _HEAD + encoded(part) + _BEGIN
     await send({"type": "http.response.body", "body": body, "more_body": True})
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import unquote_to_bytes
 
-import orjson
 from graphql import OperationType
 from starlette.types import Receive, Scope, Send
 
@@ -22,6 +21,7 @@ from bff.graphql import GraphQLSettings
 from bff.graphql.charges import HEADER, Charges
 from bff.graphql.defer import send_in_parts, spec_of
 from bff.graphql.document import DocumentRefused
+from bff.graphql.encoding import encoded
 from bff.graphql.execution import Execution, Prepared, Result, refused
 from bff.graphql.live.sse import OperationStreams
 from bff.graphql.request import (
@@ -209,7 +209,7 @@ def _id(scope: Scope) -> str | None:
 
 
 async def _answer(send: Send, status: int, media_type: str, result: Result | list[Result]) -> None:
-    body = orjson.dumps(result)
+    body = encoded(result)
     headers = [
         _CONTENT_TYPES[media_type],
         (b"content-length", b"%d" % len(body)),

@@ -124,7 +124,11 @@ class Execution:
         for name in sources_in(schema):
             self._calls_over.labels(name)
         children = {reason: fallbacks.labels(reason) for reason in get_args(Reason)}
-        hooks = {"on_fallback": staticmethod(lambda reason: children[reason].inc()), "weigh": staticmethod(weigh)}
+        hooks = {
+            "on_fallback": staticmethod(lambda reason: children[reason].inc()),
+            "weigh": staticmethod(weigh),
+            "packed": True,
+        }
         self._breadth: type[BreadthExecutor] = type("Executor", (BreadthExecutor,), hooks)
         self._recording = recording(self._breadth, telemetry.tracer)
         self.executor: type[Executor[Any]] = StandardExecutor if settings.executor == "standard" else self._breadth

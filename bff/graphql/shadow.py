@@ -8,13 +8,14 @@ from hashlib import sha256
 from random import Random
 from typing import Annotated, Any
 
-import orjson
 from graphql import ExecutionResult
 from prometheus_client import Counter
 from pydantic import Field
 
 from bff.core.settings import Settings
 from bff.core.telemetry import Telemetry
+from bff.engine import unpacked
+from bff.graphql.encoding import encoded
 
 Execute = Callable[[], Awaitable[ExecutionResult]]
 """Executes the query once more, with reads of its own."""
@@ -69,8 +70,8 @@ class Shadow:
 
 def difference(one: ExecutionResult, other: ExecutionResult) -> str | None:
     """Where two results differ, or None. Which of several errors under one null is told may differ."""
-    if orjson.dumps(one.data) != orjson.dumps(other.data):  # as it is sent: the order of keys counts
-        return _place(one.data, other.data, "data")
+    if encoded(one.data) != encoded(other.data):  # as it is sent: the order of keys counts
+        return _place(unpacked(one.data), unpacked(other.data), "data")
     return None if bool(one.errors) == bool(other.errors) else "errors"
 
 
@@ -81,5 +82,5 @@ def _place(one: Any, other: Any, at: str) -> str:
         keys = list(range(len(one)))
     else:
         return at
-    differing = next((key for key in keys if orjson.dumps(one[key]) != orjson.dumps(other[key])), None)
+    differing = next((key for key in keys if encoded(one[key]) != encoded(other[key])), None)
     return at if differing is None else _place(one[differing], other[differing], f"{at}.{differing}")

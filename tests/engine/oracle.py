@@ -23,7 +23,7 @@ from graphql import (
     get_named_type,
 )
 
-from bff.engine import BreadthExecutor, Operation, Selection, StandardExecutor, Weighed
+from bff.engine import BreadthExecutor, Operation, Selection, StandardExecutor, Weighed, unpacked
 
 Context: TypeAlias = Callable[[], Any]
 """Makes what resolvers are given by an execution: None, or something that is cancelled after it."""
@@ -50,13 +50,19 @@ class Fuzzed(BreadthExecutor):
     on_fallback = fallbacks.append
 
 
+class Packed(Fuzzed):
+    """The same with Structs for dicts, as the gateway has it."""
+
+    packed = True
+
+
 _last: list[tuple[GraphQLSchema, DocumentNode, Operation]] = []
 
 
-def operation(schema: GraphQLSchema, document: DocumentNode) -> Operation:
+def operation(schema: GraphQLSchema, document: DocumentNode, executor: type[Fuzzed]) -> Operation:
     """The operation of the document, the same as before if the document is."""
     if not _last or _last[0][0] is not schema or _last[0][1] is not document:
-        _last[:] = [(schema, document, Operation(schema, document, None, Fuzzed))]
+        _last[:] = [(schema, document, Operation(schema, document, None, executor))]
     return _last[0][2]
 
 
@@ -69,15 +75,15 @@ def executed(
 ) -> ExecutionResult:
     async def run() -> ExecutionResult:
         given = context()
-        if executor is Fuzzed:
-            result = operation(schema, document).execute(variables, given)
+        if issubclass(executor, Fuzzed):
+            result = operation(schema, document, executor).execute(variables, given)
         else:
             result = execute(schema, document, context_value=given, variable_values=variables, executor_class=executor)
         result = result if isinstance(result, ExecutionResult) else await result
         left = asyncio.all_tasks() - {asyncio.current_task()}
         if given is not None:
             given.cancel()
-        elif executor is Fuzzed:
+        elif issubclass(executor, Fuzzed):
             assert not left
         # Graphql-core leaves what it does not wait for any more running.
         await asyncio.gather(*left, return_exceptions=True)
@@ -86,6 +92,7 @@ def executed(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         result = asyncio.run(run())
+    result.data = unpacked(result.data)
     assert not [each for each in map(str, (each.message for each in caught)) if not each.startswith(_THEIR_COROUTINES)]
     return result
 
@@ -94,7 +101,7 @@ def compare_strictly(schema: GraphQLSchema, document: DocumentNode, variables: d
     theirs = execute(schema, document, variable_values=variables, executor_class=StandardExecutor)
     assert isinstance(theirs, ExecutionResult)
     for _ in range(2):  # the second time it is known
-        ours = operation(schema, document).execute(variables, None)
+        ours = operation(schema, document, Fuzzed).execute(variables, None)
         assert isinstance(ours, ExecutionResult)
         assert as_text(ours.data) == as_text(theirs.data)
         assert errors(ours) == errors(theirs)
@@ -108,7 +115,7 @@ def compare(
     variables: dict[str, Any],
     context: Context = no_context,
 ) -> ExecutionResult:
-    ours = executed(schema, document, variables, Fuzzed, context)
+    ours = executed(schema, document, variables, Packed, context)
     theirs = executed(schema, document, variables, StandardExecutor, context)
     assert as_text(ours.data) == as_text(theirs.data)
     assert {null(ours.data, error[1]) for error in errors(ours)} == {

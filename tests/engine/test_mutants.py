@@ -197,8 +197,8 @@ def only_the_first_of_merged_fields_counts(patch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def keys_come_in_another_order(patch: pytest.MonkeyPatch) -> None:
-    right = plan.kernels.rows
-    patch.setattr(plan.kernels, "rows", lambda keys: lambda columns, count: right(keys[::-1])(columns[::-1], count))
+    right = plan.kernels.dicts
+    patch.setattr(plan.kernels, "dicts", lambda keys: lambda columns, count: right(keys[::-1])(columns[::-1], count))
 
 
 @mutant

@@ -3,14 +3,29 @@
 # ruff: noqa: N805 - a batched field takes parents
 
 import gc
+import weakref
 from typing import Any, get_args
 
+import msgspec
 import pytest
 import strawberry
 from graphql import ExecutionResult, GraphQLSchema, build_schema, execute, execute_sync, parse
 from strawberry.extensions import SchemaExtension
 
-from bff.engine import GUARD, RECORD, BreadthExecutor, Field, Parents, Pending, Reason, StandardExecutor, batched, then
+from bff.engine import (
+    GUARD,
+    RECORD,
+    BreadthExecutor,
+    Field,
+    Parents,
+    Pending,
+    Reason,
+    StandardExecutor,
+    batched,
+    kernels,
+    then,
+    unpacked,
+)
 from bff.engine.kernels import MAX_COMPILED_KEYS
 from bff.engine.plans import MAX_VARIANTS, Plans
 from tests.engine.synthetic import DogRecord
@@ -123,11 +138,37 @@ async def test_plans_go_with_their_documents() -> None:
     assert len(plans) == 0
 
 
-async def test_more_keys_than_are_worth_compiling_are_answered_too() -> None:
-    keys = [f"k{n}" for n in range(MAX_COMPILED_KEYS + 1)]
+class Packed(BreadthExecutor):
+    packed = True
+
+
+NAMES = {
+    "more than are worth compiling": [f"k{n}" for n in range(MAX_COMPILED_KEYS + 1)],
+    "what every object of Python has": ["__class__", "__init__", "__eq__", "__slots__", "__dict__", "__doc__"],
+    "what every Struct has": ["__struct_config__", "__struct_fields__", "__struct_encode_fields__", "__match_args__"],
+    "words of Python's own": ["class", "def", "None", "lambda", "self", "mro", "_"],
+    "what attributes of rows are called": ["v1", "v0"],
+}
+
+
+@pytest.mark.parametrize("executor", [BreadthExecutor, Packed])
+@pytest.mark.parametrize("keys", NAMES.values(), ids=NAMES)
+async def test_objects_have_the_names_that_are_asked_for_whatever_they_mean(executor: Any, keys: list[str]) -> None:
     text = f"{{ animals(count: 2) {{ {' '.join(f'{key}: id' for key in keys)} }} }}"
-    result = await answer(schema(), text, BreadthExecutor)
-    assert result.data == {"animals": [dict.fromkeys(keys, "0"), dict.fromkeys(keys, "1")]}
+    result = await answer(schema(), text, executor)
+    right = {"animals": [dict.fromkeys(keys, "0"), dict.fromkeys(keys, "1")]}
+    assert msgspec.json.decode(msgspec.json.encode(result.data)) == unpacked(result.data) == right
+    assert list(unpacked(result.data)["animals"][0]) == keys
+    assert type(result.data) is dict
+
+
+async def test_nothing_is_left_of_packed_rows_and_their_classes_once_nobody_has_them() -> None:
+    result = await answer(schema(), "{ animals(count: 1) { once: id only: name } }", Packed)
+    kind = weakref.ref(type(result.data["animals"][0]))
+    del result
+    kernels.structs.cache_clear()
+    gc.collect()
+    assert kind() is None
 
 
 def test_the_class_of_a_record_is_looked_at_once_and_is_type_of_never() -> None:

@@ -7,7 +7,6 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
-import orjson
 from graphql import FieldNode
 from starlette.types import Receive, Scope, Send
 
@@ -20,6 +19,7 @@ from bff.graphql.aggregates.parameters import Parameters, Values, pointer
 from bff.graphql.charges import Charges
 from bff.graphql.demands import refuse_operation
 from bff.graphql.document import DocumentRefused
+from bff.graphql.encoding import encoded
 from bff.graphql.execution import Execution, Prepared, Result
 from bff.graphql.request import JSON, Request, accepted, check_body
 from bff.graphql.trusted import DocumentsError
@@ -165,7 +165,7 @@ class Endpoint:
         data, errors = result["data"], result.get("errors", ())
         if _is_nothing(data):
             raise NotFound("There is no such thing, or none that this caller may know of")
-        body = orjson.dumps(data[self.root] if self.aggregate.unwrap else data)
+        body = encoded(data[self.root] if self.aggregate.unwrap else data)
         sent = [(b"vary", self._vary), (b"cache-control", b"no-store" if errors else self._cache)]
         if errors:
             sent.append((INCOMPLETE, _places(errors)))

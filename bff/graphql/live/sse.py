@@ -13,7 +13,6 @@ from contextlib import aclosing, suppress
 from random import Random
 from typing import Any
 
-import orjson
 from msgspec.structs import replace
 from starlette.types import Scope, Send
 
@@ -23,6 +22,7 @@ from bff.core.lasting import Judge, end_of
 from bff.core.receive import ClientGone
 from bff.edge.errors import entry
 from bff.edge.limits import Tab
+from bff.graphql.encoding import encoded
 from bff.graphql.execution import Prepared, Result
 from bff.graphql.live.operations import Operations
 from bff.upstream.client import Origin
@@ -128,7 +128,7 @@ class OperationStreams:
                     result = coming.result()
                 except StopAsyncIteration:
                     return
-                await client.tell(b"event: next\ndata: %b\n\n" % orjson.dumps(result))
+                await client.tell(b"event: next\ndata: %b\n\n" % encoded(result))
                 coming = asyncio.ensure_future(anext(results))
         finally:
             coming.cancel()

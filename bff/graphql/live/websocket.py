@@ -13,7 +13,6 @@ from collections.abc import Callable
 from contextlib import ExitStack, aclosing, suppress
 from typing import Any, Final
 
-import orjson
 from prometheus_client import Counter, Gauge
 from starlette.types import Receive, Scope, Send
 
@@ -27,6 +26,7 @@ from bff.core.telemetry import OTHER, Telemetry
 from bff.edge.credentials import headers_in
 from bff.edge.errors import entry, masked
 from bff.edge.overload import Place
+from bff.graphql.encoding import encoded
 from bff.graphql.live.messages import Closed, id_of, parsed, payload_of
 from bff.graphql.live.operations import Operations
 from bff.graphql.request import Request, from_parameters
@@ -338,7 +338,7 @@ class Socket:
     # How it is told.
 
     async def _tell(self, message: dict[str, Any]) -> None:
-        await self._send({"type": "websocket.send", "text": orjson.dumps(message).decode()})
+        await self._send({"type": "websocket.send", "text": encoded(message).decode()})
 
     async def _close(self, closed: Closed) -> None:
         self.code = closed.code
