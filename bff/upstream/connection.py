@@ -7,7 +7,6 @@ import ssl
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
 from math import inf
 from typing import Final, cast
 
@@ -16,6 +15,7 @@ import httpx
 import msgspec
 
 from bff.core.waterfall import Timing
+from bff.upstream.bounds import Bounds, Limits
 from bff.upstream.phases import Phase, failed
 from bff.upstream.wire import Outgoing
 
@@ -26,32 +26,13 @@ _LARGE: Final = 16 * 1024
 _SEND, _FIRST_BYTE, _BODY = Phase.SEND, Phase.FIRST_BYTE, Phase.BODY
 
 
-class Limits(msgspec.Struct, frozen=True, gc=False):
-    """How long each phase of one call may take, in seconds, and when (by the loop's clock) all of it must be over."""
-
-    connect: float
-    pool: float
-    write: float
-    read: float
-    deadline: float
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    head: int
-    """Bytes of an answer's status line and headers, interim answers included; and of its trailers."""
-    buffered: int
-    """Bytes waiting to be read, or to be sent, beyond which the other side is made to wait. One read of the socket
-    may come on top."""
-
-
 class NonsenseError(Exception):
     """The answer is no HTTP that can be relied on. Raised in callbacks to stop the parser."""
 
 
 class Connection(asyncio.Protocol):
     """Carries one exchange at a time; whoever took it from the pool calls, in this order,
-    `send`, `head`, `read` until it is empty, `finish`.
+    `send`, `read` until it is empty, `finish`.
 
     While nothing is under way, and after all of an answer has come, `complete` is true: any more bytes are
     nobody's answer, so they close the connection.
@@ -59,10 +40,10 @@ class Connection(asyncio.Protocol):
 
     # More than thirty: in a dictionary of each, they would take a search each time.
     __slots__ = (
-        "_alarm", "_alarm_at", "_bounds", "_buffered", "_chunks", "_congested", "_expires", "_head_only",
-        "_head_size", "_length", "_limits", "_loop", "_on_close", "_parser", "_parser_strayed", "_patient",
-        "_paused", "_phase", "_plain", "_request", "_timing", "_trailer_size", "_transport", "_until_end",
-        "_upload", "_waiter", "_writer", "address", "closed", "complete", "error", "headers", "heard", "idle_since",
+        "_alarm", "_alarm_at", "_bounds", "_buffered", "_chunks", "_congested", "_deadline", "_expires", "_head_only",
+        "_head_size", "_is_1_1", "_length", "_limits", "_loop", "_on_close", "_parser", "_parser_strayed", "_patient",
+        "_paused", "_phase", "_plain", "_request", "_timing", "_trailer_size", "_transport", "_until_end", "_upload",
+        "_waiter", "_writer", "address", "closed", "complete", "error", "headers", "heard", "idle_since",
         "keep_alive", "opened_at", "reused", "status", "trailers", "version",
     )  # fmt: skip
 
@@ -72,6 +53,8 @@ class Connection(asyncio.Protocol):
         self._on_close = on_close
         self._transport: asyncio.Transport
         self._parser = httptools.HttpResponseParser(self)
+        self._chunks: deque[bytes] = deque()  # empty between exchanges
+        self._buffered = 0
         self._waiter: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
         self._alarm: asyncio.TimerHandle | None = None
@@ -88,9 +71,15 @@ class Connection(asyncio.Protocol):
 
     # What the owner does.
 
-    def send(self, request: httpx.Request, outgoing: Outgoing, limits: Limits) -> None:
-        """Start an exchange; a body that is not in the head follows on its own, side by side with the answer."""
-        self._request, self._limits = request, limits
+    def send(
+        self, request: httpx.Request, outgoing: Outgoing, limits: Limits, deadline: float, *, whole: bool = False
+    ) -> asyncio.Future[None]:
+        """Start an exchange; a body that is not in the head follows on its own, side by side with the answer.
+
+        What is returned is done when status and headers are here; with `whole`, when the body is, too, unless it is
+        more than may be buffered. All of it must be over at `deadline`, by the loop's clock.
+        """
+        self._request, self._limits, self._deadline = request, limits, deadline
         self._timing = request.extensions.get("timing")
         if self._timing is not None:
             self._timing.reused = self.reused
@@ -104,27 +93,16 @@ class Connection(asyncio.Protocol):
         self._length = self._plain = 0
         self._head_size = self._trailer_size = 0
         self.trailers: list[tuple[bytes, bytes]] = []
-        self._chunks: deque[bytes] = deque()
-        self._buffered = 0
-        self._patient = self._paused = False
+        self._patient, self._paused = whole, False
+        self._waiter = self._loop.create_future()
         self._transport.write(outgoing.head)
         if outgoing.frames is None:
             self._sent()
         else:
             self._phase = _SEND
-            self._expire_at(limits.deadline)
+            self._expire_at(deadline)
             self._upload = self._loop.create_task(self._send_frames(outgoing.frames))
-
-    async def head(self, *, whole: bool) -> None:
-        """Wait for status and headers; with `whole`, for the body too, unless it is more than may be buffered."""
-        self._patient = whole
-        while not self.status or (whole and not self.complete and not self._paused):
-            if self.error is not None:
-                raise self.error
-            self._waiter = self._loop.create_future()
-            await self._waiter
-        self._patient = False
-        self._expires = self._limits.deadline
+        return self._waiter
 
     async def read(self) -> bytes:
         """What has come of the body since the last call, or else what comes next; empty at its end."""
@@ -136,7 +114,7 @@ class Connection(asyncio.Protocol):
                 self._waiter = self._loop.create_future()
                 await self._waiter
             # However slowly this is read, the deadline stands.
-            self._expires = self._limits.deadline
+            self._expires = self._deadline
         if len(self._chunks) > 1 and len(self._chunks[0]) >= _LARGE:
             # To join it with others would be to copy it.
             chunk = self._chunks.popleft()
@@ -146,8 +124,8 @@ class Connection(asyncio.Protocol):
 
     def outlive(self, silence: float) -> None:
         """From here on, only such a silence ends it."""
-        self._limits = msgspec.structs.replace(self._limits, read=silence, deadline=inf)
-        self._expires = inf
+        self._limits = msgspec.structs.replace(self._limits, read=silence)
+        self._expires = self._deadline = inf
 
     def take(self) -> bytes:
         """What of the body is here."""
@@ -212,15 +190,19 @@ class Connection(asyncio.Protocol):
         if self.complete:
             self.abort()
             return
-        self.heard = True
+        if not self.heard:
+            self.heard = True
+            self._is_1_1 = data.startswith(b"HTTP/1.1 ")
         if self._plain:
             self._take_plain(data)
         elif not self._parse(data):
             return
         if self._buffered > self._bounds.buffered and not self.complete and not self._paused:
             self._paused = True
+            self._patient = False
+            self._expires = self._deadline
             self._transport.pause_reading()
-        if not self._patient or self.complete or self._paused:
+        if self.status and (self.complete or not self._patient):
             self._wake()
 
     def eof_received(self) -> None:
@@ -291,11 +273,9 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
-        version = self._parser.get_http_version()
-        if version == "1.0":
-            self.version = b"HTTP/1.0"
-        elif version != "1.1":
-            raise NonsenseError(f"its version is {version}")
+        if not self._is_1_1:
+            # To ask the parser takes as long as two headers.
+            self._look_at_version()
         if not 100 <= status <= 599 or status == 101:
             raise NonsenseError(f"its status is {status}")
         if status < 200:
@@ -303,6 +283,7 @@ class Connection(asyncio.Protocol):
                 beside.hint(status, list(self.headers))
             self.headers.clear()
             self._until_end, self._length = True, 0
+            self._is_1_1 = False  # as far as is known of the one to come
             return
         if self._head_size > self._bounds.head:
             # The reads up to here had a part of the body in them, perhaps.
@@ -314,6 +295,8 @@ class Connection(asyncio.Protocol):
         # Where there is no body, the parser still waits for the one that the headers speak of.
         self.complete = self._parser_strayed = self._head_only
         self._phase = _BODY
+        if not self._patient:
+            self._expires = self._deadline
         if self._timing is not None:
             self._timing.enter(_BODY)
 
@@ -331,6 +314,13 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self.status:
             self.complete = True
+
+    def _look_at_version(self) -> None:
+        version = self._parser.get_http_version()
+        if version == "1.0":
+            self.version = b"HTTP/1.0"
+        elif version != "1.1":
+            raise NonsenseError(f"its version is {version}")
 
     # How both meet.
 
@@ -357,7 +347,7 @@ class Connection(asyncio.Protocol):
             self._writer = self._loop.create_future()
             await self._writer
         if not self.status:
-            self._expires = self._limits.deadline
+            self._expires = self._deadline
 
     def _sent(self) -> None:
         self._phase = _FIRST_BYTE
@@ -387,8 +377,12 @@ class Connection(asyncio.Protocol):
         self.fail(failed(kind, message, self._request, self._phase))
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
+        if self._waiter is None or self._waiter.done():
+            return
+        if self.error is None:
             self._waiter.set_result(None)
+        else:
+            self._waiter.set_exception(self.error)
 
     def _wake_writer(self) -> None:
         if self._writer is not None and not self._writer.done():
@@ -398,7 +392,8 @@ class Connection(asyncio.Protocol):
     # are over long before, and so never touch the loop's timers.
 
     def _expire_in(self, seconds: float) -> None:
-        self._expire_at(min(self._loop.time() + seconds, self._limits.deadline))
+        when = self._loop.time() + seconds
+        self._expire_at(when if when < self._deadline else self._deadline)  # noqa: FURB136 - it is three times as fast
 
     def _expire_at(self, when: float) -> None:
         self._expires = when

@@ -15,7 +15,8 @@ import msgspec
 from aiohappyeyeballs import start_connection
 
 from bff.core.waterfall import Timing
-from bff.upstream.connection import Bounds, Connection, Limits
+from bff.upstream.bounds import Bounds, Limits
+from bff.upstream.connection import Connection
 from bff.upstream.names import AddressInfo, Name, Resolve
 from bff.upstream.phases import Phase, failed
 from bff.upstream.tls import Tls
@@ -86,17 +87,19 @@ class Pool:
             connection.abort()
         return None
 
-    async def acquire(self, request: httpx.Request, limits: Limits, *, fresh: bool = False) -> Connection:
+    async def acquire(
+        self, request: httpx.Request, limits: Limits, deadline: float, *, fresh: bool = False
+    ) -> Connection:
         """A connection, as soon as there is one; with `fresh`, not one of those that are idle now."""
         if not fresh and (connection := self.take()):
             return connection
         if self._places():
             self._opening += 1
-            return await self._connect(request, limits)
-        connection = await self._stand_in_line(request, limits)
+            return await self._connect(request, self._when(limits.connect, deadline))
+        connection = await self._stand_in_line(request, self._when(limits.pool, deadline))
         if connection is None:
-            return await self._connect(request, limits)
-        return connection if self._serves(connection) else await self.acquire(request, limits)
+            return await self._connect(request, self._when(limits.connect, deadline))
+        return connection if self._serves(connection) else await self.acquire(request, limits, deadline)
 
     def release(self, connection: Connection) -> None:
         """Take a connection back, whatever state its exchange is in."""
@@ -155,14 +158,14 @@ class Pool:
                 return waiter
         return None
 
-    async def _stand_in_line(self, request: httpx.Request, limits: Limits) -> Connection | None:
+    async def _stand_in_line(self, request: httpx.Request, until: float | None) -> Connection | None:
         """Wait for one's turn: what comes is a connection, or else a place for a new one."""
         if len(self._waiting) >= self._room.waiting:
             raise failed(httpx.PoolTimeout, "too many calls wait for a connection", request, Phase.POOL)
         waiter: asyncio.Future[Connection | None] = self._loop.create_future()
         self._waiting.append(waiter)
         try:
-            async with asyncio.timeout_at(self._when(limits.pool, limits)):
+            async with asyncio.timeout_at(until):
                 return await waiter
         except BaseException as error:
             if waiter in self._waiting:
@@ -181,7 +184,7 @@ class Pool:
             self._opening -= 1
             self._offer_place()
 
-    async def _connect(self, request: httpx.Request, limits: Limits) -> Connection:
+    async def _connect(self, request: httpx.Request, until: float | None) -> Connection:
         """Fill a place that is counted in `_opening` already."""
         phase = Phase.POOL
         connection: Connection | None = None
@@ -189,7 +192,7 @@ class Pool:
         try:
             if self._closed:
                 raise failed(httpx.ConnectError, "the gateway closed its connections", request, phase)
-            async with asyncio.timeout_at(self._when(limits.connect, limits)):
+            async with asyncio.timeout_at(until):
                 phase = _enter(Phase.DNS, timing)
                 addresses = await self._name.addresses()
                 phase = _enter(Phase.CONNECT, timing)
@@ -263,8 +266,8 @@ class Pool:
         if self._idle:
             self._sweep = self._loop.call_at(self._idle[0].idle_since + self._room.idle_for, self._close_rested)
 
-    def _when(self, seconds: float, limits: Limits) -> float | None:
-        when = min(self.time() + seconds, limits.deadline)
+    def _when(self, seconds: float, deadline: float) -> float | None:
+        when = min(self.time() + seconds, deadline)
         return when if when < inf else None
 
 

@@ -9,19 +9,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from math import inf
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import httpx
 from pydantic import Field
 
 from bff.core.settings import Duration, Settings, Size
-from bff.upstream.connection import Bounds, Connection, Limits
+from bff.upstream.bounds import Bounds, Limits
+from bff.upstream.connection import Connection
 from bff.upstream.names import Resolve
 from bff.upstream.names import resolve as system_resolve
 from bff.upstream.phases import Phase, failed
 from bff.upstream.pool import Occupancy, Origin, Pool, Room
 from bff.upstream.tls import Tls
-from bff.upstream.wire import Fields, Outgoing, WholeBody, encode, response_of
+from bff.upstream.wire import Fields, WholeBody, encode, response_of
 
 _POOL: Final = Phase.POOL  # what is read of an enum's class takes several times as long as a name
 Count = Annotated[int, Field(ge=1, le=100_000)]
@@ -117,7 +118,7 @@ class Transport(httpx.AsyncBaseTransport):
         )
         self._bounds = Bounds(settings.max_head, settings.max_buffered)
         self._limits = Limits(
-            settings.connect_timeout, settings.pool_timeout, settings.write_timeout, settings.read_timeout, inf
+            settings.connect_timeout, settings.pool_timeout, settings.write_timeout, settings.read_timeout
         )
         self._secured = tls or Tls()
         self._pools: dict[Origin, Pool] = {}  # as many as the configuration has origins
@@ -126,24 +127,27 @@ class Transport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         outgoing = encode(request)
-        limits = self._limits_of(request.extensions)
-        pool = self._pool(request)
-        if limits.deadline <= pool.time():
+        said, pool = request.extensions, self._pool(request)
+        limits = self._limits_of(said["timeout"]) if "timeout" in said else self._limits
+        deadline: float = said.get("deadline", inf)
+        if deadline <= pool.time():
             raise failed(httpx.PoolTimeout, "its deadline has passed", request, Phase.POOL)
-        if timing := request.extensions.get("timing"):
+        if timing := said.get("timing"):
             timing.enter(_POOL)
-        connection = pool.take() or await pool.acquire(request, limits)
-        if connection.reused and outgoing.replayable:
+        connection = pool.take() or await pool.acquire(request, limits, deadline)
+        repeatable = connection.reused and outgoing.replayable
+        while True:
             try:
-                return await _exchange(pool, connection, request, outgoing, limits)
-            except httpx.NetworkError:
-                # The service closed it just before this call came: nobody has read the request. Any byte of an
-                # answer would mean that somebody has.
-                if connection.heard:
+                await connection.send(request, outgoing, limits, deadline, whole=said.get("whole", False))
+                return _answer(pool, connection, request)
+            except BaseException as error:
+                pool.release(connection)
+                # Any byte of an answer would mean that somebody has read the request; without, the service closed the
+                # connection just before this call came.
+                if not repeatable or connection.heard or not isinstance(error, httpx.NetworkError):
                     raise
-            outgoing = encode(request)
-            connection = await pool.acquire(request, limits, fresh=True)
-        return await _exchange(pool, connection, request, outgoing, limits)
+            outgoing, repeatable = encode(request), False
+            connection = await pool.acquire(request, limits, deadline, fresh=True)
 
     def occupancy(self) -> dict[str, Occupancy]:
         """How full each origin's pool is, by `scheme://host:port`."""
@@ -181,29 +185,17 @@ class Transport(httpx.AsyncBaseTransport):
                 return self._secured
         raise failed(httpx.UnsupportedProtocol, "only http and https are spoken here", request, Phase.POOL)
 
-    def _limits_of(self, extensions: dict[str, Any]) -> Limits:
-        timeout, deadline = extensions.get("timeout"), extensions.get("deadline", inf)
+    def _limits_of(self, timeout: dict[str, float | None]) -> Limits:
         ours = self._limits
-        if not timeout:
-            return ours if deadline == inf else Limits(ours.connect, ours.pool, ours.write, ours.read, deadline)
         return Limits(
             _seconds(timeout.get("connect", ours.connect)),
             _seconds(timeout.get("pool", ours.pool)),
             _seconds(timeout.get("write", ours.write)),
             _seconds(timeout.get("read", ours.read)),
-            deadline,
         )
 
 
-async def _exchange(
-    pool: Pool, connection: Connection, request: httpx.Request, outgoing: Outgoing, limits: Limits
-) -> httpx.Response:
-    try:
-        connection.send(request, outgoing, limits)
-        await connection.head(whole=request.extensions.get("whole", False))
-    except BaseException:
-        pool.release(connection)
-        raise
+def _answer(pool: Pool, connection: Connection, request: httpx.Request) -> httpx.Response:
     status, headers, version = connection.status, connection.headers, connection.version
     stream: httpx.AsyncByteStream
     if connection.complete:

@@ -131,7 +131,7 @@ def _head(request: httpx.Request) -> tuple[bytes, int | None, bool]:
     """The head, how long the body is said to be, and whether it is chunked."""
     method, target = request.method.encode(), request.extensions.get("target") or request.url.raw_path
     fields = request.headers.raw
-    names, values = zip(*fields, strict=True) if fields else ((), ())
+    names, values = zip(*fields) if fields else ((), ())  # noqa: B905 - all are pairs
     form = _FORMS[names]
     if form.fault:
         raise _refused(request, form.fault)
