@@ -159,15 +159,18 @@ def connect(
     breakers: dict[Target, Breaker] = {}
     for_anybody = settings.identity == "none"
 
-    def to(target: Target, wire: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
+    def observed(target: Target, wire: httpx.AsyncBaseTransport) -> Observe:
         # Nearest to the wire: a span and a measurement for each attempt, whatever the policies above make of it.
-        observed = Observe(wire, name, measures.attempts, telemetry, target.arm, str(target.url))
+        return Observe(wire, name, measures.attempts, telemetry, target.arm, str(target.url))
+
+    def to(target: Target, wire: httpx.AsyncBaseTransport) -> Addressed:
         # Above the span, so that it says which deployment was called.
-        return Addressed(observed, target.url)
+        return Addressed(observed(target, wire), target.url)
 
     def guarded(target: Target) -> httpx.AsyncBaseTransport:
+        # Each attempt has a time of its own, and the service is told of it.
+        transport = Attempt(observed(target, wire), target.url, settings.timeout, clock)
         # Of each target, behind what chooses between them: where one fails it is left alone, and others are not.
-        transport = to(target, wire)
         if settings.breaker == "off":
             return transport
         url, timeout, full = str(target.url), settings.timeout, settings.max_connections
@@ -178,8 +181,6 @@ def connect(
     # Which deployment an attempt goes to.
     transport = balanced = deployments.balanced(guarded)
     arm = balanced.arm if isinstance(balanced, Balance) else None
-    # Each attempt has a time of its own, and the service is told of it.
-    transport = Attempt(transport, settings.timeout, clock)
     # Around one attempt: those that fail and may be repeated are, as far as the budget goes.
     transport = retry = Retry(transport, name, settings.retry, measures.repeats, random, clock)
     # Around all attempts and the waits between them: a service that hangs fills its own hold.

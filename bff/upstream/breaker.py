@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from enum import StrEnum
 from functools import partial
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import httpx
 from prometheus_client import Counter, Gauge
@@ -123,11 +123,25 @@ class Breaker(httpx.AsyncBaseTransport):
         self._gauge = breaks.state.labels(**self._named)
         self._opened, self._refused = breaks.opened.labels(**self._named), breaks.refused.labels(**self._named)
 
-    def handle_async_request(self, request: httpx.Request) -> Coroutine[Any, Any, httpx.Response]:
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         if self.state is not _CLOSED and not self.admits():
             self._refused.inc()
             raise RefusedError(f"left alone: {self.why}", request, Phase.BREAKER, self.opens_in)
-        return self._call(request)
+        began, epoch = self._clock(), self._epoch
+        self.in_flight += 1
+        self._probing += 1
+        try:
+            response = await self.inner.handle_async_request(request)
+        except BaseException as error:
+            self._ended(epoch, request, began, error)
+            raise
+        if response.status_code >= 500:
+            self._over(epoch, _FAILED, f"status {response.status_code}")
+        elif hasattr(response.stream, "content"):
+            self._answered(epoch, began)
+        else:
+            on_end(response, partial(self._ended, epoch, request, began))
+        return response
 
     async def aclose(self) -> None:
         await self.inner.aclose()
@@ -170,40 +184,31 @@ class Breaker(httpx.AsyncBaseTransport):
             "slow": slow,
         }
 
-    async def _call(self, request: httpx.Request) -> httpx.Response:
-        began, epoch = self._clock(), self._epoch
-        self.in_flight += 1
-        self._probing += 1
-        try:
-            response = await self.inner.handle_async_request(request)
-        except BaseException as error:
-            self._ended(epoch, request, began, error)
-            raise
-        if response.status_code >= 500:
-            self._over(epoch, _FAILED, f"status {response.status_code}")
-        elif not on_end(response, partial(self._ended, epoch, request, began)):
-            self._ended(epoch, request, began, None)
-        return response
-
     def _ended(self, epoch: int, request: httpx.Request, began: float, error: BaseException | None) -> None:
-        self._over(epoch, *self._judged(error, request, began))
-
-    def _judged(self, error: BaseException | None, request: httpx.Request, began: float) -> tuple[int | None, str]:
-        """What a call says of the target, and why; None: nothing."""
         if error is None:
-            slow = self._slow_after is not None and self._clock() - began > self._slow_after
-            return (_SLOW, f"slower than {self._slow_after:g} s") if slow else (_GOOD, "")
+            self._answered(epoch, began)
+        else:
+            self._over(epoch, *self._judged(error, request, began))
+
+    def _answered(self, epoch: int, began: float) -> None:
+        if self._slow_after is not None and self._clock() - began > self._slow_after:
+            self._over(epoch, _SLOW, f"slower than {self._slow_after:g} s")
+        else:
+            self._over(epoch, _GOOD)
+
+    def _judged(self, error: BaseException, request: httpx.Request, began: float) -> tuple[int | None, str]:
+        """What a call that failed says of the target, and why; None: nothing."""
         if not isinstance(error, httpx.TransportError) or isinstance(error, _OURS):
             return None, ""
         phase = phase_of(error)
         if isinstance(error, httpx.TimeoutException):
-            hurried = request.extensions["origin"].hurried or request.extensions["deadline"] - began < self._enough
+            hurried = request.extensions["origin"].hurried or request.extensions["until"] - began < self._enough
             # While a body is sent, it may be the client that is slow.
             if hurried or phase is Phase.SEND:
                 return None, ""
         return _FAILED, f"{type(error).__name__} in phase {phase}"
 
-    def _over(self, epoch: int, verdict: int | None, why: str) -> None:
+    def _over(self, epoch: int, verdict: int | None, why: str = "") -> None:
         self.in_flight -= 1
         if epoch != self._epoch:
             return  # it began in another state, and says nothing of this one

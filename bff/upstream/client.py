@@ -153,10 +153,10 @@ class Service:
         Raises:
             UpstreamUnavailable, UpstreamTimeout, UpstreamBadResponse, DeadlineExceeded
         """
-        extensions = {"deadline": origin.deadline, "whole": whole, "origin": origin, "tried": [], "beside": beside}
-        request = self._request(method, target, headers, content, origin, extensions)
         call = origin.waterfall and origin.waterfall.call(self.name, f"{method} {path}", read)
-        extensions["call"] = call
+        request = self._request(
+            method, target, headers, content, origin, deadline=origin.deadline, whole=whole, beside=beside, call=call
+        )
         if origin.waits is not None:
             origin.waits.enter()
         response = None
@@ -184,7 +184,7 @@ class Service:
         self, transport: httpx.AsyncBaseTransport, target: bytes, headers: Headers, origin: Origin, **extensions: Any
     ) -> httpx.Response:
         """GET what goes on for as long as both sides want, on a connection beside those of calls; raises as `send`."""
-        request = self._request("GET", target, headers, b"", origin, {"origin": origin, **extensions})
+        request = self._request("GET", target, headers, b"", origin, **extensions)
         try:
             async with asyncio.timeout(min(self.timeout, origin.deadline - asyncio.get_running_loop().time())):
                 return await transport.handle_async_request(request)
@@ -229,11 +229,10 @@ class Service:
         headers: Headers,
         content: bytes | AsyncIterable[bytes],
         origin: Origin,
-        extensions: dict[str, Any],
+        **extensions: Any,
     ) -> httpx.Request:
         headers = [*headers, *origin.headers, *self.told(origin)]
-        extensions["target"] = target
-        extensions["recorded"] = origin.trace.sampled
+        extensions |= {"target": target, "origin": origin, "recorded": origin.trace.sampled}
         return request_of(method, _SOMEWHERE, Fields(headers), extensions, stream_of(content))
 
 

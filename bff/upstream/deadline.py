@@ -10,6 +10,7 @@ import httpx
 
 from bff.core.deadline import REQUEST_TIMEOUT
 from bff.upstream.phases import Phase, failed
+from bff.upstream.target import Addressed
 from bff.upstream.wire import Fields, request_of
 
 # Kept back, so that an answer can be made of whatever came: a tenth of what is left, and never more than this.
@@ -31,47 +32,57 @@ class Deadline(httpx.AsyncBaseTransport):
         left = deadline - self.clock()
         if left <= 0:
             raise failed(httpx.ReadTimeout, "the request's deadline has passed", request, Phase.DEADLINE)
-        request.extensions["until"] = deadline - min(_RESERVE, left * _SHARE)
+        request.extensions["until"] = deadline - (_RESERVE if left > _RESERVE / _SHARE else left * _SHARE)
         return self.inner.handle_async_request(request)
 
     async def aclose(self) -> None:
         await self.inner.aclose()
 
 
-class Attempt(httpx.AsyncBaseTransport):
-    """Gives an attempt what its service allows, or what is left until calls have to end, and says so to the service.
+class Attempt(Addressed):
+    """One attempt at one deployment: a request of its own, addressed there, with the time that it has.
 
-    Each attempt is a request of its own, whatever becomes of it below.
-
-    The header is the one in which clients say it to us, in seconds: `request-timeout: 1.98`.
+    That is what its service allows, or what is left until calls have to end; and the service is told of it, by the
+    header in which clients say it to us, in seconds: `request-timeout: 1.98`.
 
     Args:
         inner: what makes the attempt.
+        url: where to.
         timeout: seconds for one attempt, first byte to last.
         clock: the loop's.
     """
 
     def __init__(
-        self, inner: httpx.AsyncBaseTransport, timeout: float, clock: Callable[[], float] = time.monotonic
+        self,
+        inner: httpx.AsyncBaseTransport,
+        url: httpx.URL,
+        timeout: float,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.inner = inner
+        super().__init__(inner, url)
         self.timeout = timeout
         self.clock = clock
+        self._all_of_it = _told(timeout)
 
     def handle_async_request(self, request: httpx.Request) -> Awaitable[httpx.Response]:  # type: ignore[override]
-        until, now = request.extensions["until"], self.clock()
-        seconds = min(self.timeout, until - now)
+        said, now = request.extensions, self.clock()
+        seconds, told = said["until"] - now, self._all_of_it
         if seconds < _LEAST:
             raise failed(httpx.ReadTimeout, "the request's deadline has passed", request, Phase.DEADLINE)
+        if seconds < self.timeout:
+            told = _told(seconds)
+        else:
+            seconds = self.timeout
         return self.inner.handle_async_request(
             request_of(
                 request.method,
-                request.url,
-                Fields([*request.headers.raw, (REQUEST_TIMEOUT, b"%.3f" % seconds)]),
-                {**request.extensions, "deadline": now + seconds},
+                self.url,
+                Fields([self.host, *request.headers.raw, told]),
+                {**said, "deadline": now + seconds, "target": self.path + said["target"]},
                 request.stream,
             )
         )
 
-    async def aclose(self) -> None:
-        await self.inner.aclose()
+
+def _told(seconds: float) -> tuple[bytes, bytes]:
+    return REQUEST_TIMEOUT, b"%.3f" % seconds

@@ -107,8 +107,9 @@ class Observe(httpx.AsyncBaseTransport):
         outcome = "cancelled"
         recorded = request.extensions.get("recorded")
         call: Call | None = request.extensions.get("call")
-        timing = call and call.attempt(request.url, self.arm)
-        request.extensions["timing"] = timing
+        timing = None
+        if call:
+            timing = request.extensions["timing"] = call.attempt(request.url, self.arm)
         transport = self.recorded if recorded else self.inner
         try:
             response = await transport.handle_async_request(request)

@@ -9,7 +9,7 @@ import httpx
 from pydantic import Field
 
 from bff.core.settings import Duration, Percent, Settings
-from bff.upstream.phases import RefusedError
+from bff.upstream.phases import Phase, RefusedError, phase_of
 from bff.upstream.target import Target
 
 _OUR_OWN: Final = (RefusedError, httpx.PoolTimeout, httpx.LocalProtocolError, httpx.UnsupportedProtocol)
@@ -62,7 +62,8 @@ class Outliers:
 
     def failed(self, target: Target, error: httpx.TransportError, *, hurried: bool) -> None:
         # What never left, for want of room here or for what it was, says nothing of who was to get it; nor does what
-        # had less time than a service is given.
+        # had less time than a service is given, or none at all.
+        hurried = hurried or phase_of(error) is Phase.DEADLINE
         if isinstance(error, _OUR_OWN) or (hurried and isinstance(error, httpx.TimeoutException)):
             return
         self._count(target, type(error).__name__)

@@ -56,7 +56,7 @@ class Target:
 class Addressed(httpx.AsyncBaseTransport):
     """Gives what is asked of a service the host, the base path and the URL of one deployment of it.
 
-    What comes is its own from then on: another attempt, and a copy, is another request.
+    What comes is its own from then on.
 
     Args:
         inner: what takes it there.
@@ -66,13 +66,13 @@ class Addressed(httpx.AsyncBaseTransport):
     def __init__(self, inner: httpx.AsyncBaseTransport, url: httpx.URL) -> None:
         self.inner = inner
         self.url = url
-        self._host = b"host", url.netloc
-        self._path = url.raw_path.rstrip(b"/")
+        self.host = b"host", url.netloc
+        self.path = url.raw_path.rstrip(b"/")
 
     def handle_async_request(self, request: httpx.Request) -> Coroutine[Any, Any, httpx.Response]:
         request.url = self.url
-        request.headers = Fields([self._host, *request.headers.raw])
-        request.extensions["target"] = self._path + request.extensions["target"]
+        request.headers = Fields([self.host, *request.headers.raw])
+        request.extensions["target"] = self.path + request.extensions["target"]
         return self.inner.handle_async_request(request)
 
     async def aclose(self) -> None:

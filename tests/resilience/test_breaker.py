@@ -26,7 +26,7 @@ def breaker(target: Target, clock: Clock, timeout: float = 2.0, **values) -> Bre
 
 
 def within(clock: Clock, seconds: float = 2.0, **extensions) -> httpx.Request:
-    return request(deadline=clock.now + seconds, **extensions)
+    return request(until=clock.now + seconds, **extensions)
 
 
 async def calls(chain: Breaker, clock: Clock, count: int, gap: float = 0.01) -> list[object]:

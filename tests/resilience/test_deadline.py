@@ -32,7 +32,8 @@ def test_an_attempt_has_what_its_service_allows_and_never_more_than_is_left_less
     clock, target = Clock(), Target()
     deadline = clock.now + left
     asked = request(deadline=deadline)
-    waits = Target(lambda each: Attempt(target, timeout, clock).handle_async_request(each), clock, waited)
+    attempt = Attempt(target, httpx.URL("http://users.internal"), timeout, clock)
+    waits = Target(attempt.handle_async_request, clock, waited)
     ended = asyncio.run(outcome(Deadline(waits, clock), asked))
     if not target.requests:
         assert phase_of(ended) is Phase.DEADLINE
