@@ -75,7 +75,12 @@ class _Account:
         self.windows = windows
         self.logs = [(each, known.get(_length(each)) or _Log()) for each in windows]
 
-    def hold(self, entries: list[tuple[_Log, list[int]]], cost: int, slots: Sequence[Slot]) -> Held:
+    def take(self, now: int, cost: int, slots: Sequence[Slot], *, enforced: bool = False) -> Held:
+        """Units of all windows, or of those that are enforced, and a slot of each."""
+        entries = []
+        for window, log in self.logs:
+            if not enforced or window.enforced:
+                entries.append((log, log.add(now // window.slice, cost)))
         for slot in slots:
             self.held[slot.name] = self.held.get(slot.name, 0) + 1
         return Held(self, entries, cost, slots)
@@ -121,7 +126,7 @@ class MemoryStore(Storage, MovingWindowSupport):
     def __init__(self, uri: str | None = None, wrap_exceptions: bool = False, **options: Any) -> None:
         super().__init__(uri, wrap_exceptions=wrap_exceptions)
         self._size = int(options.get("size", 100_000))
-        self.clock: Callable[[], float] = options.get("clock", lambda: time.time())  # noqa: PLW0108 - tests set it
+        self.clock: Callable[[], float] = options.get("clock", time.time)
         self._accounts: OrderedDict[str, _Account] = OrderedDict()
 
     def __len__(self) -> int:
@@ -148,8 +153,7 @@ class MemoryStore(Storage, MovingWindowSupport):
         for slot in slots:
             if account.held.get(slot.name, 0) >= slot.most:
                 return self._without_room(account, cost, slots, now)
-        entries = [(log, log.add(now // window.slice, cost)) for window, log in account.logs]
-        return Decision((), (), states, 0, account.hold(entries, cost, slots))
+        return Decision((), (), states, 0, account.take(now, cost, slots))
 
     def _without_room(self, account: _Account, cost: int, slots: Sequence[Slot], now: int) -> Decision:
         short, over = self._short(account, cost, slots, now)
@@ -157,8 +161,8 @@ class MemoryStore(Storage, MovingWindowSupport):
             wait = self._wait(account, cost, now)
             return Decision(tuple(short), tuple(over), _states(account, now), wait)
         # Of what is only measured, nothing is taken that would have been refused.
-        entries = [(log, log.add(now // window.slice, cost)) for window, log in account.logs if window.enforced]
-        return Decision((), tuple(over), _states(account, now), 0, account.hold(entries, cost, slots))
+        held = account.take(now, cost, slots, enforced=True)
+        return Decision((), tuple(over), _states(account, now), 0, held)
 
     def latest(self, most: int) -> list[str]:
         """The keys that were used last, the newest first."""

@@ -95,7 +95,8 @@ class Limits:
         return self._tab(policy, caller, scope, None) if policy.windows else None
 
     def _tab(self, policy: Policy, caller: Caller, scope: Scope, answer: Answer | None) -> Tab:
-        return Tab(self, policy, f"{policy.tier}/{caller.account_at(_address(scope))}", Asked.by(scope), answer)
+        key = f"{policy.tier}/{caller.account_at(_address(scope))}"
+        return Tab(scope["bff.route"], caller, scope.get("bff.request_id"), self, policy, key, answer)
 
     def _spend(
         self, tab: Tab, route: Route, slots: Sequence[Slot], scope: Scope, receive: Receive, send: Send
@@ -202,9 +203,10 @@ class AddressLimit:
 
     def _refuse(self, scope: Scope, address: str) -> None:
         if self.mode == "measure":
-            self.decisions.count("address", "", scope["bff.route"].front, "measured")
+            self.decisions.count(("address", "", scope["bff.route"].front, "measured"))
             return
-        self.decisions.refused(Asked.by(scope), ["address"], "", FLOOR)
+        asked = Asked(scope["bff.route"], scope.get("bff.caller"), scope.get("bff.request_id"))
+        self.decisions.refused(asked, ["address"], "", FLOOR)
         stats = self.limiter.get_window_stats(self.item, address)
         wait = stats.reset_time - store_of(self.limiter).clock()
         raise RateLimited(f"More than {self.rate} requests from this address", retry_after=wait)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
-from starlette.types import Scope
 
 from bff.core.answer import Header
 from bff.core.durations import Tally
@@ -48,7 +47,12 @@ class Policy:
         self._legacy = limits.headers in {"legacy", "both"}
         said = ", ".join(f'"{each.name}";q={each.amount};w={each.seconds}' for each in self.windows)
         self._said = (b"ratelimit-policy", said.encode())
-        self._names = [each.name.encode() for each in self.windows]
+        # As most tiers have it: one window, of which there is nothing to sort.
+        self._alone = (
+            b'"%b";r=%%d;t=%%d' % self.windows[0].name.encode().replace(b"%", b"%%")
+            if len(self.windows) == 1 and self._draft and not self._legacy
+            else None
+        )
 
     def slots_for(self, route: Route) -> tuple[Slot, ...]:
         if route.concurrency is None or not self._counts_slots:
@@ -59,10 +63,9 @@ class Policy:
         """As draft-ietf-httpapi-ratelimit-headers-10 has them, the most binding window first; and the older form."""
         if not states:
             return []
-        if len(states) == 1 and self._draft and not self._legacy:  # as most tiers have it: nothing to sort
-            ((left, more),), (window,), (name,) = states, self.windows, self._names
-            said = b'"%b";r=%d;t=%d' % (name, left, -(-more // 1000) or window.seconds)
-            return [(b"ratelimit", said), self._said]
+        if self._alone is not None:
+            ((left, more),) = states
+            return [(b"ratelimit", self._alone % (left, -(-more // 1000) or self.windows[0].seconds)), self._said]
         told = [
             (left, -(-(-more // 1000) or window.seconds), index)
             for index, ((left, more), window) in enumerate(zip(states, self.windows, strict=True))
@@ -84,16 +87,12 @@ class Policy:
         return headers
 
 
-class Asked(msgspec.Struct, frozen=True):
+class Asked(msgspec.Struct):
     """What a line of the log says of the request. Not its scope, which holds the tab: they would hold each other."""
 
     route: Route
     caller: Caller | None
     request_id: str | None
-
-    @classmethod
-    def by(cls, scope: Scope) -> Asked:
-        return cls(scope["bff.route"], scope.get("bff.caller"), scope.get("bff.request_id"))
 
 
 class Decisions:
@@ -101,20 +100,17 @@ class Decisions:
 
     def __init__(self, telemetry: Telemetry) -> None:
         self._log = telemetry.log
-        self._tally = Tally(
+        self.count = Tally(
             "bff_limit_decisions",
             "What the limits decided.",
             ["policy", "tier", "front", "decision"],
             telemetry.registry,
-        )
-
-    def count(self, policy: str, tier: str, front: str, decision: str) -> None:
-        self._tally.add((policy, tier, front, decision))
+        ).add
 
     def refused(self, asked: Asked, policies: Sequence[str], tier: str, cost: int) -> None:
         route, caller = asked.route, asked.caller
         for policy in policies:
-            self.count(policy, tier, route.front, "refused")
+            self.count((policy, tier, route.front, "refused"))
         facts = {"consumer": caller.consumer, "credential": caller.credential} if caller else {}
         self._log.info(
             "limited",

@@ -41,18 +41,16 @@ class Ledger(Protocol):
     def freed(self, key: str, /) -> None: ...
 
 
-class Tab(msgspec.Struct, eq=False):
+class Tab(Asked, eq=False):
     """What one request, or one operation over a socket, has on its caller's account."""
 
     _ledger: Ledger
     policy: Policy
     key: str
-    _asked: Asked
     _answer: Answer | None
-    refusing: Sequence[str] = ()
-    _headers: list[Header] = []
-    _reservations: list[Reservation] = []
-    _states: list[tuple[int, int]] = []
+    _decision: Decision | None = None
+    _headers: list[Header] = msgspec.field(default_factory=list)
+    _reservations: list[Reservation] = msgspec.field(default_factory=list)
     _given_back: int = 0
 
     async def spend(self, cost: int) -> None:
@@ -82,31 +80,35 @@ class Tab(msgspec.Struct, eq=False):
 
     def heed(self, decision: Decision, cost: int) -> None:
         policy, decisions = self.policy, self._ledger.decisions
-        self._states, self._given_back = decision.states, 0
-        self.refusing = decision.refusing
+        self._decision = decision
+        if self._given_back:
+            self._given_back = 0
         if self._answer is not None:
             self._show(self._answer, policy.headers(decision.states))
         if decision.refusing:
-            decisions.refused(self._asked, decision.refusing, policy.tier, cost)
+            decisions.refused(self, decision.refusing, policy.tier, cost)
             raise _refusal(decision, policy, cost)
-        front = self._asked.route.front
-        for name in decision.over:
-            decisions.count(name, policy.tier, front, "measured")
-        if not decision.over:
-            decisions.count("all", policy.tier, front, "admitted")
+        if decision.over:
+            for name in decision.over:
+                decisions.count((name, policy.tier, self.route.front, "measured"))
+        else:
+            decisions.count(("all", policy.tier, self.route.front, "admitted"))
         if decision.reservation:
             self._reservations.append(decision.reservation)
 
     def _show(self, answer: Answer, headers: list[Header]) -> None:
         if self._headers:
             answer.headers = [each for each in answer.headers if each not in self._headers]
-        answer.headers += headers
+        answer.headers.extend(headers)
         self._headers = headers
 
     @property
     def left(self) -> int:
         """Units in the most binding window, as it was last decided, and what was given back since."""
-        return max(0, min((left for left, _ in self._states), default=0) + self._given_back)
+        return max(0, min([left for left, _ in self._states()], default=0) + self._given_back)
+
+    def _states(self) -> Sequence[tuple[int, int]]:
+        return self._decision.states if self._decision else ()
 
     @property
     def taken(self) -> int:
@@ -114,12 +116,13 @@ class Tab(msgspec.Struct, eq=False):
 
     def shown(self) -> dict[str, object]:
         """What operators, and those who ask for it, are told."""
+        refusing = self._decision.refusing if self._decision else ()
         return {
             "tier": self.policy.tier,
-            "decision": "refused" if self.refusing else "admitted",
-            "refused_by": list(self.refusing),
+            "decision": "refused" if refusing else "admitted",
+            "refused_by": list(refusing),
             "taken": self.taken,
-            "left": self.left if self._states else None,
+            "left": self.left if self._states() else None,
         }
 
     def settle(self, cost: int) -> None:
