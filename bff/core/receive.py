@@ -67,7 +67,7 @@ class Client:
 
     def __init__(self, scope: Scope, receive: Receive, limit: int) -> None:
         said: Head = scope["bff.head"]
-        self.has_body = said.once(announced) > 0 or b"transfer-encoding" in said.values
+        self.has_body = said.once(announced) != 0
         self._receive = bounded_receive(said, receive, limit)
         self._exchange: Exchange | None = scope.get("bff.exchange")
         self._left = self._late = self._served = False
@@ -80,7 +80,8 @@ class Client:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self.served()
+        if not self._served:
+            self.served()
         if kind is not asyncio.CancelledError or not (self._left or self._late):
             return
         # If somebody else wants this task to end, too, it ends for them.
@@ -184,5 +185,8 @@ def _cancel(alarm: asyncio.TimerHandle | None) -> None:
 
 
 def announced(said: Head) -> int:
-    """What the body's is said to be; -1 where nothing is."""
-    return int(said.values.get(b"content-length", -1))
+    """How long the body is said to be; -1 where there is one and it is not said (RFC 9112 §6.3)."""
+    length = said.values.get(b"content-length")
+    if length is not None:
+        return int(length)
+    return -1 if b"transfer-encoding" in said.values else 0
