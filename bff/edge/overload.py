@@ -50,6 +50,8 @@ _CLEAR: Final = 0.75
 _SHORT: Final = 0.5
 # To refuse so many, each ten times a second, leaves most of a processor for the rest.
 _FEW: Final = 128
+# What the system says of a thread's time: run, waited, and how often.
+_SCHEDULED: Final = Path("/proc/thread-self/schedstat")
 _MOMENT: Final = 0.1
 
 
@@ -91,7 +93,8 @@ class Gradient:
 def waited_for_processor() -> float:
     """Seconds that this thread could have run, and others did; 0 where the system does not say."""
     try:
-        return int(Path("/proc/thread-self/schedstat").read_bytes().split()[1]) / 1e9
+        with _SCHEDULED.open("rb", buffering=0) as file:
+            return int(file.read(128).split()[1]) / 1e9
     except (OSError, IndexError):
         return 0.0
 
@@ -127,7 +130,7 @@ class Load:
         self.in_flight = self._peak = 0
         self.lag = 0.0
         self._watch: asyncio.TimerHandle | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop: asyncio.AbstractEventLoop
         self._due = self._waited_before = 0.0
         self._measure(telemetry)
 
@@ -150,7 +153,6 @@ class Load:
             for decision in ("refused", "measured")
         }
 
-    @property
     def is_full(self) -> bool:
         """Whether there is no place for anybody."""
         return self.in_flight >= self._cap or (self._mode == "enforce" and self.in_flight >= self.gradient.limit)
@@ -161,6 +163,15 @@ class Load:
         Raises:
             Overloaded: there is none.
         """
+        self.admit(tier)
+        return Place(self)
+
+    def admit(self, tier: str) -> None:
+        """Refuse a request of this tier, if there is no place for it.
+
+        Raises:
+            Overloaded: that is so.
+        """
         priority = self._priorities.get(tier, "normal")
         share = self._shares[priority]
         if self.in_flight >= self._cap * share:
@@ -169,7 +180,6 @@ class Load:
             if self._mode == "enforce":
                 raise self.refusal(priority)
             self._refused[priority, "measured"].inc()
-        return Place(self)
 
     def refusal(self, priority: Priority | None = None) -> Overloaded:
         """Why somebody is refused, and for how long; without a priority it was not looked who it is."""
@@ -215,18 +225,19 @@ class Load:
         self.in_flight -= 1
 
     def _watch_on(self) -> None:
-        if self._watch is None or self._loop is not asyncio.get_running_loop():
-            self._look_later()
+        if self._watch is None or not self._loop.is_running():
+            self._look_later(self._waited())
 
-    def _look_later(self) -> None:
+    def _look_later(self, waited: float) -> None:
         self._loop = asyncio.get_running_loop()
-        self._waited_before = self._waited()
+        self._waited_before = waited
         self._due = self._clock() + _EVERY
         self._watch = self._loop.call_later(_EVERY, self._look)
 
     def _look(self) -> None:
         self.lag = max(0.0, self._clock() - self._due)
-        ran = 1 - (self._waited() - self._waited_before) / (_EVERY + self.lag)
+        waited = self._waited()
+        ran = 1 - (waited - self._waited_before) / (_EVERY + self.lag)
         self.gradient.observe(self.lag * max(_LEAST_SHARE, ran), self._peak)
         # Clearly, and for all the time since the last look: else whoever has just been answered asks again for it.
         room = int(min(self._cap, self.gradient.limit) * _CLEAR) - self._peak
@@ -234,7 +245,7 @@ class Load:
         for listen in list(islice(reversed(self._held), max(0, room))):
             self._listen(listen)
         if self.in_flight or self._held or not self.gradient.relaxed:
-            self._look_later()
+            self._look_later(waited)
 
 
 class Place:
@@ -278,7 +289,7 @@ class Full:
         self.load = load
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        if self.load.is_full:
+        if self.load.is_full():
             return self.load.refuse(scope, self.load.refusal())
         return self.app(scope, receive, send)
 
@@ -299,18 +310,20 @@ class Overload:
         if caller is None:
             return self.app(scope, receive, send)
         try:
-            place = self.load.enter(caller.tier)
+            self.load.admit(caller.tier)
         except Overloaded as refusal:
             return self.load.refuse(scope, refusal)
         if scope["type"] == "websocket":
             scope["bff.place"] = self._place
             return self.app(scope, receive, send)
         answer: Answer = scope["bff.answer"]
-        answer.on_begin = place.leave
         exchange: Exchange | None = scope.get("bff.exchange")
         if exchange is None or exchange.body_is_here:
-            place.take()
+            self.load.taken()
+            answer.on_begin = self.load.left
         else:
+            place = Place(self.load)
+            answer.on_begin = place.leave
             exchange.on_body(place.take)
         return self.app(scope, receive, send)
 
