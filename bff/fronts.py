@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from typing import Any
+from time import monotonic
+from typing import Any, cast
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
@@ -67,6 +67,7 @@ class Fronts:
     ) -> None:
         self.app = app
         self.fronts = fronts
+        self._answers: dict[Front, ASGIApp] = {front: cast("Any", each).__call__ for front, each in fronts.items()}
         self.count = count
         self.forwards = any(each.forward_credentials for each in services)
         self.balances = any(each.targets for each in services)
@@ -80,7 +81,7 @@ class Fronts:
         if route.front in _BY_REQUEST:
             self.count(route.name, caller)
         seconds = route.timeout if asked is None else min(route.timeout, seconds_asked(asked))
-        deadline = asyncio.get_running_loop().time() + seconds
+        deadline = monotonic() + seconds
         own = tuple(each for each in scope["headers"] if each[0] in CREDENTIALS) if self.forwards else ()
         scope["bff.origin"] = Origin(
             caller,
@@ -93,4 +94,4 @@ class Fronts:
             waits=scope.get("bff.waits"),
             waterfall=scope.get("bff.waterfall"),
         )
-        return self.fronts[route.front](scope, receive, send)
+        return self._answers[route.front](scope, receive, send)

@@ -79,7 +79,7 @@ def _public(app: Generations, config: Config) -> Server:
         many = http2(one)
         http = tls.connections(lambda chosen: many if chosen == "h2" else one)
     return _server(
-        app,
+        app.__call__,  # Python enters a method of its own without a detour
         config.server.host,
         config.server.port,
         http=http,

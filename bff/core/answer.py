@@ -50,15 +50,14 @@ class Answer(msgspec.Struct, eq=False):
             self.status = message["status"]
             if self.waits is not None:
                 self.waits.end()
-            if self.on_begin is not None:
-                self.settle()
+            self.settle()
             given = message.get("headers", ())
-            present = dict(given)
-            message["headers"] = [
-                *given,
-                *[default for default in self.defaults if default[0] not in present],
-                *self.headers,
-            ]
+            present, headers = dict(given), [*given]
+            for default in self.defaults:
+                if default[0] not in present:
+                    headers.append(default)  # noqa: PERF401 - a comprehension would be one more function to call
+            headers.extend(self.headers)
+            message["headers"] = headers
         elif kind == "websocket.send":
             self.size += len(message.get("text") or message.get("bytes") or b"")
         elif kind == "websocket.accept":
@@ -68,6 +67,7 @@ class Answer(msgspec.Struct, eq=False):
 
     def settle(self) -> None:
         """It begins, or there will be none."""
-        on_begin, self.on_begin = self.on_begin, None
+        on_begin = self.on_begin
         if on_begin is not None:
+            self.on_begin = None
             on_begin()

@@ -196,8 +196,8 @@ class Certificate:
 
 def certificate_of(scope: Mapping[str, Any]) -> Certificate | None:
     """What the client of this request has shown, if it has shown a certificate."""
-    found: Certificate | None = scope.get("state", {}).get(CERTIFICATE)
-    return found
+    state = scope.get("state")
+    return state.get(CERTIFICATE) if state else None
 
 
 _KINDS: Final[dict[type, str]] = {

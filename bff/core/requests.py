@@ -179,19 +179,19 @@ class Requests:
         if self._on and scope["type"] == "http":
             scope["bff.waterfall"] = Waterfall(self._most_calls, started)
 
-    def end(self, scope: Scope, status: int, seconds: float) -> None:
-        """Keep it, if it is worth it."""
+    def end(self, scope: Scope, status: int, seconds: float, *, failed: bool) -> None:
+        """Keep it, if it is worth it; `failed`: it, or a call that was made for it."""
         waterfall: Waterfall | None = scope.get("bff.waterfall")
         if waterfall is None:
             return
-        kind = self._kind(scope, waterfall, status, seconds)
+        kind = self._kind(scope, seconds, failed=failed)
         if kind is not None:
             self._kept[kind].append(Kept.of(kind, scope, waterfall, status))
 
-    def _kind(self, scope: Scope, waterfall: Waterfall, status: int, seconds: float) -> Kind | None:
+    def _kind(self, scope: Scope, seconds: float, *, failed: bool) -> Kind | None:
         if self.explains and self.is_asked(scope):
             return "asked"
-        if status >= 500 or waterfall.went_wrong:
+        if failed:
             return "failed"
         if seconds >= self._slow:
             return "slow"

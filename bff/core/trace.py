@@ -12,6 +12,7 @@ _TRACEPARENT = re.compile(
     rb"^(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?$", re.ASCII
 )
 _SAMPLED = 0x01
+_LAST_64 = (1 << 64) - 1
 _MAX_STATE = 512
 
 
@@ -25,13 +26,10 @@ class Trace(msgspec.Struct, frozen=True, gc=False):
     parent_id: str = ""
 
     @property
-    def traceparent(self) -> bytes:
-        return f"00-{self.trace_id}-{self.span_id}-{'01' if self.sampled else '00'}".encode()
-
-    @property
     def headers(self) -> list[tuple[bytes, bytes]]:
         """What services are sent, so that their spans hang below this one."""
-        headers = [(b"traceparent", self.traceparent)]
+        parent = f"00-{self.trace_id}-{self.span_id}-{'01' if self.sampled else '00'}"
+        headers = [(b"traceparent", parent.encode())]
         if self.state:
             headers.append((b"tracestate", self.state))
         return headers
@@ -50,10 +48,11 @@ class Sampler:
         self._random = random
 
     def trace(self, traceparent: bytes | None, tracestate: bytes | None) -> Trace:
-        fresh = self._random.getrandbits(192).to_bytes(24).hex()
+        bits = self._random.getrandbits(192)
+        fresh = bits.to_bytes(24).hex()
         trace_id, span_id = fresh[:32], fresh[32:]
         parent = traceparent and _TRACEPARENT.match(traceparent)
         if not parent or (parent[1] == b"00" and parent[5]):
-            return Trace(trace_id, span_id, int(trace_id[16:], 16) < self._bound)
+            return Trace(trace_id, span_id, bits >> 64 & _LAST_64 < self._bound)
         state = tracestate if tracestate and len(tracestate) <= _MAX_STATE else b""
         return Trace(parent[2].decode(), span_id, bool(int(parent[4], 16) & _SAMPLED), state, parent[3].decode())

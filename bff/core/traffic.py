@@ -20,10 +20,11 @@ _MOST: Final = 500
 
 
 class _Slot:
-    __slots__ = ("buckets", "failed", "number", "refused")
+    __slots__ = ("buckets", "failed", "number", "refused", "until")
 
     def __init__(self, number: int) -> None:
         self.number = number
+        self.until = (number + 1) * SLOT
         self.failed = self.refused = 0
         self.buckets = [0] * (len(_BOUNDS) + 1)
 
@@ -59,15 +60,16 @@ class Traffic:
         self._add("services", service, seconds, failed, refused)
 
     def _add(self, kind: str, name: str, seconds: float, failed: bool, refused: bool) -> None:
-        number = int(self._clock() // SLOT)
+        now = self._clock()
         slots = self._slots.get((kind, name))
         if slots is None:
             if len(self._slots) >= _MOST:  # names are bounded where they come from; this is for all of them together
                 return
             slots = self._slots[kind, name] = []
-        if slots and slots[-1].number == number:
+        if slots and now < slots[-1].until:
             slot = slots[-1]
         else:
+            number = int(now) // SLOT
             slot = _Slot(number)
             slots.append(slot)
             if slots[0].number <= number - SLOTS:

@@ -140,8 +140,8 @@ class Waterfall(msgspec.Struct, eq=False):
         self.calls.append(call)
         return call
 
-    @property
     def went_wrong(self) -> bool:
+        """Whether a call did."""
         for each in self.calls:  # noqa: SIM110 - most requests have one call, for which `any` would cost more
             if each.went_wrong:
                 return True

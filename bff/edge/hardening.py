@@ -25,7 +25,7 @@ class Hardening:
         if scope["type"] == "http":
             said: Head = scope["bff.head"]
             answer: Answer = scope["bff.answer"]
-            answer.defaults += said.once(_defaults)
+            answer.defaults.extend(said.once(_defaults))
         return self.app(scope, receive, send)
 
 

@@ -52,11 +52,9 @@ class Keep:
         self._errors, self._slow, self._most = settings.errors, settings.slow, settings.per_second
         self._second, self._kept = 0.0, 0
 
-    def wants(self, status: int, seconds: float, waterfall: Waterfall | None) -> bool:
+    def wants(self, seconds: float, *, failed: bool) -> bool:
         """Whether it is worth it, `seconds` being the time to the begin of its answer; it is counted as kept, then."""
-        if not (self._slow and seconds >= self._slow) and not (
-            self._errors and (status >= 500 or (waterfall is not None and waterfall.went_wrong))
-        ):
+        if not (self._slow and seconds >= self._slow) and not (self._errors and failed):
             return False
         now = self._clock()
         if now - self._second >= 1:

@@ -149,9 +149,12 @@ class Observe:
         self.requests.begin(scope, started)
         trace, span, request_id = self._begin(scope)
         waits = scope["bff.waits"] = Waits(self.clock)
-        answer = scope["bff.answer"] = Answer(send, waits)
-        answer.headers.append((b"x-request-id", request_id.encode()))
-        answer.defaults.append(_date(int(time.time())))  # a service's own stays (RFC 9110 §6.6.1)
+        answer = scope["bff.answer"] = Answer(
+            send,
+            waits,
+            headers=[(b"x-request-id", request_id.encode())],
+            defaults=[_date(int(time.time()))],  # a service's own stays (RFC 9110 §6.6.1)
+        )
         ids = REQUEST.set((request_id, trace.trace_id))
         token = otel.attach(set_span_in_context(span)) if span else None
         counts = scope["type"] == "http"
@@ -224,10 +227,14 @@ class Observe:
                 self.overhead.observe(waits.begun - started - waits.total, (name,), exemplar)
         if code := scope.get("bff.code"):
             self.refusals.labels(name, code).inc()
-        self.requests.end(scope, status, seconds)
+        waterfall: Waterfall | None = scope.get("bff.waterfall")
+        failed = status >= 500 or (waterfall is not None and waterfall.went_wrong())
+        self.requests.end(scope, status, seconds, failed=failed)
         arms: dict[str, str] | None = scope.get("bff.arms")
         if span is None and status != SWITCHED:
-            span = self._kept(scope, trace, status, started, seconds)
+            begun = scope["bff.waits"].begun
+            if self.keep.wants(seconds if begun is None else begun - started, failed=failed):
+                span = self.keep.begin(trace, _above(trace), started, waterfall)
         if span:
             for service, arm in (arms or {}).items():
                 span.set_attribute(f"bff.arm.{service}", arm)
@@ -255,14 +262,6 @@ class Observe:
                 scope.get("bff.cache", ""),
             )
         )
-
-    def _kept(self, scope: Scope, trace: Trace, status: int, started: float, seconds: float) -> Span | None:
-        """The span of a request that was not recorded, and should have been."""
-        waterfall: Waterfall | None = scope.get("bff.waterfall")
-        begun = scope["bff.waits"].begun
-        if not self.keep.wants(status, seconds if begun is None else begun - started, waterfall):
-            return None
-        return self.keep.begin(trace, _above(trace), started, waterfall)
 
     def _labels(self, method: str, route: str, status: int, operation: str) -> tuple[str, ...]:
         method = method if method in _METHODS else "_OTHER"

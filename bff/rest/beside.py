@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Final, Protocol
 
+import msgspec
 from starlette.types import Scope
 
 from bff.core.head import Head
@@ -33,15 +34,12 @@ class Exchange(Protocol):
         """Have these follow the answer's body."""
 
 
-class Beside:
+class Beside(msgspec.Struct, eq=False):
     """Of one request."""
 
-    __slots__ = ("_exchange", "_said", "is_chunked")
-
-    def __init__(self, scope: Scope, exchange: Exchange) -> None:
-        self._exchange = exchange
-        self._said: Head = scope["bff.head"]
-        self.is_chunked = b"transfer-encoding" in self._said.values
+    _exchange: Exchange
+    _said: Head
+    is_chunked: bool
 
     def hint(self, status: int, headers: Headers) -> None:
         self._exchange.hint(
@@ -59,7 +57,10 @@ class Beside:
 def beside(scope: Scope) -> Beside | None:
     """None on a server that has nothing beside."""
     exchange: Exchange | None = scope.get("bff.exchange")
-    return None if exchange is None else Beside(scope, exchange)
+    if exchange is None:
+        return None
+    said: Head = scope["bff.head"]
+    return Beside(exchange, said, b"transfer-encoding" in said.values)
 
 
 def _late(headers: Headers, verdict: Callable[[bytes], bytes | None]) -> Headers:

@@ -110,7 +110,11 @@ comes_down = _Verdicts(_down).__getitem__
 
 def end_to_end(headers: Headers, verdict: Callable[[bytes], bytes | None]) -> Headers:
     """Those that go on."""
-    kept = [(name, value) for given, value in headers if (name := verdict(given)) is not None]
+    kept = []
+    for given, value in headers:
+        name = verdict(given)
+        if name is not None:
+            kept.append((name, value))
     if len(kept) == len(headers):
         return kept
     said = [value for given, value in headers if len(given) == _CONNECTION and given.lower() == b"connection"]

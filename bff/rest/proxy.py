@@ -100,7 +100,7 @@ class Passthrough:
                 raise await failed(response, service)
             if changes is not None:
                 await changes.answer(response, service.name, scope)
-            await self.relay(response, service.name, route, send, client, aside)
+            await self.relay.pass_on(response, service.name, route, send, client, aside)
 
     async def drain(self) -> None:
         """End what lasts: its clients go to another gateway."""

@@ -54,7 +54,7 @@ class Relay:
         self._streams: dict[asyncio.Timeout, asyncio.Task[object] | None] = {}
         self._draining = False
 
-    async def __call__(
+    async def pass_on(
         self,
         response: httpx.Response,
         service: str,

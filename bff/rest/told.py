@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from starlette.types import Scope
 
@@ -25,7 +25,14 @@ def request_headers(scope: Scope) -> Headers:
     host = said.values.get(b"host", b"") if route.hosts else b""
     client = scope.get("client")
     connection = _of_connection(client[0] if client else "", scope["scheme"] in _SECURE, host)
-    return [*kept, (b"via", b"%b%b bff" % (via, scope["http_version"].encode())), *connection]
+    own = _spoken(scope["http_version"])
+    return [*kept, (b"via", via + own if via else own), *connection]
+
+
+@cache
+def _spoken(version: str) -> bytes:
+    """What `via` says of this gateway."""
+    return b"%b bff" % version.encode()
 
 
 def _going_up(said: Head) -> tuple[Headers, bytes]:

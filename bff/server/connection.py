@@ -19,10 +19,10 @@ from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
 from bff.core.errors import BadRequest, GatewayError, HeadersTooLarge, Overloaded, UriTooLong
-from bff.core.head import Head, head_of
+from bff.core.head import head_of
 from bff.server.deadlines import Deadlines
 from bff.server.exchange import Exchange
-from bff.server.repeats import Repeats
+from bff.server.repeats import Again, Repeats
 from bff.server.settings import ConnectionSettings
 from bff.server.target import scope_of
 from bff.server.websocket import hand_over, is_handshake
@@ -47,6 +47,7 @@ class Connection(asyncio.Protocol):
     settings: ClassVar[ConnectionSettings]
     resting: ClassVar[dict[Any, None]]  # those without a request; the one that rests longest is first
     at_once: ClassVar[int]  # bytes that have no more requests than may wait
+    warm: ClassVar[float]  # seconds for which a client that rests is known by what it said
 
     # More than thirty: in a dictionary of each, they would take a search each time.
     __slots__ = (
@@ -105,7 +106,7 @@ class Connection(asyncio.Protocol):
         if self._answering is None and self._incoming is None and not self._in_head and not self._unparsed:
             again = self._repeats.request_in(data)
             if again is not None:
-                self._ask_again(*again)
+                self._ask_again(again)
                 return
         if len(data) <= self.at_once:
             self._parse(data)
@@ -205,7 +206,8 @@ class Connection(asyncio.Protocol):
         self._headers = self._incoming.trailers  # what comes of them after this
         self._take_turn(self._incoming)
 
-    def _ask_again(self, method: bytes, url: bytes, head: Head, body: bytes) -> None:
+    def _ask_again(self, again: Again) -> None:
+        method, url, head, body = again
         self._until.head = inf
         self._wake()
         exchange = Exchange(self, scope_of(method, "1.1", url, head, self._place, self._app_state), keep_alive=True)
@@ -262,11 +264,12 @@ class Connection(asyncio.Protocol):
             self._rest()
 
     def _rest(self) -> None:
-        self.resume_reading()
+        if self._paused:
+            self.resume_reading()
         if not self._in_head:
             self.resting[self] = None
             self._warm = not self._draining
-            self._until.rest = self._until.within(min(WARM, self.settings.keep_alive) if self._warm else LAST_CALL)
+            self._until.rest = self._until.within(self.warm if self._warm else LAST_CALL)
 
     def _end(self, client_is_sending: bool) -> None:
         """Close once all is sent; a client that still sends hears the answer first: a reset would destroy it."""
@@ -393,7 +396,7 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def rest_is_over(self) -> None:
-        further = self.settings.keep_alive - WARM
+        further = self.settings.keep_alive - self.warm
         if self._warm and further > 0:
             self._warm = False
             self._repeats.forget()
@@ -413,5 +416,11 @@ class Connection(asyncio.Protocol):
 
 def connections(settings: ConnectionSettings) -> type[Connection]:
     """The class that `uvicorn.Config(http=...)` takes."""
-    own = {"settings": settings, "resting": {}, "at_once": _SHORTEST * settings.max_pipelined, "__slots__": ()}
+    own = {
+        "settings": settings,
+        "resting": {},
+        "at_once": _SHORTEST * settings.max_pipelined,
+        "warm": min(WARM, settings.keep_alive),
+        "__slots__": (),
+    }
     return type("ConfiguredConnection", (Connection,), own)

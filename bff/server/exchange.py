@@ -55,7 +55,8 @@ class _Begins(dict[bytes, bytes]):
         return begin
 
 
-_BEGINS: Final = _Begins()
+# By the method of all dictionaries: `[]` of a class of its own asks the class each time.
+_begin: Final = _Begins().__getitem__
 
 
 class Exchange:
@@ -269,7 +270,7 @@ class Exchange:
         self._framing = _NO_BODY if self._bodyless else _UNDECIDED
         lines = [_STATUS_LINES[status]]
         for name, value in headers:
-            begin = _BEGINS[name]
+            begin = _begin(name)
             if begin:
                 lines.append(begin)
                 lines.append(value)

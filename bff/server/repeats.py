@@ -23,6 +23,10 @@ _MOST: Final = 2048  # bytes of header lines that are remembered, of
 _KEPT: Final = 4  # requests that differ in them
 
 
+Again = tuple[bytes, bytes, Head, bytes]
+"""Method, target, head and body."""
+
+
 class Lines(msgspec.Struct, eq=False, gc=False):
     """The header lines of a request, from the first one to the empty one, and what a parser made of them.
 
@@ -54,8 +58,8 @@ class Repeats:
         self._kept: list[Lines] = []  # the newest first
         self._began: tuple[bytes, int] | None = None  # what came with the next one, and where its header lines begin
 
-    def request_in(self, data: bytes) -> tuple[bytes, bytes, Head, bytes] | None:
-        """Method, target, head and body, if this is a whole request with header lines that are known, and nothing else.
+    def request_in(self, data: bytes) -> Again | None:
+        """What is asked, if this is a whole request with header lines that are known, and nothing else.
 
         Args:
             data: what came after the end of the last request.

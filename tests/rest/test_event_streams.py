@@ -132,7 +132,7 @@ async def test_what_ends_while_a_part_of_a_line_may_have_gone_says_nothing_more(
     route = Route("events", "/events", timeout=30)
     response = httpx.Response(200, headers={"content-type": "text/event-stream"}, content=events())
     relay, client = Relay(), Client({"type": "http", "bff.head": head_of([])}, stuck.wait, 0)
-    task = asyncio.create_task(relay(response, "users", route, send, client, None))
+    task = asyncio.create_task(relay.pass_on(response, "users", route, send, client, None))
     await stuck.wait()
     await relay.close()
     await task
