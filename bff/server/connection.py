@@ -214,7 +214,7 @@ class Connection(asyncio.Protocol):
         if body:
             exchange.take(body)
         exchange.end_body()
-        self._take_turn(exchange)
+        self._begin(exchange)
 
     def _wake(self) -> None:
         self.resting.pop(self, None)

@@ -246,15 +246,8 @@ class Exchange:
     def send(self, message: Message) -> Awaitable[None]:
         if self._connection.congested:
             return self._send_later(message)
-        if not self._gone:
-            self._pass_on(message)
-        return self._connection.done
-
-    async def _send_later(self, message: Message) -> None:
-        await self._connection.drained()
-        await self.send(message)
-
-    def _pass_on(self, message: Message) -> None:
+        if self._gone:
+            return self._connection.done
         kind = message["type"]
         if kind == "http.response.body" and self._framing is not _NOT_BEGUN and not self.answered:
             self._send_body(message.get("body", b""), ended=not message.get("more_body", False))
@@ -264,6 +257,11 @@ class Exchange:
                 self._connection.soon(self._send_head)
         else:
             raise RuntimeError(f"{kind} is not what follows in an answer")
+        return self._connection.done
+
+    async def _send_later(self, message: Message) -> None:
+        await self._connection.drained()
+        await self.send(message)
 
     def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self._bodyless = self._bodyless or status in BODYLESS

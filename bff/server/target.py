@@ -38,7 +38,10 @@ def scope_of(
     Raises:
         BadRequest: the line names another host than the headers do.
     """
-    path, query = target_of(url, head.headers)
+    if url.startswith(b"/"):
+        path, _, query = url.partition(b"?")
+    else:
+        path, query = _spelled_out(url, head.headers)
     scheme, server, client = place
     return {
         "type": "http",
@@ -58,15 +61,8 @@ def scope_of(
     }
 
 
-def target_of(url: bytes, headers: Iterable[tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
-    """Path and query. What has neither goes on as a path, for the app to refuse.
-
-    Raises:
-        BadRequest: it names another host than the headers do.
-    """
-    if url.startswith(b"/"):
-        path, _, query = url.partition(b"?")
-        return path, query
+def _spelled_out(url: bytes, headers: Iterable[tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
+    """Path and query of a target with its host. What is none goes on as a path, for the app to refuse."""
     absolute = _ABSOLUTE.fullmatch(url)
     if absolute is None:
         return url, b""

@@ -254,7 +254,9 @@ class Credentials:
                 return self._by_connection(certificate, said.headers)
             authorization = b"Bearer " + token
         caller = self._verified.find(authorization, self._clock())
-        return self._bearer(authorization, certificate) if caller is None else _bound(caller, certificate)
+        if caller is None:
+            return self._bearer(authorization, certificate)
+        return caller if caller.bound_to is None else _bound(caller, certificate)
 
     def _by_connection(self, certificate: Certificate | None, headers: Headers) -> Caller:
         if certificate is None or not self._certificates:
