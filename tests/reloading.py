@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from io import BytesIO
 from pathlib import Path
@@ -26,7 +26,14 @@ TEXT = TOKEN + BFF_YAML
 class Reloading:
     """A gateway in memory, and the file that it is made of."""
 
-    def __init__(self, folder: Path, text: str = TEXT, jwks: Iterable[Record] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        text: str = TEXT,
+        jwks: Iterable[Record] = (),
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        self.environ = environ
         self.file = folder / "bff.yaml"
         self.file.write_text(text)
         self._log = BytesIO()
@@ -42,7 +49,7 @@ class Reloading:
         self.admin.headers["authorization"] = "Bearer operators"
 
     def read(self, files: list[Path]) -> Loaded[Config]:
-        return traced(self.file, profile="development", files=files)
+        return traced(self.file, profile="development", environ=self.environ, files=files)
 
     def _at(self, app: Any) -> httpx.AsyncClient:
         return httpx.AsyncClient(

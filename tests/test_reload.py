@@ -31,7 +31,7 @@ QUERY = {"query": '{ product(id: "prd_1") { name } }'}
 
 @pytest.fixture
 async def one(tmp_path):
-    one = Reloading(tmp_path)
+    one = Reloading(tmp_path, environ={"BFF__SERVER__RELOAD": "off"})  # but for what the test itself reloads
     async with living(one.generations):
         yield one
 

@@ -416,11 +416,5 @@ class Connection(asyncio.Protocol):
 
 def connections(settings: ConnectionSettings) -> type[Connection]:
     """The class that `uvicorn.Config(http=...)` takes."""
-    own = {
-        "settings": settings,
-        "resting": {},
-        "at_once": _SHORTEST * settings.max_pipelined,
-        "warm": min(WARM, settings.keep_alive),
-        "__slots__": (),
-    }
-    return type("ConfiguredConnection", (Connection,), own)
+    own = {"settings": settings, "resting": {}, "at_once": _SHORTEST * settings.max_pipelined, "__slots__": ()}
+    return type("ConfiguredConnection", (Connection,), own | {"warm": min(WARM, settings.keep_alive)})
