@@ -15,6 +15,7 @@ from time import perf_counter
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 import aiodataloader
+import msgspec
 from aiodataloader import DataLoader
 from opentelemetry.trace import SpanContext, get_current_span
 
@@ -31,26 +32,21 @@ Column = list[V_co | BaseException | None]
 """One value for each key or parent, in their order: None where there is none, an error where the read failed."""
 
 
-@dataclass(frozen=True)
-class Batch(Generic[K, V_co]):
-    """A batched read of one service, as `@batch` makes it."""
+class Batch(msgspec.Struct, Generic[K, V_co], frozen=True, cache_hash=True):
+    """A batched read of one service, as `@batch` makes it. `name` is what logs and explanations call it."""
 
     service: str
     fetch: Callable[..., Awaitable[Mapping[K, V_co]]]
+    name: str
     arguments: tuple[tuple[str, Any], ...] = ()
-
-    @cached_property
-    def name(self) -> str:
-        """What logs and explanations call it."""
-        return f"{self.service}.{self.fetch.__name__}"
 
     def where(self, **arguments: Any) -> Batch[K, V_co]:
         """The same read with arguments that hold for all of its keys; None means not given.
 
         await info.context.load_many(orders_by_user.where(limit=10), user_ids)
         """
-        given = sorted((name, value) for name, value in arguments.items() if value is not None)
-        return Batch(self.service, self.fetch, tuple(given))
+        given = sorted([(name, value) for name, value in arguments.items() if value is not None])
+        return Batch(self.service, self.fetch, self.name, tuple(given))
 
 
 def batch(
@@ -64,7 +60,7 @@ def batch(
 
     It is given distinct keys, at most the service's `max_batch` at a time.
     """
-    return lambda fetch: Batch(service, fetch)
+    return lambda fetch: Batch(service, fetch, f"{service}.{fetch.__name__}")
 
 
 @dataclass(frozen=True)
@@ -94,8 +90,9 @@ class Columns(DataLoader[tuple[K, ...], Column[V_co]]):
     """The loader of one batched read in one request; its keys are columns, so that a level costs one future."""
 
     cache = False  # columns hardly ever come twice; their records are remembered one by one
+    get_cache_key = staticmethod(tuple)  # which a column is already
 
-    def __init__(self, batch: Batch[K, V_co], upstream: Upstream) -> None:
+    def __init__(self, batch: Batch[K, V_co], upstream: Upstream, made: dict[str, int]) -> None:
         # Aiodataloader's own looks at `batch_load_fn` again for each instance, and that for longer than a read takes.
         self.loop = asyncio.get_running_loop()
         self._queue: list[aiodataloader.Loader] = []
@@ -103,15 +100,12 @@ class Columns(DataLoader[tuple[K, ...], Column[V_co]]):
         self._batch = batch
         self._upstream = upstream
         self._arguments = dict(batch.arguments)
+        self._made = made
         self._reads: dict[K, asyncio.Future[Mapping[K, V_co] | BaseException]] = {}
         self._running: set[asyncio.Task[Any]] = set()
         self._since = 0.0
         self._recorded = upstream.service.batches is not None and upstream.origin.trace.sampled
         self._asking: list[SpanContext] = []  # the spans of who asks; only where the trace is recorded
-        self.calls = 0
-
-    def get_cache_key(self, key: tuple[K, ...]) -> tuple[K, ...]:
-        return key
 
     def do_resolve_reject(self, key: tuple[K, ...], future: asyncio.Future[Column[V_co]]) -> None:
         # As aiodataloader does it, and as late, less the task that it makes only to call `dispatch_queue` two ticks on.
@@ -129,13 +123,12 @@ class Columns(DataLoader[tuple[K, ...], Column[V_co]]):
         try:
             keys = list(dict.fromkeys(chain.from_iterable(columns)))
             new = [key for key in keys if key not in self._reads] if self._reads else keys
+            asked, hits = sum(map(len, columns)), len(keys) - len(new)
             asking, self._asking = self._asking, []
-            fetches = self._fetches(new, sum(map(len, columns)), len(keys) - len(new), asking)
-            if len(new) < len(keys) and (batches := self._upstream.service.batches):
-                batches.known.labels(self._batch.name).inc(len(keys) - len(new))
-            if len(fetches) == 1 and len(new) == len(keys):
-                found = await fetches[0]
+            if not hits and 0 < len(new) <= self._upstream.service.max_batch:
+                found = await self._fetch(new, asked, hits, asking)
                 return [_values(found, column) for column in columns]
+            fetches = self._fetches(new, asked, hits, asking)
             # As they are now: what is read may be forgotten while others are waited for.
             reads = {key: self._reads[key] for key in keys}
             await self._side_by_side(fetches)
@@ -152,15 +145,11 @@ class Columns(DataLoader[tuple[K, ...], Column[V_co]]):
         self, keys: list[K], asked: int, hits: int, asking: list[SpanContext]
     ) -> list[Coroutine[Any, Any, Mapping[K, V_co] | BaseException]]:
         """What has to be done to read these keys, each as far as a call of the service reaches."""
-        size, since = self._upstream.service.max_batch, self._since
-        fetches = []
-        for start in range(0, len(keys), size):
-            chunk, read = keys[start : start + size], self.loop.create_future()
-            self._reads.update(dict.fromkeys(chunk, read))
-            told = Read(self._batch.name, len(chunk), asked, hits, since)
-            fetches.append(self._fetch(chunk, read, told, asking))
-        self.calls += len(fetches)
-        return fetches
+        service = self._upstream.service
+        if hits and service.batches is not None:
+            service.batches.known.labels(self._batch.name).inc(hits)
+        size = service.max_batch
+        return [self._fetch(keys[start : start + size], asked, hits, asking) for start in range(0, len(keys), size)]
 
     async def _side_by_side(self, fetches: list[Coroutine[Any, Any, Any]]) -> None:
         if len(fetches) < 2:  # a task costs more than awaiting it here
@@ -172,7 +161,16 @@ class Columns(DataLoader[tuple[K, ...], Column[V_co]]):
         await asyncio.wait(tasks)
         self._running.difference_update(tasks)
 
-    async def _fetch(
+    def _fetch(
+        self, keys: list[K], asked: int, hits: int, asking: list[SpanContext]
+    ) -> Coroutine[Any, Any, Mapping[K, V_co] | BaseException]:
+        """One call for these keys. Whoever asks for them from now on waits for it, even before it is awaited."""
+        name, read = self._batch.name, self.loop.create_future()
+        self._reads.update(dict.fromkeys(keys, read))
+        self._made[name] = self._made.get(name, 0) + 1
+        return self._outcome(keys, read, Read(name, len(keys), asked, hits, self._since), asking)
+
+    async def _outcome(
         self,
         keys: list[K],
         read: asyncio.Future[Mapping[K, V_co] | BaseException],
@@ -183,7 +181,7 @@ class Columns(DataLoader[tuple[K, ...], Column[V_co]]):
         upstream = self._upstream.reading(told)
         batches = upstream.service.batches
         if batches is not None:
-            batches.record(self._batch.name, len(keys))
+            batches.record(told.name, told.keys)
         try:
             if self._recorded and batches is not None:
                 with batches.span(told, asking):
@@ -225,21 +223,17 @@ def _values(found: Mapping[K, V_co] | BaseException, column: tuple[K, ...]) -> C
 
 
 class Loads:
-    """All that one request reads and calls."""
+    """All that one request reads and calls.
+
+    Attributes:
+        made: how many calls, by the names of the reads and calls.
+    """
 
     def __init__(self, upstream: Callable[[str], Upstream]) -> None:
         self._upstream = upstream
         self._columns: dict[Batch[Any, Any], Columns[Any, Any]] = {}
-        self._calls: dict[str, int] = {}
+        self.made: dict[str, int] = {}
         self._watchers: list[Watcher[Any]] = []
-
-    @property
-    def made(self) -> dict[str, int]:
-        """How many calls have been made, by the names of the reads and calls."""
-        made = self._calls.copy()
-        for batch, columns in self._columns.items():
-            made[batch.name] = made.get(batch.name, 0) + columns.calls
-        return made
 
     async def load(self, batch: Batch[K, V_co], key: K) -> V_co | None:
         """One record, or None if there is none.
@@ -258,7 +252,7 @@ class Loads:
 
     async def call(self, call: Call[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Make the call; whatever was read before is read anew after it, since it may have changed something."""
-        self._calls[call.name] = self._calls.get(call.name, 0) + 1
+        self.made[call.name] = self.made.get(call.name, 0) + 1
         try:
             return await call.function(self._upstream(call.service).reading(Read(call.name)), *args, **kwargs)
         finally:
@@ -287,5 +281,5 @@ class Loads:
     def _loader(self, batch: Batch[K, V_co]) -> Columns[K, V_co]:
         columns = self._columns.get(batch)
         if columns is None:
-            columns = self._columns[batch] = Columns(batch, self._upstream(batch.service))
+            columns = self._columns[batch] = Columns(batch, self._upstream(batch.service), self.made)
         return columns

@@ -56,7 +56,7 @@ class _Round:
         last = max((each.origin for each, _ in asked), key=lambda origin: origin.deadline)
         origin = replace(first.origin, deadline=last.deadline, hurried=last.hurried)
         keys = list(dict.fromkeys(key for _, keys in asked for key in keys))
-        read = first.read and first.read._replace(keys=len(keys))
+        read = first.read and replace(first.read, keys=len(keys))
         return type(first)(first.service, origin, read), keys
 
     def found(self, found: Found | None) -> None:
