@@ -9,6 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import cache
 from math import inf
+from string import ascii_letters, digits
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
@@ -53,7 +54,8 @@ Changed = Callable[["Service", bytes, httpx.Response | None], None]
 _SOMEWHERE = httpx.URL("http://service")
 _HARMLESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _TICK = 0.002  # of loops whose time stands still between two looks at the clock, in whole milliseconds
-_SAFE = "-._~:@$!*()"  # what a query value may hold as it is (RFC 3986 §3.4), less what separates parameters
+_SAFE = b"-._~:@$!*()"  # what a query value may hold as it is (RFC 3986 §3.4), less what separates parameters
+_WORDS = (ascii_letters + digits + "_").encode()
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -401,13 +403,11 @@ def _target(path: str, segments: Sequence[str], query: Mapping[str, Param]) -> b
 
 def _value(value: Param) -> str:
     if isinstance(value, str):
-        return quote(value, safe=_SAFE)
-    if isinstance(value, int):
-        return str(value)
-    joined = ",".join(value or ())
+        return _quoted(value, _SAFE)
+    return str(value) if isinstance(value, int) else _quoted(",".join(value or ()), _SAFE + b",")
+
+
+def _quoted(text: str, safe: bytes) -> str:
     # Ids are nearly always plain, and quoting five hundred of them one by one costs more than asking first.
-    return (
-        joined
-        if joined.isascii() and joined.replace(",", "").replace("_", "").isalnum()
-        else quote(joined, safe=_SAFE + ",")
-    )
+    is_plain = text.isascii() and not text.encode().translate(None, _WORDS).strip(safe)
+    return text if is_plain else quote(text, safe=safe)
