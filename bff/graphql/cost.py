@@ -63,10 +63,12 @@ class Estimate:
         """By their names, the reads and calls that were made more often than they can be, and how often."""
         if self.unbounded:
             return {name: count for name, count in observed.items() if name not in self.by_source}
-        over = {name: count for name, count in observed.items() if count > self.by_source.get(name, 0)}
-        if not over and self.calls is not None and sum(observed.values()) > self.calls:
-            return dict(observed)
-        return over
+        over, calls = {}, 0
+        for name, count in observed.items():
+            calls += count
+            if count > self.by_source.get(name, 0):
+                over[name] = count
+        return over or (dict(observed) if self.calls is not None and calls > self.calls else over)
 
 
 class Costs:

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from math import nan
 from random import Random
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
+import msgspec
 from graphql import (
     ExecutionResult,
     FieldNode,
@@ -66,7 +67,7 @@ class Answered(Result):
         self.weight = weight
 
 
-class Prepared(NamedTuple):
+class Prepared(msgspec.Struct, frozen=True):
     """An operation that may be executed, and what it comes to at worst."""
 
     document: Document

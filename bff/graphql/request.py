@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from urllib.parse import parse_qsl
 
+import msgspec
 import orjson
 
 from bff.core.errors import BadRequest, Code, LimitExceeded, NotAcceptable, UnsupportedMediaType
@@ -37,7 +38,7 @@ _OFFERED = {
 _SIMPLE = frozenset({"application/x-www-form-urlencoded", "multipart/form-data", "text/plain"})
 
 
-class Request(NamedTuple):
+class Request(msgspec.Struct, frozen=True):
     """The parameters of a request (§4.1.1).
 
     Attributes:

@@ -174,10 +174,12 @@ def _lists(most: int, parent: GraphQLObjectType, definition: StrawberryField) ->
         return isinstance(value, Sized) and not isinstance(value, BaseException) and len(value) > most
 
     def check(values: list[Any], _: dict[str, Any]) -> list[Any]:
-        if set(map(type, values)) == {list} and max(map(len, values)) <= most:  # nearly always
-            return values
-        if not any(map(too_long, values)):
-            return values
+        try:
+            if max(map(len, values), default=0) <= most:  # nearly always
+                return values
+        except TypeError:  # nulls and errors among them have no length
+            if not any(map(too_long, values)):
+                return values
         return [
             UpstreamBadResponse(service, f"{name} has {len(each)} items, and the gateway takes at most {most}")
             if too_long(each)
