@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry
@@ -46,11 +46,18 @@ class Shaped(Collector):
 
 
 class Tally(Shaped):
-    """A counter."""
+    """A counter. `known` are values of its labels that are shown before any is counted."""
 
-    def __init__(self, name: str, documentation: str, labels: Sequence[str], registry: CollectorRegistry) -> None:
+    def __init__(
+        self,
+        name: str,
+        documentation: str,
+        labels: Sequence[str],
+        registry: CollectorRegistry,
+        known: Iterable[tuple[str, ...]] = (),
+    ) -> None:
         super().__init__(name, documentation, labels)
-        self._counts: dict[tuple[str, ...], int] = {}
+        self._counts = dict.fromkeys(known, 0)
         registry.register(self)
 
     def add(self, labels: tuple[str, ...]) -> None:

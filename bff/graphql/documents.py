@@ -27,7 +27,7 @@ from graphql import (
 from graphql.validation import OverlappingFieldsCanBeMergedRule, ValidationContext
 from prometheus_client import Counter
 
-from bff.core.durations import Distribution
+from bff.core.durations import Distribution, Tally
 from bff.core.entitlements import Entitlements
 from bff.core.errors import Code
 from bff.core.expressions import of_caller
@@ -47,6 +47,7 @@ from bff.graphql.views import view
 
 _SET = tuple(RuleModes.model_fields)
 _RULES = ("cycle", *_SET)
+_PARSED, _REMEMBERED, _TRUSTED = ("parsed",), ("memory",), ("trusted",)
 _MOST_ERRORS = 5
 _NAMED = 20  # operations of a document, in a line of the log
 _COMPARISONS = 50_000  # of fields with each other: some 50 ms of work, and far more than applications' documents need
@@ -65,13 +66,13 @@ class _Counts:
             "graphql_documents_over_limit", "Documents that break a rule.", ["rule"], registry=telemetry.registry
         )
         self.over = {rule: over.labels(rule) for rule in _RULES}
-        found = Counter(
+        self.found = Tally(
             "graphql_documents",
             "Documents of requests, by where they were had: parsed, in memory, or trusted ones by id.",
             ["source"],
-            registry=telemetry.registry,
+            telemetry.registry,
+            known=(_PARSED, _REMEMBERED, _TRUSTED),
         )
-        self.parsed, self.remembered, self.trusted = map(found.labels, ("parsed", "memory", "trusted"))
         self.cost = Distribution(
             "graphql_operation_cost",
             "What operations that have a bound may cost.",
@@ -173,7 +174,7 @@ class Documents:
             raise DocumentRefused.since(Code.PERSISTED_QUERY_HASH_MISMATCH, "The hash is not the SHA-256 of the query")
         trusted = self._by_id.get(id) or self._by_id.get(id.removeprefix("sha256:"))
         if trusted is not None:
-            self._counts.trusted.inc()
+            self._counts.found.add(_TRUSTED)
             return _unless_refused(trusted)
         if request.query and not self._id_required:
             document = self.document(request.query)
@@ -197,7 +198,7 @@ class Documents:
             DocumentRefused: it cannot be parsed, breaks a rule, or does not fit the schema.
         """
         known = self._known.get(text)
-        (self._counts.parsed if known is None else self._counts.remembered).inc()
+        self._counts.found.add(_PARSED if known is None else _REMEMBERED)
         if known is None:
             try:
                 known = self._prepare(text)
