@@ -66,9 +66,9 @@ def _chain(wire: httpx.AsyncBaseTransport, settings: dict[str, object]) -> Calla
     headers = [(b"accept", b"application/json")]
 
     def call() -> Awaitable[httpx.Response]:
-        extensions = {"deadline": 1e9, "whole": True, "origin": _ORIGIN}
+        said = {"target": b"/things?ids=1", "origin": _ORIGIN, "deadline": 1e9, "whole": True}
         return service.transport.handle_async_request(
-            service._request("GET", b"/things?ids=1", headers, b"", _ORIGIN, extensions)  # noqa: SLF001
+            service._request("GET", headers, b"", said)  # noqa: SLF001
         )
 
     return call

@@ -156,9 +156,11 @@ class Service:
             UpstreamUnavailable, UpstreamTimeout, UpstreamBadResponse, DeadlineExceeded
         """
         call = origin.waterfall and origin.waterfall.call(self.name, f"{method} {path}", read)
-        request = self._request(
-            method, target, headers, content, origin, deadline=origin.deadline, whole=whole, beside=beside, call=call
-        )
+        said = {
+            "target": target, "origin": origin, "recorded": origin.trace.sampled, "deadline": origin.deadline,
+            "whole": whole, "beside": beside, "call": call,
+        }  # fmt: skip
+        request = self._request(method, headers, content, said)
         if origin.waits is not None:
             origin.waits.enter()
         response = None
@@ -186,7 +188,8 @@ class Service:
         self, transport: httpx.AsyncBaseTransport, target: bytes, headers: Headers, origin: Origin, **extensions: Any
     ) -> httpx.Response:
         """GET what goes on for as long as both sides want, on a connection beside those of calls; raises as `send`."""
-        request = self._request("GET", target, headers, b"", origin, **extensions)
+        said = {"target": target, "origin": origin, "recorded": origin.trace.sampled, **extensions}
+        request = self._request("GET", headers, b"", said)
         try:
             async with asyncio.timeout(min(self.timeout, origin.deadline - asyncio.get_running_loop().time())):
                 return await transport.handle_async_request(request)
@@ -227,14 +230,12 @@ class Service:
     def _request(
         self,
         method: str,
-        target: bytes,
         headers: Headers,
         content: bytes | AsyncIterable[bytes],
-        origin: Origin,
-        **extensions: Any,
+        extensions: dict[str, Any],
     ) -> httpx.Request:
+        origin: Origin = extensions["origin"]
         headers = [*headers, *origin.headers, *self.told(origin)]
-        extensions |= {"target": target, "origin": origin, "recorded": origin.trace.sampled}
         return request_of(method, _SOMEWHERE, Fields(headers), extensions, stream_of(content))
 
 
