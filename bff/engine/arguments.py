@@ -82,7 +82,7 @@ class Arguments:
         if self._none:
             return {}
         if self._constant is not None:
-            values = self._with_passed(self._constant, run.executor.variable_values.coerced)
+            values = self._with_passed(self._constant, run.variables)
             if values is not None:
                 return values
         executor = run.executor

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from bff.engine.columns import Column
+from bff.engine.failures import Failure
 from bff.engine.pending import Pending
 from bff.engine.places import Place
 from bff.engine.run import Run
@@ -42,7 +43,7 @@ class Completion(ABC):
         return None
 
     def fail(self, run: Run, place: Place, row: int, error: BaseException, lost: set[int]) -> None:
-        run.failures.add(error, self.field.nodes, place, row)
+        run.failures.append(Failure(place.steps(row), error, self.field.nodes))
         if self.required:
             lost.add(row)
 

@@ -31,6 +31,7 @@ from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
 from bff.engine.checks import CHECK, Check
 from bff.engine.columns import Column
+from bff.engine.failures import reported
 from bff.engine.pending import Pending
 from bff.engine.places import ROOT
 from bff.engine.plan import Selection, Weigh, Wrap
@@ -140,27 +141,33 @@ class BreadthFirst(Guarded):
     on_fallback: ClassVar[Callable[[Reason], None] | None] = None
 
     def execute_operation(self, serially: bool | None = None) -> Any:
-        plan = self._unsupported() or variants(self).plan(Run(self))
+        run = Run(self, self.context_value, self.variable_values.coerced)
+        plan = self._unsupported() or variants(self).plan(run)
         if isinstance(plan, Selection):
-            return self.execute_plan(plan, serially)
+            return self.execute_plan(run, plan, serially)
         report = type(self).on_fallback
         if report:
             report(plan)
         return super().execute_operation(serially)
 
     def execute_plan(
-        self, plan: Selection, serially: bool | None = None
+        self, run: Run, plan: Selection, serially: bool | None = None
     ) -> ExecutionResult | Awaitable[ExecutionResult]:
-        run = Run(self)
+        """What the operation comes to in this run, which may be another execution than the executor's own."""
         if serially is None:
             serially = self.operation.operation is OperationType.MUTATION
+        root = self.root_value
         try:
-            column = (
-                plan.execute_serially(run, self.root_value) if serially else plan.execute(run, [self.root_value], ROOT)
-            )
+            column = plan.execute_serially(run, root) if serially else plan.execute(run, [root], ROOT)
         except RecursionError:
             return _nested_too_deeply(self.operation)
         return self._later(run, column) if isinstance(column, Pending) else _result(run, column)
+
+    async def _later(self, run: Run, column: Pending[Column]) -> ExecutionResult:
+        try:
+            return _result(run, await column.value())
+        except RecursionError:
+            return _nested_too_deeply(self.operation)
 
     def _unsupported(self) -> Reason | None:
         """Why this execution is left to graphql-core, whatever its document says."""
@@ -175,12 +182,6 @@ class BreadthFirst(Guarded):
         if self.is_awaitable not in _PREDICATES or self.is_async_iterable not in _PREDICATES:
             return "own predicates"
         return None
-
-    async def _later(self, run: Run, column: Pending[Column]) -> ExecutionResult:
-        try:
-            return _result(run, await column.value())
-        except RecursionError:
-            return _nested_too_deeply(self.operation)
 
 
 class StandardExecutor(Guarded, StrawberryGraphQLCoreExecutionContext):
@@ -205,9 +206,8 @@ def variants(executor: BreadthFirst) -> Variants:
 
 
 def _result(run: Run, column: Column) -> ExecutionResult:
-    # Graphql-core's executor holds on to itself by this: whatever the request has read would wait for the collector.
-    vars(run.executor).pop("async_helpers", None)
-    return Weighed(None if column.lost else column.values[0], run.failures.errors(), run.weight)
+    run.end()
+    return Weighed(None if column.lost else column.values[0], reported(run.failures), run.weight)
 
 
 def _nested_too_deeply(operation: OperationDefinitionNode) -> ExecutionResult:

@@ -156,7 +156,7 @@ class Abstracts(Completion):
         self._objects: dict[GraphQLObjectType, Objects] = {}
 
     def complete(self, run: Run, values: list[Any], place: Place) -> Column | Pending[Column]:
-        schema = run.executor.schema
+        schema = run.schema
         types = {kind: self._type_by_class(schema, kind) for kind in set(map(type, values))}
         known = {kind: type_ for kind, type_ in types.items() if type_ is not None}
         if len(known) < len(types):
@@ -193,7 +193,7 @@ class Abstracts(Completion):
         info = run.infos(self.field, place)
         names: list[Any] = []
         for row in rows:
-            known = self._type_by_class(run.executor.schema, type(values[row]))
+            known = self._type_by_class(run.schema, type(values[row]))
             try:
                 names.append(known.name if known else resolve_type(values[row], info(row), self._type))
             except Exception as error:  # noqa: BLE001 - the error of this object alone

@@ -30,6 +30,7 @@ from graphql.utilities import coerce_input_value
 from bff.engine.arguments import shareable
 from bff.engine.executor import BreadthFirst, variants
 from bff.engine.plans import Variants
+from bff.engine.run import Run
 
 
 class Operation:
@@ -101,34 +102,45 @@ class _Known:
     ) -> ExecutionResult | Awaitable[ExecutionResult] | None:
         """None where graphql-core has to look at the variables, or the operation is not planned for them."""
         values = self._values(variables)
-        plan = self._variants.known(values.coerced) if values else None
+        if values is None:
+            return None
+        plan = self._variants.known(values)
         if plan is None:
             return None
-        # A copy without the work of making one anew: the plan leaves alone what it has of its own.
-        executor = object.__new__(type(self._executor))
-        vars(executor).update(vars(self._executor), context_value=context, variable_values=values)
-        return executor.execute_plan(plan)
+        run = Run(self._executor, context, values, lambda: self._executor_of(variables, values, context))
+        return self._executor.execute_plan(run, plan)
 
-    def _values(self, given: dict[str, Any]) -> VariableValues | None:
-        sources: dict[str, VariableValueSource] = {}
-        coerced: dict[str, Any] = {}
+    def _executor_of(self, variables: dict[str, Any], values: dict[str, Any], context: object) -> BreadthFirst:
+        """A copy without the work of making one anew: the plan leaves alone what it has of its own."""
+        sources = {
+            each.name: VariableValueSource(each.signature, variables.get(each.name, Undefined))
+            for each in self._variables
+            if each
+        }
+        executor = object.__new__(type(self._executor))
+        vars(executor).update(
+            vars(self._executor), context_value=context, variable_values=VariableValues(sources, values)
+        )
+        return executor
+
+    def _values(self, given: dict[str, Any]) -> dict[str, Any] | None:
+        values: dict[str, Any] = {}
         for variable in self._variables:
             if variable is None:
                 return None
             name, signature, default, plain = variable
             value = given.get(name, Undefined)
             if type(value) is plain:
-                coerced[name] = value
+                values[name] = value
             elif value is not Undefined:
-                coerced[name] = found = coerce_input_value(value, signature.type)
+                values[name] = found = coerce_input_value(value, signature.type)
                 if found is Undefined:
                     return None
             elif default is not Undefined:
-                coerced[name] = default
+                values[name] = default
             elif is_non_null_type(signature.type):
                 return None
-            sources[name] = VariableValueSource(signature, value)
-        return VariableValues(sources, coerced)
+        return values
 
 
 class _Variable(NamedTuple):

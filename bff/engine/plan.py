@@ -153,7 +153,7 @@ class Selection:
     def __init__(
         self, run: Run, type_: GraphQLObjectType, grouped: GroupedFieldSet, field: Field | None = None
     ) -> None:
-        schema = run.executor.schema
+        schema = run.schema
         self.field = field
         self.fields: list[Field] = []
         for key, details in grouped.items():

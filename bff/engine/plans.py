@@ -87,7 +87,7 @@ class Variants:
         """The plan for the variables of this execution, or why there is none."""
         if self._reason:
             return self._reason
-        values = run.executor.variable_values.coerced
+        values = run.variables
         if not all(name in values for name in self._deciding):
             return "unfit directive arguments"
         variant = tuple([values[name] for name in self._deciding])
@@ -103,7 +103,7 @@ class Variants:
 
 
 def _planned(run: Run) -> Selection | Reason:
-    root_type = run.executor.schema.get_root_type(run.executor.operation.operation)
+    root_type = run.schema.get_root_type(run.executor.operation.operation)
     if root_type is None:
         return "no such root type"
     try:

@@ -72,7 +72,7 @@ def _unguarded(run: Run, field: Field) -> Resolve:
     if definition is None:
         return _as_graphql_core(field)
     check: Check | None = field.definition.extensions.get(CHECK)
-    schema = run.executor.schema._strawberry_schema  # type: ignore[attr-defined]  # noqa: SLF001
+    schema = run.schema._strawberry_schema  # type: ignore[attr-defined]  # noqa: SLF001
     if definition.base_resolver is None:
         return _attributes(definition, check)
     resolver = definition.base_resolver
@@ -88,7 +88,7 @@ def _unguarded(run: Run, field: Field) -> Resolve:
 def _bare(run: Run, field: Field) -> StrawberryField | None:
     """Strawberry's field, if its wrappers only call its resolver, and nobody has put others round them."""
     definition = field.definition.extensions.get("strawberry-definition")
-    schema = vars(run.executor.schema).get("_strawberry_schema")
+    schema = vars(run.schema).get("_strawberry_schema")
     if schema is None or not isinstance(definition, StrawberryField):
         return None
     resolve = field.definition.resolve

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
-from graphql import GraphQLResolveInfo
+from graphql import GraphQLResolveInfo, GraphQLSchema
 
-from bff.engine.failures import Failures
+from bff.engine.failures import Failure
 from bff.engine.places import Place
 
 if TYPE_CHECKING:
@@ -31,22 +31,61 @@ class Run:
     """What is shared by all nodes of the plan.
 
     Args:
-        executor: which knows schema, variables and context; its class says what is planned on the way.
+        like: an executor of the operation, whose class says what is planned on the way.
+        context: what resolvers are given.
+        variables: their values.
+        make: the executor of this execution, where it is not the same.
 
     Attributes:
+        failures: so far, as they were found.
         weight: of all objects so far, those included that are lost later on.
     """
 
-    __slots__ = ("_verdicts", "executor", "failures", "is_async_iterable", "is_awaitable", "kind", "weight")
+    __slots__ = ("_executor", "_make", "_verdicts", "context", "failures", "variables", "weight")
 
-    def __init__(self, executor: BreadthFirst) -> None:
-        self.executor = executor
-        self.kind = type(executor)
+    def __init__(
+        self,
+        like: BreadthFirst,
+        context: Any,
+        variables: Mapping[str, Any],
+        make: Callable[[], BreadthFirst] | None = None,
+    ) -> None:
+        self._executor = like
+        self._make = make
+        self.context = context
+        self.variables = variables
         self.weight = 0.0
-        self.failures = Failures()
-        self.is_awaitable: Callable[[Any], bool] = executor.is_awaitable
-        self.is_async_iterable: Callable[[Any], bool] = executor.is_async_iterable
+        self.failures: list[Failure] = []
         self._verdicts: dict[tuple[Field, Guard], Exception | None] = {}
+
+    @property
+    def executor(self) -> BreadthFirst:
+        """Graphql-core's, which most executions do without."""
+        if self._make:
+            self._executor, self._make = self._make(), None
+        return self._executor
+
+    @property
+    def kind(self) -> type[BreadthFirst]:
+        return type(self._executor)
+
+    @property
+    def schema(self) -> GraphQLSchema:
+        return self._executor.schema
+
+    @property
+    def is_awaitable(self) -> Callable[[Any], bool]:
+        return self._executor.is_awaitable
+
+    @property
+    def is_async_iterable(self) -> Callable[[Any], bool]:
+        return self._executor.is_async_iterable
+
+    def end(self) -> None:
+        """Nobody asks for the executor any more."""
+        if not self._make:
+            # It holds on to itself by this: whatever the request has read would wait for the collector.
+            vars(self._executor).pop("async_helpers", None)
 
     def infos(self, field: Field, place: Place) -> Callable[[int], GraphQLResolveInfo[Any]]:
         """The `info` of each row of a column, which differ in their path alone."""
@@ -63,7 +102,8 @@ class Run:
         if refusal is _UNASKED:
             refusal = None
             try:
-                guard(cast("GraphQLResolveInfo[Any]", LateInfo(self, field, place, 0)))
+                info: Any = LateInfo(self, field, place, 0)
+                guard(info)
             except Exception as error:  # noqa: BLE001 - a guard refuses by whatever error it wants to be reported
                 refusal = error
             self._verdicts[field, guard] = refusal
@@ -76,7 +116,7 @@ class LateInfo:
     __slots__ = ("_field", "_place", "_row", "_run", "_whole", "context")
 
     def __init__(self, run: Run, field: Field, place: Place, row: int) -> None:
-        self.context = run.executor.context_value
+        self.context = run.context
         self._run = run
         self._field = field
         self._place = place
