@@ -11,20 +11,19 @@ from collections.abc import Iterable
 from itertools import accumulate, chain
 from typing import Any
 
+import msgspec
 
-class Column:
+
+class Column(msgspec.Struct, eq=False):
     """Completed values of all rows, and the rows that are lost, whose values mean nothing.
 
-    Args:
+    Attributes:
         values: one for each row.
         lost: an empty set or None if no row is.
     """
 
-    __slots__ = ("lost", "values")
-
-    def __init__(self, values: list[Any], lost: set[int] | None = None) -> None:
-        self.values = values
-        self.lost = lost
+    values: list[Any]
+    lost: set[int] | None = None
 
     @property
     def all_lost(self) -> bool:

@@ -11,11 +11,13 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine, Generato
 from types import CoroutineType
 from typing import Any, Generic, TypeVar, cast
 
+import msgspec
+
 T = TypeVar("T")
 U = TypeVar("U")
 
 
-class Pending(Generic[T]):
+class Pending(msgspec.Struct, Generic[T], eq=False):
     """A result to come.
 
     Args:
@@ -23,12 +25,9 @@ class Pending(Generic[T]):
         awaitables: what resolvers have returned and `start` is going to await: to be closed if nobody wants it.
     """
 
-    __slots__ = ("_awaitables", "_start", "_steps")
-
-    def __init__(self, start: Callable[[], Awaitable[Any]] | None, awaitables: Collection[Any] = ()) -> None:
-        self._start = start
-        self._awaitables = awaitables
-        self._steps: list[Callable[[Any], Any]] = []
+    _start: Callable[[], Awaitable[Any]] | None
+    _awaitables: Collection[Any] = ()
+    _steps: list[Callable[[Any], Any]] = []
 
     def then(self, step: Callable[[T], U | Pending[U]]) -> Pending[U]:
         """Do `step` with the result; what it returns is the result from then on."""

@@ -10,6 +10,7 @@ from bisect import bisect_right
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple, cast
 
+import msgspec
 from graphql.pyutils import Path
 
 if TYPE_CHECKING:
@@ -25,13 +26,10 @@ class Step(NamedTuple):
     type_name: str | None
 
 
-class Place:
+class Place(msgspec.Struct, eq=False):
     """The place of a column whose rows are those of `above`; each kind of place adds steps to their paths."""
 
-    __slots__ = ("above",)
-
-    def __init__(self, above: Place) -> None:
-        self.above = above
+    above: Place
 
     def climb(self, row: int, _steps: list[Step]) -> int:
         """Add the step that leads to `row`, if there is one; the row of `above` that it is in."""
@@ -55,29 +53,17 @@ class Place:
         return cast("Path", path)
 
 
-class _Root(Place):
-    """The place of the root value, which has no path."""
-
-    __slots__ = ()
-
-    def __init__(self) -> None:
-        super().__init__(self)
-
-
-ROOT = _Root()
+ROOT = Place(cast("Place", None))
+"""The place of the root value, which has no path."""
 
 
 class FieldPlace(Place):
     """The values of one field of all objects of `above`."""
 
-    __slots__ = ("_field",)
-
-    def __init__(self, above: Place, field: Field) -> None:
-        self.above = above
-        self._field = field
+    field: Field
 
     def climb(self, row: int, steps: list[Step]) -> int:
-        field = self._field
+        field = self.field
         steps.append(Step(field.key, field.order, field.nullable, field.parent_type.name))
         return row
 
@@ -85,47 +71,35 @@ class FieldPlace(Place):
 class ItemsPlace(Place):
     """The items of all lists of `above`, one list after the other."""
 
-    __slots__ = ("_ends", "_lengths", "_nullable")
-
-    def __init__(self, above: Place, lengths: list[int], *, nullable: bool) -> None:
-        self.above = above
-        self._lengths = lengths
-        self._nullable = nullable
-        self._ends: list[int] | None = None
+    lengths: list[int]
+    nullable: bool
+    _ends: list[int] | None = None
 
     def climb(self, row: int, steps: list[Step]) -> int:
         if self._ends is None:
-            self._ends = list(accumulate(self._lengths))
+            self._ends = list(accumulate(self.lengths))
         which = bisect_right(self._ends, row)
         index = row - (self._ends[which - 1] if which else 0)
-        steps.append(Step(index, index, self._nullable, None))
+        steps.append(Step(index, index, self.nullable, None))
         return which
 
 
 class ItemPlace(Place):
     """One item, alone, of the list in one row of `above`."""
 
-    __slots__ = ("_index", "_nullable", "_row")
-
-    def __init__(self, above: Place, row: int, index: int, *, nullable: bool) -> None:
-        self.above = above
-        self._row = row
-        self._index = index
-        self._nullable = nullable
+    row: int
+    index: int
+    nullable: bool
 
     def climb(self, _row: int, steps: list[Step]) -> int:
-        steps.append(Step(self._index, self._index, self._nullable, None))
-        return self._row
+        steps.append(Step(self.index, self.index, self.nullable, None))
+        return self.row
 
 
 class SomePlace(Place):
     """Some rows of `above`."""
 
-    __slots__ = ("_rows",)
-
-    def __init__(self, above: Place, rows: list[int]) -> None:
-        self.above = above
-        self._rows = rows
+    rows: list[int]
 
     def climb(self, row: int, _steps: list[Step]) -> int:
-        return self._rows[row]
+        return self.rows[row]

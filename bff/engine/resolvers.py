@@ -217,7 +217,7 @@ def _called_for_each(
 def _infos(field: Field, definition: StrawberryField, schema: Any) -> Infos:
     make = schema.config.info_class
 
-    return lambda run, place, row: make(_raw_info=LateInfo(run, field, place, row), _field=definition)
+    return lambda run, place, row: make(_raw_info=LateInfo(run.context, run, field, place, row), _field=definition)
 
 
 def _plain_names(definition: StrawberryField, schema: Any) -> dict[str, str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
+import msgspec
 from graphql import GraphQLResolveInfo, GraphQLSchema
 
 from bff.engine.failures import Failure
@@ -27,36 +28,27 @@ with the `info` of the first parent; the standard executor asks it for each pare
 _UNASKED: Final = Exception()
 
 
-class Run:
+class Run(msgspec.Struct, eq=False):
     """What is shared by all nodes of the plan.
 
     Args:
-        like: an executor of the operation, whose class says what is planned on the way.
-        context: what resolvers are given.
-        variables: their values.
-        make: the executor of this execution, where it is not the same.
+        _executor: of the operation, whose class says what is planned on the way.
+        _make: the executor of this execution, where it is not the same.
 
     Attributes:
+        context: what resolvers are given.
+        variables: their values.
         failures: so far, as they were found.
         weight: of all objects so far, those included that are lost later on.
     """
 
-    __slots__ = ("_executor", "_make", "_verdicts", "context", "failures", "variables", "weight")
-
-    def __init__(
-        self,
-        like: BreadthFirst,
-        context: Any,
-        variables: Mapping[str, Any],
-        make: Callable[[], BreadthFirst] | None = None,
-    ) -> None:
-        self._executor = like
-        self._make = make
-        self.context = context
-        self.variables = variables
-        self.weight = 0.0
-        self.failures: list[Failure] = []
-        self._verdicts: dict[tuple[Field, Guard], Exception | None] = {}
+    _executor: BreadthFirst
+    context: Any
+    variables: Mapping[str, Any]
+    _make: Callable[[], BreadthFirst] | None = None
+    failures: list[Failure] = []
+    weight: float = 0.0
+    _verdicts: dict[tuple[Field, Guard], Exception | None] = {}
 
     @property
     def executor(self) -> BreadthFirst:
@@ -102,7 +94,7 @@ class Run:
         if refusal is _UNASKED:
             refusal = None
             try:
-                info: Any = LateInfo(self, field, place, 0)
+                info: Any = LateInfo(self.context, self, field, place, 0)
                 guard(info)
             except Exception as error:  # noqa: BLE001 - a guard refuses by whatever error it wants to be reported
                 refusal = error
@@ -110,22 +102,19 @@ class Run:
         return refusal
 
 
-class LateInfo:
+class LateInfo(msgspec.Struct, eq=False):
     """The `info` of one row, made when somebody asks for more of it than the context, which most do not."""
 
-    __slots__ = ("_field", "_place", "_row", "_run", "_whole", "context")
-
-    def __init__(self, run: Run, field: Field, place: Place, row: int) -> None:
-        self.context = run.context
-        self._run = run
-        self._field = field
-        self._place = place
-        self._row = row
+    context: Any
+    _run: Run
+    _field: Field
+    _place: Place
+    _row: int
+    _whole: Any = None
 
     def __getattr__(self, name: str) -> Any:
-        if name == "_whole":
+        if self._whole is None:
             self._whole = self._run.infos(self._field, self._place)(self._row)
-            return self._whole
         return getattr(self._whole, name)
 
 
