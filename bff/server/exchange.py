@@ -105,7 +105,7 @@ class Exchange:
         self._bodyless: bool = scope["method"] == "HEAD"
         self.keep_alive = keep_alive
         said = scope["bff.head"].values
-        self._expects = said.get(b"expect", b"").lower() == b"100-continue"
+        self._expects = b"expect" in said and said[b"expect"].lower() == b"100-continue"
         self._length = int(said[b"content-length"]) if b"content-length" in said else None
         self._came = 0
         self._body: list[bytes] = []
