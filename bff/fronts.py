@@ -43,7 +43,8 @@ class Gateway(FastAPI):
     def answer(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """The same for a request."""
         scope["app"] = self
-        return self.outermost(scope, receive, send)
+        outermost = self.outermost
+        return outermost(scope, receive, send)
 
 
 class Fronts:

@@ -54,7 +54,8 @@ class Auth:
             scope["bff.sent"] = scope["headers"]
             scope["headers"] = self.credentials.cookie.without(scope["headers"])
             scope["bff.head"] = head_of(scope["headers"])
-        return self.app(scope, receive, send)
+        app = self.app
+        return app(scope, receive, send)
 
     def _check_entitlements(self, caller: Caller, scope: Scope) -> None:
         """Those of paths: what a table leaves of GraphQL is the schema that the caller has."""

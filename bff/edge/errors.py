@@ -41,8 +41,9 @@ class Errors:
         if scope["type"] == "websocket":
             await self._websocket(scope, receive, send)
             return
+        app = self.app
         try:
-            await self.app(scope, receive, send)
+            await app(scope, receive, send)
         except ClientGone:
             return
         except asyncio.CancelledError as error:

@@ -67,7 +67,8 @@ class Guard:
             if b"host" not in said.values and scope["http_version"] == "1.1":
                 raise BadRequest(_NO_HOST)
             receive = bounded_receive(said, receive, self.max_body)
-        return self.app(scope, receive, send)
+        app = self.app
+        return app(scope, receive, send)
 
 
 def _check_target(path: bytes, query: bytes) -> None:

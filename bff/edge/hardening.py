@@ -26,7 +26,8 @@ class Hardening:
             said: Head = scope["bff.head"]
             answer: Answer = scope["bff.answer"]
             answer.defaults.extend(said.once(_defaults))
-        return self.app(scope, receive, send)
+        app = self.app
+        return app(scope, receive, send)
 
 
 def _defaults(said: Head) -> tuple[Header, ...]:

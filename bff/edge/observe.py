@@ -160,8 +160,9 @@ class Observe:
         counts = scope["type"] == "http"
         self.active += counts
         try:
+            app = self.app
             outward = self._naming(scope, answer) if self.arm_header else answer.send
-            await self.app(scope, receive, self._timing(scope, answer, outward) if self.requests.explains else outward)
+            await app(scope, receive, self._timing(scope, answer, outward) if self.requests.explains else outward)
         finally:
             self.active -= counts
             answer.settle()

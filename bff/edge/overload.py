@@ -291,7 +291,8 @@ class Full:
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if self.load.is_full():
             return self.load.refuse(scope, self.load.refusal())
-        return self.app(scope, receive, send)
+        app = self.app
+        return app(scope, receive, send)
 
 
 class Overload:
@@ -325,7 +326,8 @@ class Overload:
             place = Place(self.load)
             answer.on_begin = place.leave
             exchange.on_body(place.take)
-        return self.app(scope, receive, send)
+        app = self.app
+        return app(scope, receive, send)
 
     def _place(self, caller: Caller) -> Place:
         place = self.load.enter(caller.tier)

@@ -108,7 +108,8 @@ class Limits:
             return self._settled(tab, route, slots, scope, receive, send)
         tab.heed(self.accounts.store.reserve(tab.key, tab.policy.windows, route.cost), route.cost)
         if route.cost == FLOOR:
-            return self.app(scope, receive, send)  # less it cannot become
+            app = self.app
+            return app(scope, receive, send)  # less it cannot become
         return self._refunded(tab, scope, receive, send)
 
     async def _settled(
@@ -199,7 +200,8 @@ class AddressLimit:
         address = _address(scope)
         if address and self.mode != "off" and not self.limiter.hit(self.item, address):
             self._refuse(scope, address)
-        return self.app(scope, receive, send)
+        app = self.app
+        return app(scope, receive, send)
 
     def _refuse(self, scope: Scope, address: str) -> None:
         if self.mode == "measure":

@@ -66,7 +66,8 @@ class Routing:
             _choose(scope, matches)
             if matches[0].stage is not _HEAD:
                 scope["bff.settle"] = partial(_settle, matches)
-            return self.app(scope, receive, send)
+            app = self.app
+            return app(scope, receive, send)
         allowed = self.matcher.methods(path, RequestView(scope))
         if not allowed:
             raise NotFound(_NOTHING_HERE)
