@@ -139,13 +139,14 @@ class Transport(httpx.AsyncBaseTransport):
         while True:
             try:
                 await connection.send(request, outgoing, limits, deadline, whole=said.get("whole", False))
-                return _answer(pool, connection, request)
             except BaseException as error:
                 pool.release(connection)
                 # Any byte of an answer would mean that somebody has read the request; without, the service closed the
                 # connection just before this call came.
                 if not repeatable or connection.heard or not isinstance(error, httpx.NetworkError):
                     raise
+            else:
+                return _answer(pool, connection, request)
             outgoing, repeatable = encode(request), False
             connection = await pool.acquire(request, limits, deadline, fresh=True)
 
