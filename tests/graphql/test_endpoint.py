@@ -104,7 +104,7 @@ async def test_a_body_in_pieces_is_read_whole_and_no_further_than_its_bound():
         async def send(message):
             sent.append(message)
 
-        await shop.app(scope(shop.app), receive, send)
+        await shop.app(scope(shop.app, [(b"transfer-encoding", b"chunked")]), receive, send)
         return sent[0]["status"], orjson.loads(sent[1]["body"])
 
     body = orjson.dumps({"query": "{ __typename }"})
