@@ -12,6 +12,9 @@ from starlette.types import Scope
 Headers = list[tuple[bytes, bytes]]
 T = TypeVar("T")
 
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+_ANNOUNCED = frozenset({"1.0", "1.1"})  # versions whose requests say that they have a body (RFC 9112 §6.3)
+
 
 class Head(msgspec.Struct, frozen=True, gc=False):
     """What a request's headers say. Requests that say the same may have one together, so nothing in it is changed.
@@ -51,7 +54,14 @@ def head(scope: Scope) -> Head:
     found: Head | None = scope.get("bff.head")
     if found is None:
         found = scope["bff.head"] = head_of(scope["headers"])
+        if _may_have_a_body(scope) and b"content-length" not in found.values:
+            found.values[b"transfer-encoding"] = b"chunked"
     return found
+
+
+def _may_have_a_body(scope: Scope) -> bool:
+    """Whether nothing has to be said of one: other servers than ours pass HTTP/2 on as it came."""
+    return scope.get("http_version", "1.1") not in _ANNOUNCED and scope.get("method") in _WITH_BODY
 
 
 def _repeated(headers: Headers) -> frozenset[bytes]:

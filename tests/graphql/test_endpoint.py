@@ -15,11 +15,11 @@ from tests.harness import FOUR_SERVICES, customer, gateway, operator
 NEWER = {"accept": "application/graphql-response+json"}
 
 
-def scope(app, headers=()):
+def scope(app, headers=(), version="1.1"):
     return {
         "type": "http",
         "asgi": {"version": "3.0"},
-        "http_version": "1.1",
+        "http_version": version,
         "method": "POST",
         "scheme": "http",
         "path": "/graphql",
@@ -87,7 +87,8 @@ async def test_when_the_client_leaves_while_it_sends_nothing_is_done():
     assert sent == []
 
 
-async def test_a_body_in_pieces_is_read_whole_and_no_further_than_its_bound():
+@pytest.mark.parametrize(("version", "announced"), [("1.1", [(b"transfer-encoding", b"chunked")]), ("2", [])])
+async def test_a_body_in_pieces_is_read_whole_and_no_further_than_its_bound(version, announced):
     shop = gateway(graphql={"limits": {"size": 200}})
     given = []
 
@@ -104,7 +105,7 @@ async def test_a_body_in_pieces_is_read_whole_and_no_further_than_its_bound():
         async def send(message):
             sent.append(message)
 
-        await shop.app(scope(shop.app, [(b"transfer-encoding", b"chunked")]), receive, send)
+        await shop.app(scope(shop.app, announced, version), receive, send)
         return sent[0]["status"], orjson.loads(sent[1]["body"])
 
     body = orjson.dumps({"query": "{ __typename }"})
