@@ -50,10 +50,10 @@ class Running:
 
 
 @contextlib.asynccontextmanager
-async def gateway(port, route=None, **overrides):
+async def gateway(port, route=None, *, patience="10s", **overrides):
     """In front of a service at this port."""
     log = io.BytesIO()
-    users = {"users": {"url": f"http://127.0.0.1:{port}", "timeout": "500ms"}}
+    users = {"users": {"url": f"http://127.0.0.1:{port}", "timeout": patience}}
     given = {"routes": [ROUTE | (route or {})], "services": users, **overrides}
     config = load(BFF_YAML, profile="production", overrides=given)
     app = Generations(config, telemetry=Telemetry(log=JsonLog(log)))
@@ -232,8 +232,7 @@ async def test_one_that_is_being_opened_when_the_gateway_ends_is_ended_too():
     kept = Kept()
     async with service_at(kept, "127.0.0.1", 0, process_request=slowly) as there:
         port = there.sockets[0].getsockname()[1]
-        patient = {"users": {"url": f"http://127.0.0.1:{port}", "timeout": "10s"}}
-        async with gateway(port, services=patient) as running:
+        async with gateway(port) as running:
             opening = asyncio.create_task(running.open().__aenter__())
             await asked.wait()
             await running.app.drain()
@@ -375,7 +374,7 @@ async def test_a_service_that_does_not_open_one_is_a_plain_answer(answer, status
 
     service = await Server(script).start()
     try:
-        async with gateway(service.port) as running:
+        async with gateway(service.port, patience="500ms" if answer is None else "10s") as running:
             refusal = await running.refusal()
     finally:
         await service.stop()
