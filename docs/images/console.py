@@ -1,7 +1,7 @@
 # ruff: noqa: INP001 - it is no module of anything
 """Draws docs/images/console*.png: `python docs/images/console.py`, while `make run` is up on its usual ports.
 
-What is slow on a quiet machine takes less than the default: BFF__OBSERVABILITY__REQUESTS__SLOW=20ms make run
+What is slow on a quiet machine takes less than the default: BFF__OBSERVABILITY__REQUESTS__SLOW=8ms make run
 """
 
 from __future__ import annotations
