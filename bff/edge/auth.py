@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from bff.core.certificates import certificate_of
 from bff.core.entitlements import EVERYTHING, Tables
 from bff.core.errors import Forbidden
-from bff.core.head import head_of
+from bff.core.head import head
 from bff.core.identity import Caller
 from bff.core.policies import NO_POLICIES, Policies
 from bff.core.route import Front, Route
@@ -53,7 +53,8 @@ class Auth:
         if self.credentials.cookie:
             scope["bff.sent"] = scope["headers"]
             scope["headers"] = self.credentials.cookie.without(scope["headers"])
-            scope["bff.head"] = head_of(scope["headers"])
+            del scope["bff.head"]
+            head(scope)
         app = self.app
         return app(scope, receive, send)
 

@@ -87,9 +87,10 @@ async def test_when_the_client_leaves_while_it_sends_nothing_is_done():
     assert sent == []
 
 
+@pytest.mark.parametrize("cookie", [None, {"name": "token", "origins": []}])
 @pytest.mark.parametrize(("version", "announced"), [("1.1", [(b"transfer-encoding", b"chunked")]), ("2", [])])
-async def test_a_body_in_pieces_is_read_whole_and_no_further_than_its_bound(version, announced):
-    shop = gateway(graphql={"limits": {"size": 200}})
+async def test_a_body_in_pieces_is_read_whole_and_no_further_than_its_bound(version, announced, cookie):
+    shop = gateway(graphql={"limits": {"size": 200}}, auth={"cookie": cookie})
     given = []
 
     async def ask(pieces):
