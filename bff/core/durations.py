@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry
@@ -46,23 +46,16 @@ class Shaped(Collector):
 
 
 class Tally(Shaped):
-    """A counter. `known` are values of its labels that are shown before any is counted."""
+    """A counter."""
 
-    def __init__(
-        self,
-        name: str,
-        documentation: str,
-        labels: Sequence[str],
-        registry: CollectorRegistry,
-        known: Iterable[tuple[str, ...]] = (),
-    ) -> None:
+    def __init__(self, name: str, documentation: str, labels: Sequence[str], registry: CollectorRegistry) -> None:
         super().__init__(name, documentation, labels)
-        self._counts = dict.fromkeys(known, 0)
+        self._counts: dict[tuple[str, ...], int] = {}
         registry.register(self)
 
-    def add(self, labels: tuple[str, ...]) -> None:
-        """One more."""
-        self._counts[labels] = self._counts.get(labels, 0) + 1
+    def add(self, labels: tuple[str, ...], more: int = 1) -> None:
+        """Count it; what has come 0 times is shown, too."""
+        self._counts[labels] = self._counts.get(labels, 0) + more
 
     def describe(self) -> Iterator[CounterMetricFamily]:
         name, documentation, labels = self._described

@@ -71,8 +71,9 @@ class _Counts:
             "Documents of requests, by where they were had: parsed, in memory, or trusted ones by id.",
             ["source"],
             telemetry.registry,
-            known=(_PARSED, _REMEMBERED, _TRUSTED),
         )
+        for source in (_PARSED, _REMEMBERED, _TRUSTED):
+            self.found.add(source, 0)
         self.cost = Distribution(
             "graphql_operation_cost",
             "What operations that have a bound may cost.",

@@ -170,19 +170,19 @@ def _lists(most: int, parent: GraphQLObjectType, definition: StrawberryField) ->
     service = getattr(origin, "__module__", "").rpartition(".")[2]
     name = f"{parent.name}.{definition.graphql_name or definition.python_name}"
 
-    def too_long(value: Any) -> bool:
-        return isinstance(value, Sized) and not isinstance(value, BaseException) and len(value) > most
+    def length(value: Any) -> int:
+        return len(value) if isinstance(value, Sized) and not isinstance(value, BaseException) else 0
 
     def check(values: list[Any], _: dict[str, Any]) -> list[Any]:
         try:
-            if max(map(len, values), default=0) <= most:  # nearly always
-                return values
-        except TypeError:  # nulls and errors among them have no length
-            if not any(map(too_long, values)):
-                return values
+            longest = max(map(len, values), default=0)
+        except TypeError:  # nulls and errors among them have none
+            longest = max(map(length, values))
+        if longest <= most:
+            return values
         return [
             UpstreamBadResponse(service, f"{name} has {len(each)} items, and the gateway takes at most {most}")
-            if too_long(each)
+            if length(each) > most
             else each
             for each in values
         ]

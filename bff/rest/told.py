@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import cache, lru_cache
+from functools import lru_cache
 
 from starlette.types import Scope
 
@@ -29,7 +29,7 @@ def request_headers(scope: Scope) -> Headers:
     return [*kept, (b"via", via + own if via else own), *connection]
 
 
-@cache
+@lru_cache(maxsize=16)
 def _spoken(version: str) -> bytes:
     """What `via` says of this gateway."""
     return b"%b bff" % version.encode()

@@ -66,13 +66,10 @@ class Attempt(Addressed):
 
     def handle_async_request(self, request: httpx.Request) -> Awaitable[httpx.Response]:  # type: ignore[override]
         said, now = request.extensions, self.clock()
-        seconds, told = said["until"] - now, self._all_of_it
-        if seconds < _LEAST:
+        left = said["until"] - now
+        if left < _LEAST:
             raise failed(httpx.ReadTimeout, "the request's deadline has passed", request, Phase.DEADLINE)
-        if seconds < self.timeout:
-            told = _told(seconds)
-        else:
-            seconds = self.timeout
+        seconds, told = (left, _told(left)) if left < self.timeout else (self.timeout, self._all_of_it)
         return self.inner.handle_async_request(
             request_of(
                 request.method,
