@@ -68,9 +68,11 @@ class Server(uvicorn.Server):
 
     async def _cut_short(self, ending: asyncio.Task[None]) -> None:
         """Whoever still waits for an answer is told that there will be none."""
-        for each in list(self.server_state.tasks):
+        answering = list(self.server_state.tasks)
+        for each in answering:
             each.cancel(CUT_SHORT)
-        await asyncio.wait([ending], timeout=_LAST_WORDS)
+        # Of them too, since `ending` waits for nobody once it is told to end at once.
+        await asyncio.wait([ending, *answering], timeout=_LAST_WORDS)
         self.config.timeout_graceful_shutdown = 0
 
     async def _stop_listening(self, sockets: list[socket.socket]) -> None:

@@ -50,7 +50,7 @@ class Client:
 
 
 @contextlib.asynccontextmanager
-async def served(app, tls=None, **settings):
+async def served(app, tls=None, drain=None, **settings):
     speaks = connections(ConnectionSettings(**settings))
     many = http2(speaks)
     config = uvicorn.Config(
@@ -61,7 +61,7 @@ async def served(app, tls=None, **settings):
         date_header=False,
         timeout_graceful_shutdown=1,
     )
-    server = Server(config)
+    server = Server(config, drain)
     listening = socket.create_server(("127.0.0.1", 0))
     serving = asyncio.create_task(server._serve([listening]))
     await eventually(server.up.is_set)

@@ -565,6 +565,25 @@ async def test_what_takes_too_long_at_the_end_is_cut_off_and_never_looks_whole(s
 # Upgrades.
 
 
+async def test_who_is_cut_short_has_the_time_to_be_told_so_even_when_nothing_else_is_waited_for(serve):
+    async def slow_to_notice(scope, receive, send):
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            await asyncio.sleep(0.4)
+            await send({"type": "http.response.start", "status": 503, "headers": [(b"content-length", b"0")]})
+            await send({"type": "http.response.body", "body": b""})
+
+    async def nothing_to_end(): ...
+
+    connect = await serve(slow_to_notice, drain=nothing_to_end)
+    clients = [await connect(GET) for _ in range(3)]
+    await eventually(lambda: len(connect.server.server_state.tasks) == 3)
+    connect.server.should_exit = connect.server.force_exit = True
+    assert [(await each.answer())[0] for each in clients] == [503] * 3
+    await connect.serving
+
+
 async def test_a_websocket_is_uvicorns_from_its_handshake_on(serve):
     async def app(scope, receive, send):
         assert scope["type"] == "websocket"
