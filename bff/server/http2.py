@@ -29,6 +29,7 @@ MAX_STREAMS: Final = 100
 _WINDOW: Final = 1024 * 1024
 # Beyond what `max_headers` lets pass, so that a little too much is refused in words; more ends the connection.
 _HEADROOM: Final = 2
+_LAST_WORDS: Final = 0.1  # for a client that still sends to hear why: what it has not read by then, a reset destroys
 
 
 class Http2(asyncio.Protocol):
@@ -73,7 +74,7 @@ class Http2(asyncio.Protocol):
         ]
         self.write(frames.settings(values) + frames.window_update(0, _WINDOW - 65535))
         if len(self._server.connections) > self.settings.max_connections and not self._has_room():
-            self._break(frames.ENHANCE_YOUR_CALM)
+            self._break(frames.ENHANCE_YOUR_CALM, within=0)
             return
         self._rest(self.settings.head_timeout)
 
@@ -375,13 +376,14 @@ class Http2(asyncio.Protocol):
         else:
             self._rest(self.settings.keep_alive)
 
-    def _break(self, code: int) -> None:
+    def _break(self, code: int, *, within: float = _LAST_WORDS) -> None:
         self._ending = True
         self.write(frames.goaway(self._last, code))
         for stream in list(self._streams.values()):
             stream.leave()
         self._streams.clear()
-        self._transport.close()
+        self._transport.pause_reading()
+        self._loop.call_later(within, self._transport.close)
 
     def _rest(self, seconds: float) -> None:
         """Close unless a request comes meanwhile."""
@@ -397,7 +399,7 @@ class Http2(asyncio.Protocol):
         if self._loop.time() + 0.001 < self._rest_until:
             self._alarm = self._loop.call_at(self._rest_until, self._ring)
             return
-        self._break(frames.NO_ERROR)
+        self._break(frames.NO_ERROR, within=0)
 
 
 _READERS: Final[dict[int, Callable[[Http2, int, int, bytes], None]]] = {
