@@ -23,7 +23,7 @@ _LOOK: Final = 0.1
 _TURN: Final = 0.001
 _AT_ONCE: Final = 64
 # For those whose time is over to be told so.
-_LAST_WORDS: Final = 1.0
+_LAST_WORDS: Final = 2.0
 _OURS: Final = (Connection, Handshake, Http2)
 
 
