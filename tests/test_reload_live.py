@@ -8,14 +8,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import httpx
 import pytest
 from websockets.sync.client import connect
 
-from tests.running import ROOT, running
+from tests.running import ROOT, running, until
 
 QUERY = {"query": '{ product(id: "prd_1") { name } }'}
 OPERATOR = {"authorization": "Bearer operators"}
@@ -49,13 +48,6 @@ def outcomes(gateway) -> list[str]:
     return [each["outcome"] for each in lines if each["event"] == "config_reload"]
 
 
-def until(holds) -> None:
-    end = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
 def resources(pid: int) -> tuple[int, int]:
     """Descriptors and kilobytes of memory."""
     status = Path(f"/proc/{pid}/status").read_text().splitlines()
@@ -76,13 +68,13 @@ async def load(url: str, ends: asyncio.Event) -> list[object]:
                 failed.append((answer.status_code, answer.text))
 
     async def kept() -> None:
-        async with httpx.AsyncClient(base_url=url, timeout=10) as client:
+        async with httpx.AsyncClient(base_url=url, timeout=60) as client:
             while not ends.is_set():
                 await one(client)
 
     async def new() -> None:
         while not ends.is_set():
-            async with httpx.AsyncClient(base_url=url, timeout=10) as client:
+            async with httpx.AsyncClient(base_url=url, timeout=60) as client:
                 await one(client)
 
     async with asyncio.TaskGroup() as group:
@@ -113,9 +105,10 @@ async def test_no_request_fails_and_nothing_leaks_while_every_fourth_of_many_rel
             (descriptors, memory), (later, more) = used
             assert later <= descriptors + 5
             assert more < memory + 20 * 1024
-            await asyncio.sleep(1.5)
-            text = (await admin.get("/metrics")).text
-            assert "bff_config_generations 1.0" in text
+            text = ""
+            async with asyncio.timeout(30):
+                while "bff_config_generations 1.0" not in text:
+                    text = (await admin.get("/metrics")).text
             assert 'bff_config_reloads_total{outcome="taken"} 15.0' in text
 
 
@@ -137,14 +130,14 @@ def test_all_workers_take_a_new_configuration_and_one_that_begins_while_it_is_ba
     with running(file, shop, BFF__LIMITS__MODE="off", **more) as gateway:
 
         def asked(path: str, worker: int) -> str:
-            return httpx.get(f"{gateway.admin}{path}?worker={worker}", headers=OPERATOR, timeout=10).text
+            return httpx.get(f"{gateway.admin}{path}?worker={worker}", headers=OPERATOR, timeout=30).text
 
         def pids() -> set[int]:
             children = Path(f"/proc/{gateway.process.pid}/task/{gateway.process.pid}/children")
             return {int(each) for each in children.read_text().split()}
 
         turn(file, 1)
-        assert httpx.post(f"{gateway.admin}/-/reload", headers=OPERATOR, timeout=10).status_code == 200
+        assert httpx.post(f"{gateway.admin}/-/reload", headers=OPERATOR, timeout=30).status_code == 200
         assert all('outcome="taken"} 1.0' in asked("/metrics", each) for each in range(2))
         turn(file, 2, bad=True)
         gateway.process.send_signal(signal.SIGHUP)
@@ -152,9 +145,9 @@ def test_all_workers_take_a_new_configuration_and_one_that_begins_while_it_is_ba
         before = pids()
         os.kill(max(before), signal.SIGKILL)
         until(lambda: len(pids()) == len(before) and pids() != before)
-        until(lambda: httpx.get(f"{gateway.admin}/readyz", timeout=10).status_code == 200)
+        until(lambda: httpx.get(f"{gateway.admin}/readyz", timeout=30).status_code == 200)
         assert httpx.post(f"{gateway.url}/graphql", json=QUERY).json()["data"]
-        text = httpx.get(f"{gateway.admin}/metrics", headers=OPERATOR, timeout=10).text
+        text = httpx.get(f"{gateway.admin}/metrics", headers=OPERATOR, timeout=30).text
         assert "bff_config_good 0.0" in text
     assert gateway.process.returncode == 0
 
@@ -164,14 +157,14 @@ def test_websockets_are_sent_to_the_new_configuration(shop, file):
         url = f"{gateway.url.replace('http', 'ws')}/graphql"
         with connect(url, subprotocols=["graphql-transport-ws"], proxy=None) as socket:
             socket.send('{"type": "connection_init"}')
-            assert socket.recv(timeout=5) == '{"type":"connection_ack"}'
+            assert socket.recv(timeout=30) == '{"type":"connection_ack"}'
             turn(file, 1)
             assert httpx.post(f"{gateway.admin}/-/reload", headers=OPERATOR).json()["outcome"] == "taken"
             assert list(socket) == []
             assert socket.close_code == 1001
         with connect(url, subprotocols=["graphql-transport-ws"], proxy=None) as socket:
             socket.send('{"type": "connection_init"}')
-            assert socket.recv(timeout=5) == '{"type":"connection_ack"}'
+            assert socket.recv(timeout=30) == '{"type":"connection_ack"}'
 
 
 def test_what_would_change_is_said_before_it_does(shop, file):
@@ -196,6 +189,6 @@ def bff(gateway, *arguments: str) -> str:
         capture_output=True,
         text=True,
         check=True,
-        timeout=30,
+        timeout=110,
     )
     return ran.stdout

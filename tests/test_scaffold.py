@@ -148,7 +148,7 @@ def checkout(folder):
 
 def tool(folder, *command):
     return subprocess.run(
-        [sys.executable, *command], cwd=folder, capture_output=True, text=True, timeout=50, check=False
+        [sys.executable, *command], cwd=folder, capture_output=True, text=True, timeout=110, check=False
     )
 
 

@@ -44,7 +44,7 @@ async def steady(port, requests, **options):
 
 async def test_each_answer_is_counted_once_and_none_is_on_its_way_at_the_end():
     async with server(at_once) as (port, seen):
-        result = await closed(port, [Request(ASK)], connections=4, seconds=0.1)
+        result = await closed(port, [Request(ASK)], connections=4, seconds=0.5)
     assert result.count == len(seen) > 4
     assert result.errors == 0
 

@@ -46,14 +46,14 @@ def test_shares_add_up_to_one_with_what_is_too_small_for_a_line():
 
 def test_the_sampler_notes_where_a_program_spends_its_time(tmp_path):
     (tmp_path / "busy.py").write_text(
-        "import sys\ndef burn():\n    sum(range(1000))\nprint('up', sys.argv, flush=True)\nwhile True:\n    burn()\n"
+        "import sys, time\ndef burn():\n    sum(range(1000))\nwhile time.process_time() < 0.5:\n    burn()\n"
+        "print('up', sys.argv, flush=True)\nwhile True:\n    burn()\n"
     )
     file = tmp_path / "samples.jsonl"
     argv = [sys.executable, "-m", "benchmarks.sampler", file, "busy", "argument"]
     env = {"PYTHONPATH": f"{ROOT}:{tmp_path}"}
     with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, text=True) as program:
         assert program.stdout.readline() == f"up ['{tmp_path}/busy.py', 'argument']\n"
-        time.sleep(0.3)
         program.send_signal(signal.SIGUSR2)
         while not file.exists():
             time.sleep(0.01)

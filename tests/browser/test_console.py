@@ -82,7 +82,7 @@ class Shop:
 
     async def ask(self, times: int = 1) -> str:
         """The id of the last request for the order page."""
-        async with httpx.AsyncClient(base_url=self.url, headers=self.headers) as client:
+        async with httpx.AsyncClient(base_url=self.url, headers=self.headers, timeout=30) as client:
             for _ in range(times):
                 asked = await client.post("/graphql", json=ORDER_PAGE)
                 await client.get("/api/products/prd_1")
@@ -285,6 +285,7 @@ async def test_from_the_first_page_to_the_service_that_makes_the_order_page_slow
 
 async def test_a_service_that_dies_turns_red_with_its_reason_and_green_again(opened, console):
     page = opened.page
+    await page.emulate_media(reduced_motion="reduce")  # colours change at once, or one between two is read
     port = console.payments.port
     await console.ask(2)
     await page.get_by_role("link", name="Services", exact=True).click()

@@ -27,7 +27,7 @@ def node() -> Callable[..., str]:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=50,
+            timeout=110,
             check=False,
         )
         assert ran.returncode == 0, ran.stdout + ran.stderr

@@ -53,7 +53,7 @@ async def test_gql_watches_and_asks_over_a_websocket(production, real_services):
         subprotocols=[WebsocketsTransport.GRAPHQLWS_SUBPROTOCOL],
         keep_alive_timeout=30,
         ping_interval=0.2,
-        pong_timeout=5,
+        pong_timeout=30,
     )
     order, seen = placed(real_services), []
     async with Client(transport=transport) as session, httpx.AsyncClient() as service:

@@ -10,7 +10,6 @@ import demo
 
 PLACED = count(1)
 HEARTBEAT = 0.2
-WATCH = 3.0
 CUSTOMER = {"x-auth-subject": "usr_1", "x-auth-scopes": "users:write orders:write payments:write"}
 STRANGER = {"x-auth-subject": "usr_2"}
 OPERATOR = {
@@ -23,12 +22,12 @@ PARTNER = {"x-auth-consumer": "acme", "x-auth-scopes": "users:read orders:read p
 
 @pytest.fixture(scope="session")
 def shop() -> Iterator[demo.Demo]:
-    with demo.processes(demo.FREE, heartbeat=HEARTBEAT, watch=WATCH) as running:
+    with demo.processes(demo.FREE, heartbeat=HEARTBEAT) as running:
         yield running
 
 
 def client_of(shop: demo.Demo, service: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=shop.urls[service], timeout=5, trust_env=False) as client:
+    with httpx.Client(base_url=shop.urls[service], timeout=30, trust_env=False) as client:
         yield client
 
 

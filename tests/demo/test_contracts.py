@@ -41,7 +41,7 @@ def test_schemathesis_finds_nothing(shop, tmp_path, service, caller):
         command += ["-H", f"{name}: {value}"]
     known = {"SCHEMATHESIS_HOOKS": "tests.demo.valid_requests", "PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
     found = subprocess.run(
-        command, cwd=tmp_path, env={**os.environ, **known}, capture_output=True, text=True, timeout=55, check=False
+        command, cwd=tmp_path, env={**os.environ, **known}, capture_output=True, text=True, timeout=110, check=False
     )
     assert found.returncode == 0, found.stdout + found.stderr
     assert "✅ Coverage" in found.stdout

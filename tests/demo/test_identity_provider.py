@@ -8,6 +8,7 @@ import pytest
 import demo
 from demo.identity import CUSTOMER as CUSTOMER_SCOPES
 from tests.demo.conftest import assert_problem
+from tests.running import until
 
 CLI, GATEWAY, REPORTING = ("demo-cli", "demo-secret"), ("bff", "bff-secret"), ("reporting", "reporting-secret")
 FOR_SOMEBODY = {"grant_type": "urn:demo:subject", "subject": "usr_1"}
@@ -62,7 +63,7 @@ def test_a_token_says_whose_it_is_and_is_signed_as_asked(identity, shop, alg):
     assert (claims["iss"], claims["aud"], claims["sub"]) == (shop.urls["identity"], "shop", "usr_1")
     assert (claims["scope"], claims["plan"], claims["client_id"]) == ("users:read orders:admin", "partner", "demo-cli")
     assert claims["exp"] - claims["iat"] == 3600
-    assert abs(claims["iat"] - time.time()) < 5
+    assert abs(claims["iat"] - time.time()) < 20
     assert claims["jti"] != checked(identity, token(identity))["jti"]
 
 
@@ -170,10 +171,9 @@ def test_what_is_no_valid_token_is_inactive_and_nothing_more(identity):
 
 @pytest.mark.parametrize("token_format", ["jwt", "opaque"])
 def test_an_expired_token_is_inactive(identity, token_format):
-    access_token = token(identity, token_format=token_format, expires_in="1")
+    access_token = token(identity, token_format=token_format, expires_in="3")  # times are whole seconds: two to three
     assert introspected(identity, access_token)["active"] is True
-    time.sleep(1.1)
-    assert introspected(identity, access_token) == {"active": False}
+    until(lambda: introspected(identity, access_token) == {"active": False})
 
 
 @pytest.mark.parametrize("token_format", ["jwt", "opaque"])

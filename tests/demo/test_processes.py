@@ -23,7 +23,7 @@ def alive(pid: int) -> bool:
     return False
 
 
-def eventually(condition, seconds=5.0) -> bool:
+def eventually(condition, seconds=30.0) -> bool:
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
         if condition():
@@ -41,7 +41,7 @@ def test_five_services_answer_soon_on_free_ports_and_are_gone_after():
         pids = [child.pid for child in shop.children.values()]
         folder = shop.data
         assert httpx.get(f"{shop.urls['products']}/products/prd_1").status_code == 200
-    assert took < 6  # 0.6 s on an idle machine
+    assert took < 20  # 0.6 s on an idle machine
     assert not any(alive(pid) for pid in pids)
     assert not folder.exists()
     with pytest.raises(httpx.ConnectError):
@@ -113,7 +113,7 @@ def test_the_command_runs_until_it_is_told_to_end_and_says_nothing_wrong(ending)
         urls = dict(running.stdout.readline().split() for _ in range(5))
         assert httpx.get(f"{urls['orders']}/healthz").status_code == 200
         running.send_signal(ending)
-        assert running.wait(timeout=10) == 0
+        assert running.wait(timeout=30) == 0
         assert running.stderr.read() == ""
 
 
@@ -124,7 +124,7 @@ def test_a_service_runs_by_itself(tmp_path):
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as running:
         assert eventually(lambda: answers(port))
         os.kill(running.pid, signal.SIGINT)
-        running.wait(timeout=5)
+        running.wait(timeout=30)
         assert running.stderr.read() == ""
 
 

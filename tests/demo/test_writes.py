@@ -289,7 +289,7 @@ def test_a_receipt_is_xml_and_its_lines_add_up(payments, products, orders, place
 
 
 def test_without_the_order_service_nothing_is_charged_and_the_same_request_works_later():
-    with demo.processes(demo.FREE) as shop, httpx.Client(timeout=5) as client:
+    with demo.processes(demo.FREE) as shop, httpx.Client(timeout=30) as client:
         wish, url = {"order_id": "ord_3960", "method": "card"}, f"{shop.urls['payments']}/payments"
         shop.stop("orders")
         refused = client.post(url, json=wish, headers=keyed("later"))

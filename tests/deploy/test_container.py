@@ -42,7 +42,7 @@ PATIENCE = 60.0
 
 def test_hadolint_has_nothing_to_say():
     hadolint = Path(sys.executable).with_name("hadolint")
-    ran = subprocess.run([hadolint, DOCKERFILE], capture_output=True, text=True, check=False, timeout=50)
+    ran = subprocess.run([hadolint, DOCKERFILE], capture_output=True, text=True, check=False, timeout=110)
     assert (ran.returncode, ran.stdout) == (0, "")
 
 
@@ -193,7 +193,7 @@ class Stack(NamedTuple):
             *more,
             url,
         ]
-        ran = subprocess.run([*self.network.enter, *command], capture_output=True, text=True, check=False, timeout=50)
+        ran = subprocess.run([*self.network.enter, *command], capture_output=True, text=True, check=False, timeout=110)
         body, _, status = ran.stdout.rpartition("\n")
         return int(status), body
 
@@ -240,7 +240,7 @@ def stack(tmp_path_factory) -> Iterator[Stack]:
 def test_one_query_is_answered_by_four_services_for_a_token_of_the_fifth(stack):
     command = ["python", "-m", "bff", "token", "--subject", "usr_1", "--scope", OPERATOR]
     got = stack.network.start(stack.gateway, command, stdout=subprocess.PIPE)
-    token = got.communicate(timeout=50)[0].decode().strip()
+    token = got.communicate(timeout=110)[0].decode().strip()
     body = ["--header", "content-type: application/json", "--data", json.dumps({"query": FOUR_SERVICES})]
     answers: list[tuple[int, str]] = []
 
@@ -266,7 +266,7 @@ def test_it_runs_as_nobody_and_can_write_nothing_but_what_is_temporary(stack):
 
 def test_the_health_check_of_the_image_says_how_the_gateway_does(stack):
     asked = stack.network.start(stack.gateway, stack.gateway.health, stdout=subprocess.PIPE)
-    assert json.loads(asked.communicate(timeout=50)[0]) == {"status": "ok"}
+    assert json.loads(asked.communicate(timeout=110)[0]) == {"status": "ok"}
     assert asked.returncode == 0
     alone = [each.replace("9000", "9999") for each in stack.gateway.health]
     assert stack.network.start(stack.gateway, alone, stderr=subprocess.DEVNULL).wait(30) == 1

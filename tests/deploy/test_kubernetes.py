@@ -56,7 +56,7 @@ def test_the_cluster_takes_every_manifest(folder, version):
     "folder", [BASE, PRODUCTION] if shutil.which("kubectl") else [], ids=lambda folder: folder.name
 )
 def test_what_is_looked_at_here_is_what_kustomize_makes(folder):
-    made = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True, check=True, timeout=50)
+    made = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True, check=True, timeout=110)
 
     def known(manifests: Any) -> dict[tuple[str, str], Manifest]:
         return {(each["kind"], each["metadata"]["name"]): each for each in manifests}

@@ -28,7 +28,7 @@ def wheel(tmp_path_factory) -> Path:
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    ran = subprocess.run([*command, "-w", built, source], capture_output=True, text=True, check=False, timeout=50)
+    ran = subprocess.run([*command, "-w", built, source], capture_output=True, text=True, check=False, timeout=110)
     assert ran.returncode == 0, ran.stderr
     (file,) = built.glob("*.whl")
     return file
@@ -50,14 +50,14 @@ def bff(wheel, tmp_path_factory) -> Path:
     into = [sys.executable, "-m", "pip", f"--python={own}", "install", "--quiet", "--no-deps", "--no-index"]
     # Where pip itself is not among the packages of that place, it runs from here.
     environ = {"PYTHONPATH": str(SITE), "PATH": "/usr/bin:/bin"}
-    ran = subprocess.run([*into, wheel], env=environ, capture_output=True, text=True, check=False, timeout=50)
+    ran = subprocess.run([*into, wheel], env=environ, capture_output=True, text=True, check=False, timeout=110)
     assert ran.returncode == 0, ran.stderr
     return own.with_name("bff")
 
 
 def run(command: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [command, *arguments], cwd=folder, env={}, capture_output=True, text=True, check=False, timeout=50
+        [command, *arguments], cwd=folder, env={}, capture_output=True, text=True, check=False, timeout=110
     )
 
 

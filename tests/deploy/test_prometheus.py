@@ -33,7 +33,7 @@ if not shutil.which("prometheus"):
 
 def promtool(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["promtool", *arguments], input=stdin, text=True, capture_output=True, check=False, cwd=ROOT, timeout=30
+        ["promtool", *arguments], input=stdin, text=True, capture_output=True, check=False, cwd=ROOT, timeout=110
     )
 
 

@@ -88,7 +88,7 @@ def installed(tmp_path) -> Path:
 
 
 def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["systemd-analyze", *arguments], capture_output=True, text=True, check=False, timeout=50)
+    return subprocess.run(["systemd-analyze", *arguments], capture_output=True, text=True, check=False, timeout=110)
 
 
 def test_systemd_takes_the_unit(installed):

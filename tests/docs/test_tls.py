@@ -17,7 +17,7 @@ END = Block("", 0, "", "")
 
 def bash(script: str, folder: Path) -> str:
     ran = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script], cwd=folder, capture_output=True, text=True, timeout=30, check=False
+        ["bash", "-euo", "pipefail", "-c", script], cwd=folder, capture_output=True, text=True, timeout=110, check=False
     )
     assert ran.returncode == 0, ran.stderr
     return ran.stdout

@@ -34,7 +34,7 @@ class Secured:
         self.url = gateway.url.replace("http://127.0.0.1", "https://localhost")
 
     def run(self, *command: str | Path) -> str:
-        ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
+        ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=110)
         assert ran.returncode == 0, ran.stderr
         return ran.stdout
 
@@ -133,7 +133,7 @@ def test_a_certificate_of_another_authority_ends_the_handshake(secured, tmp_path
     shown = ["--cert", other.cert, "--key", other.key]
     ran = subprocess.run(
         ["curl", "-sS", "--http2", "--cacert", secured.authority.path, *shown, f"{secured.url}/api/users/usr_1"],
-        capture_output=True, text=True, check=False, timeout=50,
+        capture_output=True, text=True, check=False, timeout=110,
     )  # fmt: skip
     assert ran.returncode != 0
     assert ran.stdout == ""
@@ -158,6 +158,6 @@ def test_what_is_spoken_below_it_is_what_its_standard_allows(secured):
 def test_nobody_renegotiates(secured):
     """Each time costs the server more than the client."""
     asking = ["openssl", "s_client", "-tls1_2", "-connect", secured.url.removeprefix("https://")]
-    ran = subprocess.run(asking, input="R\n", capture_output=True, text=True, check=False, timeout=50)
+    ran = subprocess.run(asking, input="R\n", capture_output=True, text=True, check=False, timeout=110)
     assert "RENEGOTIATING" in ran.stdout + ran.stderr
     assert "no renegotiation" in ran.stderr
