@@ -215,7 +215,7 @@ async def test_who_may_not_have_all_of_it_has_none_of_it(shop):
     ],
 )
 async def test_what_fails_is_a_problem_with_the_failure_s_status(tmp_path, behaviour, status, code):
-    quick = {"payments": {"timeout": "50ms", "retry": {"attempts": 1}}}
+    quick = {"payments": {"timeout": "500ms", "retry": {"attempts": 1}}}
     shop = shop_of(tmp_path, ORDER, services=quick)
     shop.services.payments.fail(behaviour)
     answer = await shop.client.get("/api/pages/order/ord_1", headers=operator())
@@ -277,7 +277,7 @@ async def test_a_client_that_leaves_ends_the_calls(tmp_path):
     path = "/api/pages/products"
     scope = {"type": "http", "method": "GET", "http_version": "1.1", "scheme": "http", "path": path}
     scope |= {"raw_path": path.encode(), "query_string": b"", "headers": [(b"host", b"gateway")]}
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(20):
         await shop.app(scope, receive, None)
         await ended.wait()
     assert [line["status"] for line in shop.access] == [499]

@@ -144,7 +144,7 @@ async def test_the_cache_is_shown_and_purged():
 
 async def test_viewers_are_bounded():
     shop = gateway(admin={"max_viewers": 1})
-    first = asyncio.create_task(shop.admin.get("/-/live", params={"snapshots": 2}))
+    first = asyncio.create_task(shop.admin.get("/-/live", params={"snapshots": 3}))  # two seconds
     await asyncio.sleep(0.1)
     second = await shop.admin.get("/-/live", params={"snapshots": 1})
     assert second.status_code == 503

@@ -213,7 +213,7 @@ async def test_a_websocket_ends_when_its_certificate_is_revoked_and_no_other_doe
             tls = one.app.state.tls
             assert await tls.context.look()
             tls._judge_again()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 await first.wait_closed()
             assert first.close_code == 4403
             await second.send(json.dumps({"type": "ping"}))

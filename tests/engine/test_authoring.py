@@ -195,7 +195,7 @@ async def test_who_waits_no_more_ends_a_batch_that_nobody_else_waits_for() -> No
     task = asyncio.ensure_future(result)
     await started.wait()
     task.cancel()
-    await asyncio.wait_for(ended.wait(), 1)
+    await asyncio.wait_for(ended.wait(), 20)
 
 
 def test_a_resolver_without_parents_or_a_type_is_refused_when_it_is_written() -> None:

@@ -122,7 +122,7 @@ async def test_the_first_part_is_sent_before_the_slow_service_has_answered():
             answered.set()
 
     headers = [(name.encode(), value.encode()) for name, value in (operator() | NEW).items()]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await shop.app(scope(shop.app, headers), receive, send)
     assert arrived[-1] == {"type": "http.response.body", "body": b"--\r\n"}
 
@@ -246,9 +246,9 @@ async def test_what_is_deferred_counts_under_the_limits():
 
 
 async def test_the_deadline_of_the_operation_holds_for_its_parts():
-    shop = deferring(graphql={"timeout": "200ms"})
+    shop = deferring(graphql={"timeout": "1s"})
     shop.services.payments.fail(hangs)
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(20):
         _, last = parts(await ask(shop, PAYMENT, NEW))
     (error,) = last["incremental"][0]["errors"]
     assert error["extensions"]["code"] == "DEADLINE_EXCEEDED"
@@ -280,7 +280,7 @@ async def test_when_the_client_leaves_between_parts_the_calls_are_cancelled():
             first.set()
 
     headers = [(name.encode(), value.encode()) for name, value in (operator() | NEW).items()]
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(20):
         await shop.app(scope(shop.app, headers), receive, send)
         await ended.wait()
     assert [line["status"] for line in shop.access] == [499]

@@ -10,6 +10,7 @@ import pytest
 
 from tests.harness import Gateway, gateway
 from tests.live.stream import OrderEvents
+from tests.upstream.raw import eventually
 
 
 class Live(NamedTuple):
@@ -27,9 +28,4 @@ async def nothing_is_left() -> AsyncIterator[None]:
     """Whatever a test does, no task of a gateway outlives it."""
     before = asyncio.all_tasks()
     yield
-    for _ in range(100):
-        left = asyncio.all_tasks() - before - {asyncio.current_task()}
-        if not left:
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError(left)
+    await eventually(lambda: not asyncio.all_tasks() - before - {asyncio.current_task()})

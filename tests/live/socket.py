@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import orjson
 
-PATIENCE = 5.0
+PATIENCE = 20.0
 PROTOCOL = "graphql-transport-ws"
 
 

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 import orjson
 
-PATIENCE = 5.0
+PATIENCE = 20.0
 
 
 class Event(NamedTuple):

@@ -12,7 +12,8 @@ from tests.harness import OPERATOR, bearer, customer, gateway, operator, token
 from tests.live.conftest import live
 from tests.live.socket import Socket
 from tests.live.sse import Event, EventStream
-from tests.live.test_subscriptions import WATCH, graphql, until, watch
+from tests.live.test_subscriptions import WATCH, graphql, watch
+from tests.upstream.raw import eventually
 
 QUERY = 'subscription { orderStatusChanged(id: "ord_1") { status } }'
 
@@ -34,7 +35,7 @@ async def test_the_order_now_and_at_each_change(method):
         for expected in ("PAID", "SHIPPED"):
             one.events.advance("ord_1")
             assert await stream.event() == told(expected)
-    await until(lambda: not one.events.open)
+    await eventually(lambda: not one.events.open)
 
 
 async def test_the_head_does_not_wait_for_the_first_event():
@@ -46,11 +47,11 @@ async def test_the_head_does_not_wait_for_the_first_event():
 
 async def test_signs_of_life_come_between_events():
     one = live(graphql={"subscriptions": {"heartbeat": "100ms"}})
+    started = time.monotonic()
     async with EventStream(one.gateway.app, QUERY, headers=customer()) as stream:
         await stream.event()
-        started = time.monotonic()
         assert [await stream.block() for _ in range(3)] == [Event("", None)] * 3
-        assert 0.25 < time.monotonic() - started < 1
+        assert 0.25 < time.monotonic() - started < 5  # the default is 15 seconds
 
 
 @pytest.mark.parametrize("query", ["{ __typename }", "mutation { __typename }"])
@@ -161,7 +162,7 @@ async def test_an_error_in_the_middle_is_the_last_event():
 
 async def test_a_stream_ends_with_its_token_and_is_to_be_come_back_to():
     one = live()
-    text = token("usr_1", OPERATOR, exp=int(time.time()) + 2)
+    text = token("usr_1", OPERATOR, exp=int(time.time()) + 3)
     async with EventStream(one.gateway.app, QUERY, headers=bearer(text)) as stream:
         assert await stream.event() == told("PENDING")
         event = await stream.event()
@@ -187,8 +188,8 @@ async def test_a_client_that_takes_nothing_is_let_go():
         assert await stream.event() == told("PENDING")
         stream.takes.clear()
         one.events.advance("ord_1")
-        await asyncio.wait_for(stream.task, 2)
-    await until(lambda: not one.events.open)
+        await asyncio.wait_for(stream.task, 5)
+    await eventually(lambda: not one.events.open)
 
 
 @pytest.mark.parametrize("moment", range(0, 30, 3))
@@ -199,7 +200,7 @@ async def test_a_client_that_leaves_at_any_moment_leaves_nothing(moment):
     for _ in range(moment):
         await asyncio.sleep(0)
     await stream.leave()
-    await until(lambda: not one.events.open)
+    await eventually(lambda: not one.events.open)
     assert len(graphql(one)._operations.seats) == 0
     assert set((await one.gateway.metrics("graphql_subscriptions")).values()) == {0}
 

@@ -211,8 +211,8 @@ async def test_the_anonymous_get_what_is_public():
 
 async def test_a_socket_ends_with_its_credential():
     async with Socket(gateway().app) as socket:
-        # Times are whole seconds: this one ends in one to two.
-        await socket.init(authorization=f"Bearer {token(exp=int(time.time()) + 2)}")
+        # Times are whole seconds: this one ends in two to three.
+        await socket.init(authorization=f"Bearer {token(exp=int(time.time()) + 3)}")
         await socket.subscribe("1", "{ me { id } }")
         code, heard = await socket.closed()
     assert (code, [each["type"] for each in heard]) == (4403, ["next", "complete"])

@@ -17,8 +17,9 @@ from tests.live.conftest import Live
 from tests.live.socket import Socket
 from tests.live.sse import EventStream
 from tests.live.stream import OrderEvents
-from tests.live.test_subscriptions import status, until, watch
+from tests.live.test_subscriptions import status, watch
 from tests.shop import Call, answer
+from tests.upstream.raw import eventually
 
 SCOPES = ("orders:read", "orders:admin")
 WATCH = 'subscription { orderStatusChanged(id: "ord_1") { id status } }'
@@ -85,9 +86,9 @@ async def test_a_websocket_whose_handshake_had_the_credential_is_closed(one, way
         await asyncio.sleep(0.1)
         assert socket.code is None
         await revoke(one)
-        await until(lambda: socket.code is not None)
+        await eventually(lambda: socket.code is not None)
         assert (socket.code, socket.reason) == (4403, "The credential is no longer what it was: connect anew")
-    await until(lambda: not one.live.events.open)
+    await eventually(lambda: not one.live.events.open)
 
 
 async def test_a_websocket_whose_payload_had_it_is_closed_too(one):
@@ -97,7 +98,7 @@ async def test_a_websocket_whose_payload_had_it_is_closed_too(one):
         await asyncio.sleep(0.1)
         assert socket.code is None
         await one.revoke_key()
-        await until(lambda: socket.code == 4403)
+        await eventually(lambda: socket.code == 4403)
     (line,) = [line for line in one.live.gateway.log if line["event"] == "audit" and line["action"] == "refused"]
     assert (line["method"], line["code"]) == ("WEBSOCKET", "UNAUTHENTICATED")
 
@@ -125,7 +126,7 @@ async def test_an_event_stream_ends_and_its_client_is_told_to_come_again(one, wa
         await revoke(one)
         assert (await stream.event()).name == "retry"
         assert await stream.event() is None
-    await until(lambda: not one.live.events.open)
+    await eventually(lambda: not one.live.events.open)
 
 
 async def test_while_a_provider_cannot_be_asked_connections_go_on(one):
@@ -135,7 +136,7 @@ async def test_while_a_provider_cannot_be_asked_connections_go_on(one):
         await asyncio.sleep(0.2)
         assert socket.code is None
         one.away, one.active = False, False
-        await until(lambda: socket.code == 4403)
+        await eventually(lambda: socket.code == 4403)
 
 
 async def test_who_needs_no_judging_is_not_disturbed(one):
@@ -151,4 +152,4 @@ async def test_the_watch_ends_with_the_connection(one):
     async with Socket(one.live.gateway.app, headers=customer()) as socket:
         await socket.init()
         assert len(asyncio.all_tasks() - before) >= 2
-    await until(lambda: not asyncio.all_tasks() - before)
+    await eventually(lambda: not asyncio.all_tasks() - before)

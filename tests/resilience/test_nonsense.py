@@ -60,7 +60,7 @@ NONSENSE = {
 async def test_it_is_a_bad_response_in_time_and_within_bounds(script):
     server = await Server(script).start()
     telemetry = Telemetry()
-    settings = ServiceSettings(url=server.url, max_answer=256 * 1024)
+    settings = ServiceSettings(url=server.url, max_answer=256 * 1024, connect_timeout=20)
     service = connect("shop", settings, Measures(telemetry), telemetry, Random(7))  # noqa: S311
     origin = replace(ORIGIN, deadline=asyncio.get_running_loop().time() + 5)
     started = time.monotonic()
@@ -73,7 +73,7 @@ async def test_it_is_a_bad_response_in_time_and_within_bounds(script):
         tracemalloc.stop()
         await service.close()
         await server.stop()
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 4
     assert most < 4_000_000  # the bomb has twenty, and what is endless has no end
     assert caught.value.members["service"] == "shop"
     assert caught.value.members["retryable"] is False

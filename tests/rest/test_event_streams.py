@@ -24,12 +24,12 @@ def chunk(data):
 
 
 @contextlib.asynccontextmanager
-async def streaming(script, lasts="1s", **service):
+async def streaming(script, lasts="2s", **service):
     """A gateway in front of a service that does this on each connection."""
     there = await Server(script).start()
     users = {
         "url": there.url,
-        "timeout": "1s",
+        "timeout": "2s",
         **service,
     }
     route = {"name": "events", "path": "/{rest*}", "service": "users", "public": True, "timeout": lasts}
@@ -48,13 +48,13 @@ async def test_one_outlives_the_timeouts_and_each_event_passes_as_it_comes():
         await peer.send(HEAD)
         for number in range(5):
             await peer.send(chunk(b"data: %d\n\n" % number))
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 await received.wait()
             received.clear()
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.5)
         await peer.send(b"0\r\n\r\n")
 
-    slow = {"slow_after": "1s", "slow": "1%", "minimum": 1}
+    slow = {"slow_after": "2s", "slow": "1%", "minimum": 1}
     async with streaming(script, breaker=slow) as (_, one, connect):
         client = await connect(ASKED)
         head = await client.reader.readuntil(b"\r\n\r\n")

@@ -31,14 +31,14 @@ from tests.upstream.raw import Server, eventually
 
 CALLER = Caller(subject="usr_1", consumer="shop", scopes=frozenset({"users:read"}), credential="jwt")
 ROUTES = [
-    Route("users", "/api/users/{rest*}", service="users", rewrite="/users/{rest}", max_body=1024 * 1024, timeout=5),
-    Route("receipt", "/api/payments/{id}/receipt", service="users", rewrite="/v1/{id}/of/{id}", timeout=5),
-    Route("relayed", "/relayed/{rest*}", service="users", relay_errors=True, timeout=5),
-    Route("root", "/root/{rest*}", service="users", rewrite="/{rest}", timeout=5),
-    Route("small", "/small", service="users", max_body=10, timeout=5),
-    Route("large", "/large", service="users", max_body=10**9, timeout=5),
+    Route("users", "/api/users/{rest*}", service="users", rewrite="/users/{rest}", max_body=1024 * 1024, timeout=60),
+    Route("receipt", "/api/payments/{id}/receipt", service="users", rewrite="/v1/{id}/of/{id}", timeout=60),
+    Route("relayed", "/relayed/{rest*}", service="users", relay_errors=True, timeout=60),
+    Route("root", "/root/{rest*}", service="users", rewrite="/{rest}", timeout=60),
+    Route("small", "/small", service="users", max_body=10, timeout=60),
+    Route("large", "/large", service="users", max_body=10**9, timeout=60),
     Route("hosted", "/hosted", service="users", hosts=("gateway.example",)),
-    Route("brief", "/brief", service="users", timeout=0.2),
+    Route("brief", "/brief", service="users", timeout=0.6),
 ]
 
 
@@ -486,7 +486,7 @@ async def test_an_answer_passes_on_piece_by_piece_as_it_comes(running):
         await peer.send(b"def")
         await peer.hang()
 
-    async with running(script) as (connect, _), asyncio.timeout(5):
+    async with running(script) as (connect, _), asyncio.timeout(20):
         reader, _ = await connect()
         await reader.readuntil(b"\r\n\r\n")
         assert await reader.readexactly(3) == b"abc"
@@ -505,7 +505,7 @@ async def test_a_body_passes_up_piece_by_piece_as_it_comes(running):
             arrived.put_nowait(received)
         await peer.send(HEAD % 0)
 
-    async with running(script) as (connect, _), asyncio.timeout(5):
+    async with running(script) as (connect, _), asyncio.timeout(20):
         reader, writer = await connect(b"PUT /api/users/1 HTTP/1.1\r\nhost: g\r\ncontent-length: 6\r\n\r\nabc")
         assert await arrived.get() == b"abc"
         writer.write(b"def")
@@ -522,7 +522,7 @@ async def test_a_service_that_does_not_read_makes_the_client_wait(running):
 
     size = 64 * 1024 * 1024
     head = b"POST /large HTTP/1.1\r\nhost: g\r\ntransfer-encoding: chunked\r\n\r\n"
-    async with running(script) as (connect, _), asyncio.timeout(10):
+    async with running(script) as (connect, _), asyncio.timeout(20):
         _, writer = await connect(head)
         sent = 0
         with contextlib.suppress(TimeoutError):
@@ -545,13 +545,14 @@ async def test_a_client_that_does_not_read_makes_the_service_wait(running):
             await peer.send(b"a" * 65536)
             sent += 65536
 
-    async with running(script) as (connect, _), asyncio.timeout(10):
+    async with running(script) as (connect, _), asyncio.timeout(20):
         await connect()
-        before = -1
+        await eventually(lambda: sent)
+        before = 0
         while sent != before:
             before = sent
             await asyncio.sleep(0.3)
-        assert 0 < sent < 64 * 1024 * 1024
+        assert sent < 64 * 1024 * 1024
 
 
 async def gone(peer, left):
@@ -574,7 +575,7 @@ async def test_a_client_that_leaves_while_the_service_thinks_cancels_the_call(ru
         asked.set()
         await gone(peer, left)
 
-    async with running(script, log) as (connect, _), asyncio.timeout(3):
+    async with running(script, log) as (connect, _), asyncio.timeout(20):
         _, writer = await connect()
         await asked.wait()
         writer.close()
@@ -604,7 +605,7 @@ async def test_a_client_that_left_is_the_end_of_its_request_and_not_of_the_task_
     async def receive():
         return {"type": "http.disconnect"}
 
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(20):
         await gateway(Silent())(scope(), receive, None)
     assert asyncio.current_task().cancelling() == 0
 
@@ -625,7 +626,7 @@ async def test_a_client_that_leaves_after_its_body_cancels_the_call(running):
         asked.set()
         await gone(peer, left)
 
-    async with running(script) as (connect, _), asyncio.timeout(3):
+    async with running(script) as (connect, _), asyncio.timeout(20):
         _, writer = await connect(b"POST /api/users HTTP/1.1\r\nhost: g\r\ncontent-length: 2\r\n\r\na")
         await asyncio.sleep(0.05)
         writer.write(b"b")
@@ -647,7 +648,7 @@ async def test_a_client_that_leaves_in_the_middle_of_its_body_never_makes_it_loo
         left.set()
 
     head = b"POST /api/users HTTP/1.1\r\nhost: g\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n"
-    async with running(script, log) as (connect, _), asyncio.timeout(3):
+    async with running(script, log) as (connect, _), asyncio.timeout(20):
         _, writer = await connect(head)
         await arrived.wait()
         writer.close()
@@ -663,7 +664,7 @@ async def test_a_client_that_leaves_in_the_middle_of_its_answer_cancels_the_call
         await peer.answer(HEAD % 6 + b"abc")
         await gone(peer, left)
 
-    async with running(script) as (connect, _), asyncio.timeout(3):
+    async with running(script) as (connect, _), asyncio.timeout(20):
         reader, writer = await connect()
         await reader.readuntil(b"abc")
         writer.close()
@@ -677,7 +678,7 @@ async def test_an_answer_that_breaks_off_is_never_ended_cleanly(running, head):
         await asyncio.sleep(0.05)
         peer.reset()
 
-    async with running(script) as (connect, _), asyncio.timeout(3):
+    async with running(script) as (connect, _), asyncio.timeout(20):
         reader, _ = await connect()
         head = await reader.readuntil(b"\r\n\r\n")
         assert b"200 OK" in head
@@ -691,7 +692,7 @@ async def test_a_connection_serves_request_after_request(running):
         while True:
             await peer.answer(HEAD % 2 + b"ok")
 
-    async with running(script) as (connect, service), asyncio.timeout(3):
+    async with running(script) as (connect, service), asyncio.timeout(20):
         reader, writer = await connect()
         for _ in range(5):
             _, body = await answer(reader)
@@ -709,7 +710,7 @@ async def test_an_answer_without_body_ends_where_its_head_does(running, status):
                 b"HTTP/1.1 " + status + b'\r\netag: "e"\r\n' + b"content-length: 5\r\n" * (b"304" in status) + b"\r\n"
             )
 
-    async with running(script) as (connect, _), asyncio.timeout(3):
+    async with running(script) as (connect, _), asyncio.timeout(20):
         reader, writer = await connect()
         head, body = await answer(reader)
         assert head.startswith(b"HTTP/1.1 " + status)
@@ -723,7 +724,7 @@ async def test_the_length_in_the_answer_to_head_is_kept(running):
         await peer.answer(HEAD % 1234)
         await peer.hang()
 
-    async with running(script) as (connect, _), asyncio.timeout(3):
+    async with running(script) as (connect, _), asyncio.timeout(20):
         reader, _ = await connect(b"HEAD /api/users HTTP/1.1\r\nhost: g\r\nconnection: close\r\n\r\n")
         assert b"content-length: 1234\r\n" in await reader.read()
 
@@ -732,7 +733,7 @@ async def test_a_services_date_stays_and_is_the_only_one(running):
     async def script(peer):
         await peer.answer(b"HTTP/1.1 200 OK\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\nContent-Length: 0\r\n\r\n")
 
-    async with running(script) as (connect, _), asyncio.timeout(3):
+    async with running(script) as (connect, _), asyncio.timeout(20):
         head, _ = await answer((await connect())[0])
         assert re.findall(rb"\r\ndate: ([^\r]*)", head) == [b"Thu, 01 Jan 1970 00:00:00 GMT"]
 
@@ -748,7 +749,7 @@ async def test_a_body_that_grows_too_large_under_way_is_refused_and_never_looks_
                 received += data
 
     head = b"POST /small HTTP/1.1\r\nhost: g\r\ntransfer-encoding: chunked\r\n\r\n6\r\nabcdef\r\n"
-    async with running(script) as (connect, _), asyncio.timeout(3):
+    async with running(script) as (connect, _), asyncio.timeout(20):
         reader, writer = await connect(head)
         await asyncio.sleep(0.05)
         writer.write(b"6\r\nabcdef\r\n")
@@ -765,7 +766,7 @@ async def test_a_body_that_never_ends_is_cut_off_at_the_deadline(running, sent):
         await peer.hang()
 
     head = b"POST /brief HTTP/1.1\r\nhost: g\r\ntransfer-encoding: chunked\r\n\r\n"
-    async with running(script) as (connect, _), asyncio.timeout(3):
+    async with running(script) as (connect, _), asyncio.timeout(20):
         reader, _ = await connect(head + sent)
         head, _ = await answer(reader)
         assert head.startswith(b"HTTP/1.1 504")

@@ -50,7 +50,7 @@ class Client:
 
 
 @contextlib.asynccontextmanager
-async def served(app, tls=None, drain=None, **settings):
+async def served(app, tls=None, drain=None, grace=30, **settings):
     speaks = connections(ConnectionSettings(**settings))
     many = http2(speaks)
     config = uvicorn.Config(
@@ -59,7 +59,7 @@ async def served(app, tls=None, drain=None, **settings):
         log_config=None,
         http=tls.connections(lambda chosen: many if chosen == "h2" else speaks) if tls else speaks,
         date_header=False,
-        timeout_graceful_shutdown=1,
+        timeout_graceful_shutdown=grace,
     )
     server = Server(config, drain)
     listening = socket.create_server(("127.0.0.1", 0))
@@ -77,7 +77,7 @@ async def served(app, tls=None, drain=None, **settings):
     connect.port = listening.getsockname()[1]
     connect.serving = serving
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             yield connect
     finally:
         for writer in writers:

@@ -396,7 +396,7 @@ async def test_a_client_that_takes_its_time_but_takes_gets_all_of_it(serve, requ
         await send(start())
         await send(body(b"a" * 12_000_000))
 
-    client = await (await serve(app, write_timeout=0.6, keep_alive=0.6))(request_head)
+    client = await (await serve(app, write_timeout=1.2, keep_alive=1.2))(request_head)
     await client.reader.readuntil(b"\r\n\r\n")
     left = 12_000_000
     while left:
@@ -474,14 +474,14 @@ async def test_who_has_its_answer_calls_nobody(serve):
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nho"])
 async def test_a_head_that_does_not_come_in_time_ends_the_connection(serve, echo, sent):
-    client = await (await serve(echo, head_timeout=0.1))(sent)
+    client = await (await serve(echo, head_timeout=0.5))(sent)
     answered = await client.ended()
     assert answered.startswith(b"HTTP/1.1 400") == bool(sent)
     assert echo.requests == []
 
 
 async def test_a_head_that_comes_byte_by_byte_gets_no_more_time(serve, echo):
-    client = await (await serve(echo, head_timeout=0.2))(b"GET /")
+    client = await (await serve(echo, head_timeout=0.5))(b"GET /")
 
     async def drip():
         while True:
@@ -553,7 +553,7 @@ async def test_what_takes_too_long_at_the_end_is_cut_off_and_never_looks_whole(s
         await send(body(b"half", more=True))
         await asyncio.Event().wait()
 
-    connect = await serve(app)
+    connect = await serve(app, grace=1)
     client = await connect(GET)
     await client.reader.readuntil(b"half")
     connect.server.should_exit = True

@@ -109,7 +109,7 @@ async def test_what_a_client_said_is_forgotten_while_it_rests_and_its_connection
         client.send(request)
         assert (await client.answer())[2] == b"GET /a"
         (connection,) = connect.server.server_state.connections
-        await eventually(lambda of=connection: not of._repeats._kept, within=10)
+        await eventually(lambda of=connection: not of._repeats._kept)
     assert len(echo.scopes) == 3
 
 
@@ -178,9 +178,9 @@ async def test_whatever_is_repeated_the_app_sees_what_a_plain_parser_sees(serve,
         if not plainly.sound:
             break
         if rng.random() < 0.9:
-            await eventually(all_seen, within=10)
+            await eventually(all_seen)
             await asyncio.sleep(0.001)  # most are answered by then, and the next one can be known
-    await eventually(all_seen, within=10)
+    await eventually(all_seen)
     seen = []
     for scope, body in zip([each for each in echo.scopes if "bff.refusal" not in each], echo.bodies, strict=True):
         query = b"?" + scope["query_string"] if scope["query_string"] else b""

@@ -32,12 +32,16 @@ async def serve():
 
 @pytest.fixture
 async def connect():
-    """Make a transport with these settings: `transport = connect(max_connections=1)`."""
+    """Make a transport with these settings: `transport = connect(max_connections=1)`.
+
+    It is patient: what is on this machine may be late when that is busy.
+    """
     transports = []
+    patient = {"connect_timeout": 30, "pool_timeout": 30}
 
     def make(ssl_context=None, **settings):
         transports.append(
-            Transport(TransportSettings(**settings), tls=Tls(lambda: ssl_context) if ssl_context else None)
+            Transport(TransportSettings(**patient | settings), tls=Tls(lambda: ssl_context) if ssl_context else None)
         )
         return transports[-1]
 

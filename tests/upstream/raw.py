@@ -122,7 +122,7 @@ def get(url: str, **extensions) -> httpx.Request:
     return httpx.Request("GET", url, extensions=extensions)
 
 
-async def eventually(condition: Callable[[], bool], within: float = 2) -> None:
+async def eventually(condition: Callable[[], bool], within: float = 20) -> None:
     """Wait for what the other end of a connection sees a moment later."""
     async with asyncio.timeout(within):
         while not condition():  # noqa: ASYNC110 - nothing tells when

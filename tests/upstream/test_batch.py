@@ -124,7 +124,7 @@ async def test_a_read_that_somebody_still_waits_for_ends_with_the_request(world)
     forgotten = asyncio.create_task(late(loads, read, 0, "a"))
     await ticks(9)
     loads.cancel()
-    (found,) = await asyncio.wait_for(forgotten, 1)
+    (found,) = await asyncio.wait_for(forgotten, 20)
     assert isinstance(found, asyncio.CancelledError)
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
@@ -137,7 +137,7 @@ async def test_at_the_end_calls_under_way_are_ended_and_none_begins(world):
     waiting = asyncio.create_task(late(loads, read, 0, "z"))
     await asyncio.sleep(0)
     loads.cancel()
-    found = await asyncio.wait_for(under_way, 1)
+    found = await asyncio.wait_for(under_way, 20)
     assert all(isinstance(each, asyncio.CancelledError) for each in found)
     waiting.cancel()
     await asyncio.sleep(0.01)

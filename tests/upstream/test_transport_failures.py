@@ -13,7 +13,7 @@ from tests.upstream.raw import OK, eventually, get, idle
 HEAD = b"HTTP/1.1 200 OK\r\n"
 
 
-IN_TIME = 0.9
+IN_TIME = 5.0  # what is not cut takes eight seconds and more
 """Seconds; longer than a busy machine makes of what these tests set, and less than any bound that they do not set."""
 
 
@@ -109,7 +109,7 @@ async def test_connecting_takes_too_long(transport, full):
 
 
 async def test_the_deadline_ends_connecting(transport, full):
-    request = get(f"http://127.0.0.1:{full}", deadline=asyncio.get_running_loop().time() + 0.05)
+    request = get(f"http://127.0.0.1:{full}", deadline=asyncio.get_running_loop().time() + 0.5)
     _, took = await fails(transport, request, httpx.ConnectTimeout, Phase.CONNECT)
     assert took < IN_TIME
 
@@ -256,9 +256,9 @@ async def test_a_body_that_drips_is_cut_by_the_deadline(serve, transport, framin
         await peer.drip(b"1\r\nx\r\n" * 1000, 0.002)
 
     server = await serve(dripping)
-    deadline = asyncio.get_running_loop().time() + 0.15
+    deadline = asyncio.get_running_loop().time() + 0.5
     _, took = await fails(transport, get(server.url, deadline=deadline, whole=whole), httpx.ReadTimeout, Phase.BODY)
-    assert 0.1 < took < IN_TIME
+    assert 0.4 < took < IN_TIME
     await eventually(lambda: server.ended == 1)
 
 
@@ -279,7 +279,7 @@ async def test_the_deadline_holds_for_an_answer_that_nobody_reads(serve, transpo
             await peer.send(b"3\r\nabc\r\n" * 1000)
 
     server = await serve(endless)
-    deadline = asyncio.get_running_loop().time() + 0.1
+    deadline = asyncio.get_running_loop().time() + 0.5
     response = await transport.handle_async_request(get(server.url, deadline=deadline))
     await eventually(lambda: server.ended == 1)
     with pytest.raises(httpx.ReadTimeout):
@@ -293,7 +293,7 @@ async def test_the_deadline_holds_for_a_reader_that_stops(serve, transport):
             await peer.drip([b"3\r\nabc\r\n"], 0.01)
 
     server = await serve(endless)
-    deadline = asyncio.get_running_loop().time() + 0.15
+    deadline = asyncio.get_running_loop().time() + 0.5
     response = await transport.handle_async_request(get(server.url, deadline=deadline))
     pieces = aiter(response.stream)
     for _ in range(3):
@@ -310,11 +310,11 @@ async def test_a_slow_reader_is_not_a_slow_service(serve, transport):
         await peer.hang()
 
     server = await serve(steady)
-    response = await transport.handle_async_request(get(server.url, timeout={"read": 0.05}))
+    response = await transport.handle_async_request(get(server.url, timeout={"read": 0.5}))
     received = 0
     async for piece in response.stream:
+        await asyncio.sleep(0 if received else 0.6)
         received += len(piece)
-        await asyncio.sleep(0.1)
     assert received == 30
 
 
@@ -337,11 +337,11 @@ async def test_a_service_that_does_not_take_the_body(serve, transport):
 async def test_the_read_timeout_begins_when_the_request_is_sent(serve, transport):
     async def pieces():
         for _ in range(10):
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.06)
             yield b"x"
 
     server = await serve()
-    assert await read(transport, post(server.url, pieces(), timeout={"read": 0.1})) == b"ok"
+    assert await read(transport, post(server.url, pieces(), timeout={"read": 0.5})) == b"ok"
 
 
 async def test_the_deadline_ends_an_upload_that_stalls(serve, transport):
@@ -350,7 +350,7 @@ async def test_the_deadline_ends_an_upload_that_stalls(serve, transport):
         await asyncio.sleep(60)
 
     server = await serve()
-    request = post(server.url, stalling(), deadline=asyncio.get_running_loop().time() + 0.05)
+    request = post(server.url, stalling(), deadline=asyncio.get_running_loop().time() + 0.5)
     _, took = await fails(transport, request, httpx.WriteTimeout, Phase.SEND)
     assert took < IN_TIME
 
@@ -363,9 +363,10 @@ async def test_a_shorter_deadline_after_a_longer_one_is_kept(serve, transport):
         await silent(peer)
 
     server = await serve(twice)
-    now = asyncio.get_running_loop().time()
-    assert await read(transport, get(server.url, deadline=now + 30)) == b"ok"
-    _, took = await fails(transport, post(server.url, deadline=now + 0.1), httpx.ReadTimeout, Phase.FIRST_BYTE)
+    loop = asyncio.get_running_loop()
+    assert await read(transport, get(server.url, deadline=loop.time() + 30)) == b"ok"
+    request = post(server.url, deadline=loop.time() + 0.5)
+    _, took = await fails(transport, request, httpx.ReadTimeout, Phase.FIRST_BYTE)
     assert took < IN_TIME
     assert server.connections == 1
 
@@ -374,13 +375,13 @@ async def test_a_deadline_of_the_past_exchange_does_not_end_the_next_one(serve, 
     async def slower(peer):
         await peer.answer()
         await peer.request()
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.7)
         await peer.send(OK)
 
     server = await serve(slower)
     loop = asyncio.get_running_loop()
-    assert await read(transport, get(server.url, deadline=loop.time() + 0.1)) == b"ok"
-    assert await read(transport, post(server.url, deadline=loop.time() + 5)) == b"ok"
+    assert await read(transport, get(server.url, deadline=loop.time() + 0.5)) == b"ok"
+    assert await read(transport, post(server.url, deadline=loop.time() + 30)) == b"ok"
     assert server.connections == 1
 
 
@@ -391,10 +392,10 @@ async def test_a_longer_deadline_after_a_shorter_one_is_kept(serve, transport):
 
     server = await serve(twice)
     loop = asyncio.get_running_loop()
-    assert await read(transport, get(server.url, deadline=loop.time() + 0.1)) == b"ok"
-    request = post(server.url, deadline=loop.time() + 0.3)
+    assert await read(transport, get(server.url, deadline=loop.time() + 0.5)) == b"ok"
+    request = post(server.url, deadline=loop.time() + 1)
     _, took = await fails(transport, request, httpx.ReadTimeout, Phase.FIRST_BYTE)
-    assert 0.25 < took < IN_TIME
+    assert 0.9 < took < IN_TIME
     assert server.connections == 1
 
 
@@ -518,7 +519,7 @@ async def test_a_cancelled_call_closes_its_connection(serve, transport):
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
-    await eventually(lambda: server.ended == 1, within=0.5)
+    await eventually(lambda: server.ended == 1)
     assert idle(transport) == 0
 
 
@@ -534,7 +535,7 @@ async def test_a_call_cancelled_in_its_body_closes_its_connection(serve, transpo
     reading.cancel()
     with pytest.raises(asyncio.CancelledError):
         await reading
-    await eventually(lambda: server.ended == 1, within=0.5)
+    await eventually(lambda: server.ended == 1)
 
 
 async def test_a_cancelled_upload_ends_the_callers_stream_and_the_connection(serve, transport):
@@ -554,7 +555,7 @@ async def test_a_cancelled_upload_ends_the_callers_stream_and_the_connection(ser
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
-    await asyncio.wait_for(ended.wait(), 1)
+    await asyncio.wait_for(ended.wait(), 20)
     await eventually(lambda: server.ended == 1)
 
 

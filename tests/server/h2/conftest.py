@@ -67,7 +67,7 @@ class Client:
         return int(headers.pop(b":status")), headers, self.bodies[number]
 
     async def until(self, condition):
-        async with asyncio.timeout(5), self._news:
+        async with asyncio.timeout(30), self._news:
             await self._news.wait_for(condition)
 
     async def closed(self):
