@@ -6,10 +6,14 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from importlib.metadata import requires
 from pathlib import Path
 
 import httpx
 import pytest
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tests.deploy.runtime import LOCK, SITE, pinned, python, site
 from tests.running import ROOT, free_port
@@ -93,3 +97,13 @@ def test_what_is_deployed_is_what_was_tested():
     assert deployed.items() <= tested.items()
     assert all(hashes for _, hashes in deployed.values())
     assert not deployed.keys() & {"pytest", "mypy", "playwright", "setuptools"}
+
+
+@pytest.mark.parametrize("version", ["3.11.0", "3.12.0", "3.13.0", "3.14.0"])
+def test_what_is_deployed_is_all_that_other_pythons_need(version):
+    """Packages need more of others where Python is older or newer than the one that the versions were pinned with."""
+    other = {**default_environment(), "python_full_version": version, "python_version": version[:4], "extra": ""}
+    deployed = {canonicalize_name(each) for each in pinned(LOCK)}
+    needed = [Requirement(line) for each in deployed for line in requires(each) or []]
+    needed = [each for each in needed if each.marker is None or each.marker.evaluate(other)]
+    assert {canonicalize_name(each.name) for each in needed} <= deployed
