@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from fastapi.dependencies import models
 from prometheus_client import Counter, Gauge
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bff.app import build
 from bff.config import Config, ConfigError, Loaded, needs_restart
@@ -25,6 +25,7 @@ from bff.console.reload import Outcome, Reloaded, reload
 from bff.core.loading.changes import changes
 from bff.core.registry import forget
 from bff.core.telemetry import Telemetry, standard
+from bff.core.under_way import UnderWay
 from bff.core.watched import contents
 from bff.graphql.compose import SchemaError
 from bff.graphql.trusted import DocumentsError
@@ -45,26 +46,22 @@ class Generation:
     def __init__(self, app: Any, config: Config) -> None:
         self.app, self.config = app, config
         self.files = contents(config.files())
-        self.under_way = 0
+        self.answer: ASGIApp = app.answer
+        self._under_way: UnderWay = app.state.under_way
         self._operators: set[asyncio.Task[Any] | None] = set()
         self._retired = False
-        self._idle = asyncio.Event()
         self._life: AbstractAsyncContextManager[Any] = app.router.lifespan_context(app)
+
+    @property
+    def under_way(self) -> int:
+        """Requests that it has admitted and that have not ended."""
+        return self._under_way.count
 
     async def begin(self) -> None:
         await self._life.__aenter__()
 
     async def end(self) -> None:
         await self._life.__aexit__(None, None, None)
-
-    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.under_way += 1
-        try:
-            await self.app.answer(scope, receive, send)
-        finally:
-            self.under_way -= 1
-            if self._retired and not self.under_way:
-                self._idle.set()
 
     async def tell(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer operators, until this is not what they ask about any more: who looks on comes again."""
@@ -89,7 +86,7 @@ class Generation:
                 longest = max(each.timeout for each in self.config.all_routes())
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_LEAVE + longest + self.config.server.drain.timeout):
-                        await self._idle.wait()
+                        await self._under_way.none_left()
             if self._operators:
                 await asyncio.sleep(_LEAVE)
         finally:
@@ -147,7 +144,10 @@ class Generations:
             self._tell(refused, "start")
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        return self._live(receive, send) if scope["type"] == "lifespan" else self.current.answer(scope, receive, send)
+        if scope["type"] == "lifespan":
+            return self._live(receive, send)
+        answer = self.current.answer
+        return answer(scope, receive, send)
 
     async def operators(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The admin port's app."""

@@ -13,6 +13,7 @@ from bff.core.policies import Policies
 from bff.core.requests import Requests
 from bff.core.route import Route
 from bff.core.telemetry import Telemetry
+from bff.core.under_way import UnderWay
 from bff.edge.auth import Auth
 from bff.edge.compression import Coding, Compression
 from bff.edge.cors import Cors, CorsSettings
@@ -51,6 +52,7 @@ def layers(
     observability: ObservabilitySettings,
     telemetry: Telemetry,
     requests: Requests,
+    under_way: UnderWay,
     random: Random,
 ) -> list[Middleware]:
     """Outermost first. The order is policy; each line says why it is where it is.
@@ -65,7 +67,14 @@ def layers(
         # Before anything looks at who the client is.
         *([Middleware(Forwarded, trusted=trusted_proxies, spoken=proxy_headers)] if trusted_proxies else []),
         # Sees the final status: requests that are refused or fail below are traffic too.
-        Middleware(Observe, settings=observability, telemetry=telemetry, random=random, requests=requests),
+        Middleware(
+            Observe,
+            settings=observability,
+            telemetry=telemetry,
+            random=random,
+            requests=requests,
+            under_way=under_way,
+        ),
         # Of every answer, also of those that the next one writes.
         Middleware(Hardening),
         # Of every answer too, and preflights are answered here: they have no credential.

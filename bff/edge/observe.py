@@ -35,6 +35,7 @@ from bff.core.requests import Requests, RequestSettings
 from bff.core.settings import Settings
 from bff.core.telemetry import REQUEST, Bounded, Telemetry
 from bff.core.trace import Sampler, Trace
+from bff.core.under_way import UnderWay
 from bff.core.usage import UsageSettings
 from bff.core.waits import Waits
 from bff.core.waterfall import Waterfall
@@ -110,6 +111,7 @@ class Observe:
         telemetry: Telemetry,
         random: Random,
         requests: Requests,
+        under_way: UnderWay,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.app = app
@@ -119,6 +121,7 @@ class Observe:
         self.keep = Keep(settings.traces.keep, telemetry, clock)
         self.random = random
         self.requests = requests
+        self.under_way = under_way
         self.arm_header = (settings.arm_header or "").lower().encode()
         self.operations = Bounded(settings.metrics.max_values)
         self.durations = Durations(
@@ -159,12 +162,14 @@ class Observe:
         token = otel.attach(set_span_in_context(span)) if span else None
         counts = scope["type"] == "http"
         self.active += counts
+        self.under_way.count += 1
         try:
             app = self.app
             outward = self._naming(scope, answer) if self.arm_header else answer.send
             await app(scope, receive, self._timing(scope, answer, outward) if self.requests.explains else outward)
         finally:
             self.active -= counts
+            self.under_way.ended()
             answer.settle()
             if token:
                 otel.detach(token)

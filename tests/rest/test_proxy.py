@@ -16,6 +16,7 @@ from bff.core.identity import Caller
 from bff.core.requests import Requests
 from bff.core.route import Front, Route
 from bff.core.telemetry import JsonLog, Telemetry
+from bff.core.under_way import UnderWay
 from bff.edge.errors import Errors
 from bff.edge.guard import Guard
 from bff.edge.observe import ObservabilitySettings, Observe
@@ -59,7 +60,7 @@ def gateway(network, base="http://users.internal:8101", *, told=lambda origin: o
     telemetry = Telemetry(log=JsonLog(log or io.BytesIO()))
     app = Guard(Routing(authenticated, Matcher(ROUTES)), max_headers=65536, max_body=1 << 30)
     chance, settings = random.Random(1), ObservabilitySettings()  # noqa: S311
-    return Observe(Errors(app, telemetry), settings, telemetry, chance, Requests(settings.requests, chance))
+    return Observe(Errors(app, telemetry), settings, telemetry, chance, Requests(settings.requests, chance), UnderWay())
 
 
 class Network(httpx.AsyncBaseTransport):
