@@ -68,7 +68,7 @@ class Client:
     def __init__(self, scope: Scope, receive: Receive, limit: int) -> None:
         said: Head = scope["bff.head"]
         self.has_body = said.once(announced) != 0
-        self._receive = bounded_receive(said, receive, limit)
+        self._receive = bounded_receive(said, receive, limit) if self.has_body else receive
         self._exchange: Exchange | None = scope.get("bff.exchange")
         self._left = self._late = self._served = False
         self._watch: asyncio.Task[None] | None = None
@@ -80,7 +80,8 @@ class Client:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self.served()
+        if not self._served:
+            self.served()
         if kind is not asyncio.CancelledError or not (self._left or self._late):
             return
         # If somebody else wants this task to end, too, it ends for them.

@@ -13,7 +13,7 @@ from bff.core.receive import Client
 from bff.core.route import Route
 from bff.rest.beside import beside
 from bff.rest.cache import Asked, HttpCache
-from bff.rest.relay import Relay, failed, presentable
+from bff.rest.relay import Relay, failed, presentable, start_of, trail
 from bff.rest.rewrite import target_of
 from bff.rest.told import request_headers
 from bff.rest.transform import Transformation
@@ -75,6 +75,7 @@ class Passthrough:
                 checks = validation.checks(method, target)
                 content = await checks.checked(target, headers, client, origin.deadline)
                 headers = changes.told(headers, scope) if changes else headers
+                headers = readable(headers) if route.validate == "both" else headers
             elif changes is not None:
                 headers, content = await changes.request(headers, client, scope, origin.deadline)
             else:
@@ -83,8 +84,6 @@ class Passthrough:
             if aside is not None and aside.is_chunked and isinstance(content, bytes) and aside.trailers():
                 content = _in_pieces(content)  # as it came: nothing follows a body whose length is said
             headers += _framing(method, headers, content)
-            if validation and route.validate == "both":
-                headers = readable(headers)
             path = route.rewrite or route.path
             if self.cache is not None and route.cache:
                 told = changes is not None
@@ -100,7 +99,14 @@ class Passthrough:
                 raise await failed(response, service)
             if changes is not None:
                 await changes.answer(response, service.name, scope)
-            await self.relay.pass_on(response, service.name, route, send, client, aside)
+            whole: bytes | None = getattr(response.stream, "content", None)
+            if whole is None:
+                await self.relay.pass_on(response, service.name, route, send, client, aside)
+                return
+            client.served()
+            trail(response, aside)
+            await send(start_of(response))
+            await send({"type": "http.response.body", "body": whole})
 
     async def drain(self) -> None:
         """End what lasts: its clients go to another gateway."""

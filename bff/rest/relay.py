@@ -45,8 +45,9 @@ async def failed(response: httpx.Response, service: Service) -> UpstreamFailed:
 
 
 class Relay:
-    """Passes answers on. Event streams last for as long as both sides want: the route's `timeout` is for their head,
-    and for each silence. When the gateway ends they do, and their clients are told when to come again.
+    """Passes on answers that are still on their way. Event streams last for as long as both sides want: the route's
+    `timeout` is for their head, and for each silence. When the gateway ends they do, and their clients are told when to
+    come again.
     """
 
     def __init__(self, random: Random | None = None) -> None:
@@ -63,13 +64,6 @@ class Relay:
         client: Client,
         aside: Beside | None,
     ) -> None:
-        whole: bytes | None = getattr(response.stream, "content", None)
-        if whole is not None:
-            client.served()
-            _trail(response, aside)
-            await send(_start(response))
-            await send({"type": "http.response.body", "body": whole})
-            return
         last = b""
         try:
             if _is_event_stream(response):
@@ -81,7 +75,7 @@ class Relay:
         finally:
             await response.aclose()
         client.served()
-        _trail(response, aside)
+        trail(response, aside)
         await send({"type": "http.response.body", "body": last})
 
     async def close(self) -> None:
@@ -132,7 +126,7 @@ async def _pieces(response: httpx.Response, send: Send) -> None:
     body = aiter(cast("httpx.AsyncByteStream", response.stream))
     # The head of a short body goes out with it anyway: what breaks off before that can still be told as a failure.
     first = await anext(body, b"") if _is_short(response) else b""
-    await send(_start(response))
+    await send(start_of(response))
     if first:
         await send({"type": "http.response.body", "body": first, "more_body": True})
     # An error from here on has to leave this app: the server then cuts the connection, and a part is not taken for all.
@@ -145,12 +139,14 @@ def _is_short(response: httpx.Response) -> bool:
     return length.isdecimal() and len(length) < 10 and int(length) <= _SHORT
 
 
-def _trail(response: httpx.Response, aside: Beside | None) -> None:
+def trail(response: httpx.Response, aside: Beside | None) -> None:
+    """Have what has come after its body follow it."""
     if aside is not None and (trailers := response.extensions.get("trailers")):
         aside.trail(trailers)
 
 
-def _start(response: httpx.Response) -> Message:
+def start_of(response: httpx.Response) -> Message:
+    """How the answer begins, as it may be seen."""
     status = response.status_code
     headers = end_to_end(response.headers.raw, comes_down)
     if status in _BODYLESS:

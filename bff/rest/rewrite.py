@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 
 from starlette.types import Scope
@@ -29,14 +29,15 @@ def target_of(route: Route, scope: Scope) -> bytes:
     return b"%b?%b" % (path, query) if query else path
 
 
-def rewritten(rewrite: str, captured: Mapping[str, bytes]) -> bytes:
-    """The path that a `rewrite` without its query is for what was captured."""
+def rewritten(rewrite: Iterable[tuple[bytes, str]], captured: Mapping[str, bytes]) -> bytes:
+    """The path that these pieces of a `rewrite` are for what was captured."""
     path = b""
-    for literal, name in pieces(rewrite):
+    for literal, name in rewrite:
         path += literal
         if name:
+            value = captured[name]
             # Nothing captured: the collection itself, whose path has no slash at its end.
-            path = path + captured[name] if captured[name] else path.removesuffix(b"/")
+            path = path + value if value else path.removesuffix(b"/")
     return path or b"/"
 
 
@@ -61,10 +62,10 @@ def _quoted(value: bytes) -> bytes:
 
 
 @cache
-def _parts(rewrite: str) -> tuple[str, str | None]:
-    """The path and, if there is one, the query."""
+def _parts(rewrite: str) -> tuple[list[tuple[bytes, str]], str | None]:
+    """The pieces of the path and, if there is one, the query."""
     inner, mark, asked = rewrite.partition("?")
-    return inner, asked if mark else None
+    return pieces(inner), asked if mark else None
 
 
 @cache

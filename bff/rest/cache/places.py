@@ -9,7 +9,7 @@ from bff.core.route import Route
 from bff.core.shelf import Shelf, Tag
 from bff.edge.routing.template import Template, normal, template
 from bff.rest.cache.stored import NotKept
-from bff.rest.rewrite import rewritten
+from bff.rest.rewrite import pieces, rewritten
 from bff.upstream.changes import DEEPEST, MAX_TAGS, above, at, names_given, path_of
 from bff.upstream.client import Headers
 
@@ -84,7 +84,7 @@ def _inner(route: Route, parts: Template, outer: str, *, whole: bool) -> list[Ta
     captured, rest = _captured(parts, given)
     if rest and not parts.rest:
         return []
-    inner = outer if route.rewrite is None else path_of(rewritten(route.rewrite.partition("?")[0], captured))
+    inner = outer if route.rewrite is None else path_of(rewritten(pieces(route.rewrite.partition("?")[0]), captured))
     return [("under" if whole else "at", route.service, inner)]
 
 
