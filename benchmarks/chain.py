@@ -68,7 +68,7 @@ def _chain(wire: httpx.AsyncBaseTransport, settings: dict[str, object]) -> Calla
     def call() -> Awaitable[httpx.Response]:
         said = {"target": b"/things?ids=1", "origin": _ORIGIN, "deadline": 1e9, "whole": True}
         return service.transport.handle_async_request(
-            service._request("GET", headers, b"", said)  # noqa: SLF001
+            service._request("GET", headers, b"", b"", said)  # noqa: SLF001
         )
 
     return call

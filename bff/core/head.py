@@ -100,3 +100,26 @@ class Forms(dict[Names, F], Generic[F]):
 def lines_of(names: Iterable[bytes]) -> bytes:
     """Header lines with these names and a place for each value, to be filled in by `%`."""
     return b"".join([name.replace(b"%", b"%%") + b": %b\r\n" for name in names])
+
+
+def lines(headers: Headers) -> bytes:
+    """Header lines that are written out once for all requests that have them.
+
+    Where one would not be what it says, there is one with a zero byte in their place: it is never sent.
+    """
+    names, values = [name for name, _ in headers], [value for _, value in headers]
+    said = b"".join(values)
+    if b"" in names or b"".join(names).translate(None, TOKEN) or LF in said or CR in said or NUL in said:
+        return b"\0: \r\n"
+    return lines_of(names) % tuple(values)
+
+
+def headers_in(text: bytes) -> Headers:
+    """What such lines are made of."""
+    pairs = [line.partition(b": ") for line in text.split(b"\r\n")[:-1]]
+    return [(name, value) for name, _, value in pairs]
+
+
+TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+# As numbers: to look for bytes in bytes, Python 3.11 raises an error first.
+LF, CR, NUL = b"\n\r\0"

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 from hashlib import blake2b
 
+from bff.core.head import lines
+
 
 @dataclass(frozen=True)
 class Caller:
@@ -67,6 +69,11 @@ class Caller:
         headers = [(name, value.encode("latin-1", "replace")) for name, value in named if value is not None]
         headers.append((b"x-auth-scopes", " ".join(sorted(self.scopes)).encode("latin-1", "replace")))
         return headers
+
+    @cached_property
+    def lines(self) -> bytes:
+        """The same, as they are sent."""
+        return lines(self.headers)
 
 
 ANONYMOUS = Caller(tier="anonymous")

@@ -7,6 +7,8 @@ from random import Random
 
 import msgspec
 
+from bff.core.head import lines
+
 # Version 00 has exactly four parts; a later version may have more, of which only the first four are ours (§3.2.2).
 _TRACEPARENT = re.compile(
     rb"^(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?$", re.ASCII
@@ -25,14 +27,10 @@ class Trace(msgspec.Struct, frozen=True, gc=False):
     state: bytes = b""
     parent_id: str = ""
 
-    @property
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        """What services are sent, so that their spans hang below this one."""
-        parent = f"00-{self.trace_id}-{self.span_id}-{'01' if self.sampled else '00'}"
-        headers = [(b"traceparent", parent.encode())]
-        if self.state:
-            headers.append((b"tracestate", self.state))
-        return headers
+    def lines(self) -> bytes:
+        """What services are sent, so that their spans hang below this one, as header lines."""
+        parent = f"traceparent: 00-{self.trace_id}-{self.span_id}-{'01' if self.sampled else '00'}\r\n".encode()
+        return parent + lines([(b"tracestate", self.state)]) if self.state else parent
 
 
 class Sampler:

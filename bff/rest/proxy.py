@@ -15,7 +15,7 @@ from bff.rest.beside import beside
 from bff.rest.cache import Asked, HttpCache
 from bff.rest.relay import Relay, failed, presentable, start_of, trail
 from bff.rest.rewrite import target_of
-from bff.rest.told import request_headers
+from bff.rest.told import going_up
 from bff.rest.transform import Transformation
 from bff.rest.validation import Validation, readable
 from bff.rest.websocket import Websockets
@@ -68,8 +68,11 @@ class Passthrough:
         origin: Origin = scope["bff.origin"]
         changes = self.transformations.get(route.name)
         with Client(scope, receive, route.max_body) as client:
-            method, target, headers = scope["method"], target_of(route, scope), request_headers(scope)
+            method, target = scope["method"], target_of(route, scope)
             validation = None if route.validate == "off" else self.validations[service.name]
+            cached = route.cache and self.cache is not None
+            looked_at = client.has_body or validation or changes or cached
+            headers, said = going_up(scope, as_lines=not looked_at)
             content: bytes | AsyncIterator[bytes]
             if validation is not None:
                 checks = validation.checks(method, target)
@@ -85,12 +88,14 @@ class Passthrough:
                 content = _in_pieces(content)  # as it came: nothing follows a body whose length is said
             headers += _framing(method, headers, content)
             path = route.rewrite or route.path
-            if self.cache is not None and route.cache:
+            if self.cache is not None and cached:
                 told = changes is not None
                 asked = Asked(service, scope, method, target, headers, content, origin, path, told, aside)
                 response = await self.cache.answer(asked)
             else:
-                response = await service.send(method, target, headers, content, origin, path=path, beside=aside)
+                response = await service.send(
+                    method, target, headers, content, origin, said=said, path=path, beside=aside
+                )
             if (entities := response.extensions.get("entities")) is not None:
                 scope.setdefault("bff.cache", entities)
             if validation and route.validate == "both":

@@ -11,13 +11,14 @@ from typing import Annotated, Any, Final, Literal
 import httpx
 from pydantic import Field
 
+from bff.core.head import lines
 from bff.core.settings import Complaint, Duration, File, Size
 from bff.core.shelf import Shelf
 from bff.core.telemetry import Telemetry
 from bff.upstream.balance import Balance
 from bff.upstream.breaker import Breaker, BreakerSettings, Breaks
 from bff.upstream.bulkhead import Bulkhead, Holds
-from bff.upstream.client import Headers, Origin, Service, Upstream
+from bff.upstream.client import Origin, Service, Upstream
 from bff.upstream.coalesce import Coalesce, CoalesceSettings, Shares
 from bff.upstream.deadline import Attempt, Deadline
 from bff.upstream.deployments import Deployments, DeploymentSettings
@@ -289,12 +290,12 @@ def _split(deployments: Deployments) -> dict[str, object] | None:
     return {"weights": weights.now(), "configured": weights.configured, "set_until": weights.set_until}
 
 
-def _told(name: str, settings: ServiceSettings, signer: Signer | None) -> Callable[[Origin], Headers]:
+def _told(name: str, settings: ServiceSettings, signer: Signer | None) -> Callable[[Origin], bytes]:
     """What the service is told of who asks."""
     if settings.identity == "signed" and signer:
-        return lambda origin: signer.headers(origin.caller, name)
+        return lambda origin: lines(signer.headers(origin.caller, name))
     if settings.identity != "forward":
-        return lambda _: []
+        return lambda _: b""
     if settings.forward_credentials:
-        return lambda origin: [*origin.caller.headers, *origin.credentials]
-    return lambda origin: origin.caller.headers
+        return lambda origin: lines([*origin.caller.headers, *origin.credentials])
+    return lambda origin: origin.caller.lines

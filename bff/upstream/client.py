@@ -28,6 +28,7 @@ from bff.core.errors import (
     called,
     refusal,
 )
+from bff.core.head import lines
 from bff.core.identity import Caller
 from bff.core.trace import Trace
 from bff.core.waits import Waits
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Headers = list[tuple[bytes, bytes]]
+Content = bytes | AsyncIterable[bytes]
 Param = str | int | Sequence[str] | None
 Changed = Callable[["Service", bytes, httpx.Response | None], None]
 """Given the service, the target of a call and its answer, if there was one."""
@@ -55,6 +57,7 @@ _SOMEWHERE = httpx.URL("http://service")
 _HARMLESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _TICK = 0.002  # of loops whose time stands still between two looks at the clock, in whole milliseconds
 _SAFE = b"-._~:@$!*()"  # what a query value may hold as it is (RFC 3986 §3.4), less what separates parameters
+_ACCEPT = lines([(b"accept", b"application/json")])
 _WORDS = (ascii_letters + digits + "_").encode()
 
 
@@ -79,9 +82,13 @@ class Origin(msgspec.Struct, frozen=True):
     waterfall: Waterfall | None = None
     """Where its calls are taken down, if they are."""
 
-    @property
-    def headers(self) -> Headers:
-        return [*self.trace.headers, (b"x-request-id", self.request_id.encode())]
+    _lines: list[bytes] = []
+
+    def lines(self) -> bytes:
+        """What services are told of the request itself."""
+        if not self._lines:
+            self._lines.append(self.trace.lines() + b"x-request-id: %b\r\n" % self.request_id.encode())
+        return self._lines[0]
 
 
 @dataclass(frozen=True)
@@ -101,7 +108,7 @@ class Service:
     name: str
     addresses: Sequence[httpx.URL]
     transport: httpx.AsyncBaseTransport
-    told: Callable[[Origin], Headers] = lambda origin: origin.caller.headers
+    told: Callable[[Origin], bytes] = lambda origin: origin.caller.lines
     """What the service is told of who asks; where it is the same, so is the caller to that service."""
     for_anybody: bool = False
     """Whether answers do not depend on who asks."""
@@ -131,9 +138,10 @@ class Service:
         method: str,
         target: bytes,
         headers: Headers,
-        content: bytes | AsyncIterable[bytes],
+        content: Content,
         origin: Origin,
         *,
+        said: bytes = b"",
         whole: bool = False,
         path: str = "",
         read: Read | None = None,
@@ -144,7 +152,8 @@ class Service:
         Args:
             method: of HTTP.
             target: path and query below the service's address.
-            headers: to be sent beside those that say who asks.
+            headers: to be sent beside those that say who asks, and beside
+            said: lines that are written out already, and say nothing of the body.
             content: the body.
             origin: the request that it is for.
             whole: whether to wait for all of the answer.
@@ -156,11 +165,11 @@ class Service:
             UpstreamUnavailable, UpstreamTimeout, UpstreamBadResponse, DeadlineExceeded
         """
         call = origin.waterfall and origin.waterfall.call(self.name, f"{method} {path}", read)
-        said = {
+        extensions = {
             "target": target, "origin": origin, "recorded": origin.trace.sampled, "deadline": origin.deadline,
             "whole": whole, "beside": beside, "call": call,
         }  # fmt: skip
-        request = self._request(method, headers, content, said)
+        request = self._request(method, headers, said, content, extensions)
         if origin.waits is not None:
             origin.waits.enter()
         response = None
@@ -188,8 +197,8 @@ class Service:
         self, transport: httpx.AsyncBaseTransport, target: bytes, headers: Headers, origin: Origin, **extensions: Any
     ) -> httpx.Response:
         """GET what goes on for as long as both sides want, on a connection beside those of calls; raises as `send`."""
-        said = {"target": target, "origin": origin, "recorded": origin.trace.sampled, **extensions}
-        request = self._request("GET", headers, b"", said)
+        extensions |= {"target": target, "origin": origin, "recorded": origin.trace.sampled}
+        request = self._request("GET", headers, b"", b"", extensions)
         try:
             async with asyncio.timeout(min(self.timeout, origin.deadline - asyncio.get_running_loop().time())):
                 return await transport.handle_async_request(request)
@@ -228,15 +237,11 @@ class Service:
             await self.health.close()
 
     def _request(
-        self,
-        method: str,
-        headers: Headers,
-        content: bytes | AsyncIterable[bytes],
-        extensions: dict[str, Any],
+        self, method: str, headers: Headers, said: bytes, content: Content, extensions: dict[str, Any]
     ) -> httpx.Request:
         origin: Origin = extensions["origin"]
-        headers = [*headers, *origin.headers, *self.told(origin)]
-        return request_of(method, _SOMEWHERE, Fields(headers), extensions, stream_of(content))
+        fields = Fields(headers, origin.lines() + self.told(origin) + said)
+        return request_of(method, _SOMEWHERE, fields, extensions, stream_of(content))
 
 
 def failure(service: str, error: httpx.TransportError, attempts: int | None = None) -> GatewayError:
@@ -344,7 +349,7 @@ class Upstream:
         json: Any = None,
         headers: Mapping[str, str] | None = None,
     ) -> T:
-        sent: Headers = [(b"accept", b"application/json")]
+        sent: Headers = []
         content = b""
         if json is not None:
             content = msgspec.json.encode(json)
@@ -354,7 +359,7 @@ class Upstream:
             sent += [(name.lower().encode(), _header_value(value)) for name, value in headers.items()]
         target = _target(path, segments, query)
         response = await self.service.send(
-            method, target, sent, content, self.origin, whole=True, path=path, read=self.read
+            method, target, sent, content, self.origin, said=_ACCEPT, whole=True, path=path, read=self.read
         )
         there: bytes | None = getattr(response.stream, "content", None)
         body = await self.service.whole(response) if there is None else there

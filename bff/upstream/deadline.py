@@ -9,9 +9,10 @@ from typing import Final
 import httpx
 
 from bff.core.deadline import REQUEST_TIMEOUT
+from bff.core.head import lines
 from bff.upstream.phases import Phase, failed
 from bff.upstream.target import Addressed
-from bff.upstream.wire import Fields, request_of
+from bff.upstream.wire import Fields, parts_of, request_of
 
 # Kept back, so that an answer can be made of whatever came: a tenth of what is left, and never more than this.
 _RESERVE: Final = 0.02
@@ -69,17 +70,18 @@ class Attempt(Addressed):
         left = said["until"] - now
         if left < _LEAST:
             raise failed(httpx.ReadTimeout, "the request's deadline has passed", request, Phase.DEADLINE)
+        given, own = parts_of(request.headers)
         seconds, told = (left, _told(left)) if left < self.timeout else (self.timeout, self._all_of_it)
         return self.inner.handle_async_request(
             request_of(
                 request.method,
                 self.url,
-                Fields([self.host, *request.headers.raw, told]),
+                Fields(given, self.host + told + own),
                 {**said, "deadline": now + seconds, "target": self.path + said["target"]},
                 request.stream,
             )
         )
 
 
-def _told(seconds: float) -> tuple[bytes, bytes]:
-    return REQUEST_TIMEOUT, b"%.3f" % seconds
+def _told(seconds: float) -> bytes:
+    return lines([(REQUEST_TIMEOUT, b"%.3f" % seconds)])

@@ -166,7 +166,7 @@ class Feeds:
         """Join the feed, or begin it."""
         if self._closed:
             raise ShuttingDown
-        identity = tuple(upstream.service.told(upstream.origin))
+        identity = upstream.service.told(upstream.origin)
         key = (stream, args, tuple(sorted(kwargs.items())), identity)
         feed: Feed[T] | None = self._feeds.get(key)
         if feed is None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import httpx
 
-from bff.upstream.wire import Fields
+from bff.core.head import lines
+from bff.upstream.wire import Fields, parts_of
 
 
 class Target:
@@ -66,12 +67,13 @@ class Addressed(httpx.AsyncBaseTransport):
     def __init__(self, inner: httpx.AsyncBaseTransport, url: httpx.URL) -> None:
         self.inner = inner
         self.url = url
-        self.host = b"host", url.netloc
+        self.host = lines([(b"host", url.netloc)])
         self.path = url.raw_path.rstrip(b"/")
 
     def handle_async_request(self, request: httpx.Request) -> Coroutine[Any, Any, httpx.Response]:
         request.url = self.url
-        request.headers = Fields([self.host, *request.headers.raw])
+        given, own = parts_of(request.headers)
+        request.headers = Fields(given, self.host + own)
         request.extensions["target"] = self.path + request.extensions["target"]
         return self.inner.handle_async_request(request)
 

@@ -8,15 +8,13 @@ from typing import Any, Protocol
 import httpx
 import msgspec
 
-from bff.core.head import Forms, Names, lines_of
+from bff.core.head import CR, LF, NUL, TOKEN, Forms, Headers, Names, headers_in, lines_of
 from bff.upstream.phases import Phase, failed
 
-_TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 _SLICE = 64 * 1024
-# As numbers: to look for bytes in bytes, Python 3.11 raises an error first.
-_LF, _CR, _NUL = b"\n\r\0"
+_HOST = b"host: "
 
 NOTHING = httpx.ByteStream(b"")
 """The body of a request that has none: one for all, which is not read."""
@@ -30,26 +28,40 @@ class WholeBody(httpx.ByteStream):
 
 
 class Fields(httpx.Headers):
-    """Headers as they are on the wire, pairs of bytes; httpx's own form of them is made for whoever asks for it.
+    """Headers as they are on the wire; httpx's own form of them is made for whoever asks for it.
 
     What is made of each by httpx is half the cost of a request, and most requests are passed on without a look.
+
+    Args:
+        given: pairs of bytes.
+        own: lines of the gateway's own before them, that of `host` first.
     """
 
-    def __init__(self, pairs: list[tuple[bytes, bytes]]) -> None:
-        self._pairs = pairs
+    _encoding: str | None = None
+
+    def __init__(self, given: Headers, own: bytes = b"") -> None:
+        self.given, self.own = given, own
         self._made: list[tuple[bytes, bytes, bytes]] | None = None
-        self._encoding = None
 
     @property
     def _list(self) -> list[tuple[bytes, bytes, bytes]]:  # type: ignore[override]
         if self._made is None:
-            self._made = [(name, name.lower(), value) for name, value in self._pairs]
+            self._made = [(name, name.lower(), value) for name, value in self.raw]
         return self._made
 
     @property
-    def raw(self) -> list[tuple[bytes, bytes]]:
+    def raw(self) -> Headers:
         """Not to be changed: as long as nobody asked for httpx's form, it is what was given."""
-        return self._pairs if self._made is None else super().raw
+        if self._made is not None:
+            return super().raw
+        return [*headers_in(self.own), *self.given] if self.own else self.given
+
+
+def parts_of(headers: httpx.Headers) -> tuple[Headers, bytes]:
+    """What was given and what is said before it; all of it as given, once somebody asked for httpx's form."""
+    if isinstance(headers, Fields) and headers._made is None:  # noqa: SLF001
+        return headers.given, headers.own
+    return headers.raw, b""
 
 
 def request_of(
@@ -130,20 +142,23 @@ def encode(request: httpx.Request) -> Outgoing:
 def _head(request: httpx.Request) -> tuple[bytes, int | None, bool]:
     """The head, how long the body is said to be, and whether it is chunked."""
     method, target = request.method.encode(), request.extensions.get("target") or request.url.raw_path
-    fields = request.headers.raw
-    names, values = zip(*fields) if fields else ((), ())  # noqa: B905 - all are pairs
-    form = _FORMS[names]
-    if form.fault:
-        raise _refused(request, form.fault)
+    given, own = parts_of(request.headers)
+    values: tuple[bytes, ...] = ()
+    form = _NONE
+    if given:
+        names, values = zip(*given)  # noqa: B905 - all are pairs
+        form = _FORMS[names]
     if form.expects:
         # The body follows at once: there is nothing to wait for.
-        names, values = zip(*[field for field in fields if field[0].lower() != b"expect"], strict=True)
+        names, values = zip(*[field for field in given if field[0].lower() != b"expect"], strict=True)
         form = _FORMS[names]
-    head = form.text % (method, target, *values)
+    if form.fault or form.hosts + (own[:6] == _HOST) != 1:
+        raise _refused(request, form.fault or "exactly one host header is needed")
     if (method not in _METHODS and not _is_method(method)) or len(target.split()) != 1:
         raise _refused(request, "the request line is malformed")
-    said = b"".join((target, *values))
-    if _LF in said or _CR in said or _NUL in said:
+    head = form.text % (method, target, own, *values)
+    said = b"".join((target, *values)) if values else target
+    if LF in said or CR in said or NUL in head:
         raise _refused(request, "a header's value has a line break or a zero byte")
     length = None if form.length is None else values[form.length]
     if length is not None and not (length.isdigit() and len(length) < 19):
@@ -154,20 +169,22 @@ def _head(request: httpx.Request) -> tuple[bytes, int | None, bool]:
 
 
 def _is_method(method: bytes) -> bool:
-    return method not in {b"CONNECT", b""} and not method.translate(None, _TOKEN)
+    return method not in {b"CONNECT", b""} and not method.translate(None, TOKEN)
 
 
 class _Form(msgspec.Struct, frozen=True, gc=False):
-    """All that the names of its headers decide of a head.
+    """All that the names of given headers decide of a head.
 
     Attributes:
-        text: with a place for the method, the target and each value.
+        text: of a whole head, with a place for the method, the target, the gateway's own lines, and each value.
+        hosts: how many of them say which host is meant.
         length, coding: which values say where the body ends.
         expects: whether one asks to wait before the body is sent.
         fault: why there can be no such head.
     """
 
     text: bytes
+    hosts: int = 0
     length: int | None = None
     coding: int | None = None
     expects: bool = False
@@ -179,18 +196,17 @@ def _form(names: Names) -> _Form:
     lengths = [index for index, name in enumerate(lowered) if name == b"content-length"]
     codings = [index for index, name in enumerate(lowered) if name == b"transfer-encoding"]
     fault = ""
-    if b"".join(names).translate(None, _TOKEN) or b"" in names:
+    if b"".join(names).translate(None, TOKEN) or b"" in names:
         fault = "a header's name is malformed"
-    elif lowered.count(b"host") != 1:
-        fault = "exactly one host header is needed"
     elif len(lengths) + len(codings) > 1:
         fault = "the length of its body is said more than once"
-    text = b"%b %b HTTP/1.1\r\n" + lines_of(names) + b"\r\n"
     length, coding = lengths[0] if lengths else None, codings[0] if codings else None
-    return _Form(text, length, coding, b"expect" in lowered, fault)
+    text = b"%b %b HTTP/1.1\r\n%b" + lines_of(names) + b"\r\n"
+    return _Form(text, lowered.count(b"host"), length, coding, b"expect" in lowered, fault)
 
 
 _FORMS = Forms(_form)
+_NONE = _form(())
 
 
 async def _frames(

@@ -160,7 +160,7 @@ def test_nobody_gets_an_answer_that_was_fetched_for_another(requests, for_anybod
         async def told(caller, method, target, headers, content, whole) -> None:
             length = [(b"content-length", b"%d" % len(content))] if content else []
             number, seen = await ask(one, caller, target, headers + length, content, method, whole=whole)
-            sent = headers + length + ([] if for_anybody else caller.headers)
+            sent = ([] if for_anybody else caller.headers) + headers + length
             lines = [method, target.decode(), *(f"{n.decode()}: {v.decode()}" for n, v in sent)]
             assert seen.decode().split("\n") == lines
             call = network.requests[int(number) - 1]

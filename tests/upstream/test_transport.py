@@ -7,8 +7,10 @@ import re
 import httpx
 import pytest
 
+from bff.core.head import lines
 from bff.upstream.phases import Phase, phase_of
 from bff.upstream.transport import WholeBody
+from bff.upstream.wire import NOTHING, Fields, request_of
 from tests.upstream.raw import OK, eventually, get, idle
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -138,6 +140,46 @@ async def test_a_request_that_could_be_read_two_ways_is_not_sent(serve, transpor
         await transport.handle_async_request(request_)
     assert phase_of(caught.value) is Phase.SEND
     assert caught.value.request is request_
+    assert server.connections == 0
+
+
+@pytest.mark.parametrize("looked_at", [False, True])
+async def test_lines_that_are_written_out_are_sent_first_and_are_headers_to_whoever_looks(serve, transport, looked_at):
+    server = await serve()
+    own = [(b"host", b"h"), (b"x-auth-subject", b"a: b"), (b"x-none", b"")]
+    given = [(b"accept", b"*/*"), (b"Via", b"1.1 a")]
+    request = request_of("GET", httpx.URL(server.url), Fields(given, lines(own)), {"target": b"/a"}, NOTHING)
+    assert request.headers.raw == own + given
+    if looked_at:
+        assert request.headers.multi_items() == [(name.decode().lower(), value.decode()) for name, value in own + given]
+    await transport.handle_async_request(request)
+    head = [b"GET /a HTTP/1.1", *(name + b": " + value for name, value in own + given)]
+    assert server.requests == [b"\r\n".join([*head, b"", b""])]
+
+
+@pytest.mark.parametrize("looked_at", [False, True])
+@pytest.mark.parametrize(
+    "header",
+    [
+        (b"x-auth-subject", b"a\r\nx-auth-scopes: all"),
+        (b"x-auth-subject", b"a\nb"),
+        (b"x-auth-subject", b"a\rb"),
+        (b"x-auth-subject", b"a\0b"),
+        (b"x auth", b"a"),
+        (b"x:auth", b"a"),
+        (b"", b"a"),
+    ],
+)
+async def test_a_request_is_not_sent_with_lines_that_could_be_read_two_ways_nor_without(
+    serve, transport, header, looked_at
+):
+    server = await serve()
+    own = lines([(b"host", b"h")]) + lines([(b"x-auth-scopes", b"one"), header])
+    request = request_of("GET", httpx.URL(server.url), Fields([(b"accept", b"*/*")], own), {}, NOTHING)
+    if looked_at:
+        request.headers.multi_items()
+    with pytest.raises(httpx.LocalProtocolError):
+        await transport.handle_async_request(request)
     assert server.connections == 0
 
 
