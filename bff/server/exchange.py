@@ -8,15 +8,19 @@ from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 from starlette.types import ASGIApp, Message
 
 from bff.core.errors import GatewayError
+from bff.core.head import Forms, Names, lines_of
 
 if TYPE_CHECKING:
     from bff.server.connection import Connection
 
 TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"  # in lower case, as ASGI has names
 VISIBLE: Final = bytes([9, *range(32, 127), *range(128, 256)])
+# To change what is not visible takes half as long as to look whether anything is left without what is.
+_MASKED: Final = bytes(each if each in VISIBLE else ord("?") for each in range(256))
 BODYLESS: Final = frozenset({204, 304})
 # Said by this side of the connection alone.
 OURS: Final = frozenset({b"connection", b"transfer-encoding"})
@@ -24,7 +28,6 @@ OURS: Final = frozenset({b"connection", b"transfer-encoding"})
 _NOT_BEGUN, _UNDECIDED, _LENGTH, _CHUNKED, _UNTIL_CLOSE, _NO_BODY = range(6)
 # To join a head with a body larger than this costs more than to hand both over.
 _LARGE: Final = 16 * 1024
-_MOST: Final = 1024  # names of headers that are remembered, which services make up
 _LOG = logging.getLogger("bff.server")
 
 
@@ -39,24 +42,31 @@ def _lines(headers: list[tuple[bytes, bytes]]) -> bytes:
     return b"".join([b"%b: %b\r\n" % header for header in headers])
 
 
-_STATUS_LINES: Final = {status: b"HTTP/1.1 %d %b" % (status, _phrase(status)) for status in range(200, 600)}
+_STATUS_LINES: Final = {status: b"HTTP/1.1 %d %b\r\n" % (status, _phrase(status)) for status in range(200, 600)}
 
 
-class _Begins(dict[bytes, bytes]):
-    """How the line of a header begins, by its name; empty for those that say something of this connection."""
+class _Form(msgspec.Struct, frozen=True, gc=False):
+    """All that the names of its headers decide of a head.
 
-    def __missing__(self, name: bytes) -> bytes:
-        if not name or name.translate(None, TOKEN):
-            raise RuntimeError("a header's name is malformed, or not in lower case")
-        begin = b"" if name in OURS or name == b"content-length" else b"\r\n%b: " % name
-        if len(self) >= _MOST:
-            self.clear()
-        self[name] = begin
-        return begin
+    Attributes:
+        text: their lines, with a place for each value.
+        length: which of the values says how long the body is.
+        is_ours: whether some of them say something of this connection.
+    """
+
+    text: bytes
+    length: int | None
+    is_ours: bool
 
 
-# By the method of all dictionaries: `[]` of a class of its own asks the class each time.
-_begin: Final = _Begins().__getitem__
+def _form(names: Names) -> _Form:
+    if b"" in names or b"".join(names).translate(None, TOKEN):
+        raise RuntimeError("a header's name is malformed, or not in lower case")
+    length = len(names) - 1 - names[::-1].index(b"content-length") if b"content-length" in names else None
+    return _Form(lines_of(names), length, not OURS.isdisjoint(names))
+
+
+_FORMS: Final = Forms(_form)
 
 
 class Exchange:
@@ -266,22 +276,25 @@ class Exchange:
     def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self._bodyless = self._bodyless or status in BODYLESS
         self._framing = _NO_BODY if self._bodyless else _UNDECIDED
-        lines = [_STATUS_LINES[status]]
-        for name, value in headers:
-            begin = _begin(name)
-            if begin:
-                lines.append(begin)
-                lines.append(value)
-            elif name == b"content-length" and status != 204:
-                lines += (b"\r\ncontent-length: ", value)
-                if not self._bodyless:
-                    self._framing, self._left = _LENGTH, int(value)
-            elif name == b"connection" and b"close" in value.lower():
-                self.keep_alive = False
-        if b"".join(lines[2::2]).translate(None, VISIBLE):
+        names, values = zip(*headers) if headers else ((), ())  # noqa: B905 - all are pairs
+        form = _FORMS[names]
+        if form.is_ours or (status == 204 and form.length is not None):
+            headers = self._less_ours(status, headers)
+            names, values = zip(*headers, strict=True) if headers else ((), ())
+            form = _FORMS[names]
+        if form.length is not None and not self._bodyless:
+            self._framing, self._left = _LENGTH, int(values[form.length])
+        said = b"".join(values)
+        if said.translate(_MASKED) != said:
             raise RuntimeError("a header's value has a line break or another control character")
-        lines.append(b"\r\n")
-        self._head = b"".join(lines)
+        self._head = _STATUS_LINES[status] + form.text % values
+
+    def _less_ours(self, status: int, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        """Without what says something of this connection, which is heeded, and without a length of nothing."""
+        if any(name == b"connection" and b"close" in value.lower() for name, value in headers):
+            self.keep_alive = False
+        dropped = OURS | {b"content-length"} if status == 204 else OURS
+        return [header for header in headers if header[0] not in dropped]
 
     def _send_head(self) -> None:
         """If the body takes its time, the head does not wait for it; one that is short comes with its head anyway."""
