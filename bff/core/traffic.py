@@ -19,11 +19,18 @@ _BOUNDS: Final = tuple(0.0002 * 1.25**step for step in range(58))
 _MOST: Final = 500
 
 
-class _Slot:
-    __slots__ = ("buckets", "failed", "number", "refused", "until")
+# What calls come to: `4xx` is the caller's doing, and for what is cancelled nobody waits; all else has failed.
+_FAILED: Final = "failed"
+_REFUSED: Final = "refused"
+_OUTCOMES: Final = {"1xx": "", "2xx": "", "3xx": "", "4xx": _REFUSED, "cancelled": _REFUSED}
 
-    def __init__(self, number: int) -> None:
+
+class _Slot:
+    __slots__ = ("before", "buckets", "failed", "number", "refused", "until")
+
+    def __init__(self, number: int, before: list[_Slot]) -> None:
         self.number = number
+        self.before = before
         self.until = (number + 1) * SLOT
         self.failed = self.refused = 0
         self.buckets = [0] * (len(_BOUNDS) + 1)
@@ -41,58 +48,59 @@ class Traffic:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._began = clock()
-        self._slots: dict[tuple[str, str], list[_Slot]] = {}
+        # The newest slot of each name, which has those before it.
+        self._routes: dict[str, _Slot] = {}
+        self._operations: dict[str, _Slot] = {}
+        self._services: dict[str, _Slot] = {}
         self._last_failures: dict[str, str] = {}
 
     def request(self, route: str, operation: str, status: int, seconds: float) -> None:
         """One that a client was answered; `operation` is empty for those that have no name."""
-        failed, refused = status >= 500, 400 <= status < 500
-        self._add("routes", route, seconds, failed, refused)
+        verdict = "" if status < 400 else _REFUSED if status < 500 else _FAILED
+        self._add(self._routes, route, seconds, verdict)
         if operation:
-            self._add("operations", operation, seconds, failed, refused)
+            self._add(self._operations, operation, seconds, verdict)
 
     def call(self, service: str, outcome: str, seconds: float) -> None:
         """One attempt at a service; `outcome` as the metrics have it."""
-        refused = outcome in {"4xx", "cancelled"}
-        failed = not refused and outcome not in {"1xx", "2xx", "3xx"}
-        if failed:
+        verdict = _OUTCOMES.get(outcome, _FAILED)
+        if verdict is _FAILED:
             self._last_failures[service] = outcome
-        self._add("services", service, seconds, failed, refused)
+        self._add(self._services, service, seconds, verdict)
 
-    def _add(self, kind: str, name: str, seconds: float, failed: bool, refused: bool) -> None:
-        now = self._clock()
-        slots = self._slots.get((kind, name))
-        if slots is None:
-            if len(self._slots) >= _MOST:  # names are bounded where they come from; this is for all of them together
+    def _add(self, newest: dict[str, _Slot], name: str, seconds: float, verdict: str) -> None:
+        slot = newest.get(name)
+        if slot is None or self._clock() >= slot.until:
+            slot = self._next(newest, name, slot)
+            if slot is None:
                 return
-            slots = self._slots[kind, name] = []
-        if slots and now < slots[-1].until:
-            slot = slots[-1]
-        else:
-            number = int(now) // SLOT
-            slot = _Slot(number)
-            slots.append(slot)
-            if slots[0].number <= number - SLOTS:
-                del slots[: next(at for at, each in enumerate(slots) if each.number > number - SLOTS)]
         slot.buckets[bisect_left(_BOUNDS, seconds)] += 1
-        if failed:
+        if verdict is _FAILED:
             slot.failed += 1
-        elif refused:
+        elif verdict:
             slot.refused += 1
+
+    def _next(self, newest: dict[str, _Slot], name: str, last: _Slot | None) -> _Slot | None:
+        """The slot that is counted in from now on; None for one name too many."""
+        number, before = int(self._clock()) // SLOT, list[_Slot]()
+        if last is not None:
+            before = [each for each in (*last.before, last) if each.number > number - SLOTS]
+            last.before = []
+        elif len(self._routes) + len(self._operations) + len(self._services) >= _MOST:
+            return None  # names are bounded where they come from; this is for all of them together
+        slot = newest[name] = _Slot(number, before)
+        return slot
 
     def state(self) -> dict[str, Any]:
         """The last five minutes by route, operation and service, as numbers that add up: see `figures`."""
         now = self._clock()
         last = int(now) // SLOT
-        kinds: dict[str, dict[str, Any]] = {"routes": {}, "operations": {}, "services": {}}
-        for (kind, name), slots in self._slots.items():
-            recent = [slot for slot in slots if slot.number > last - SLOTS]
-            if recent:
-                kinds[kind][name] = _counted(recent, last)
         return {
             "seconds": min(max(now - self._began, 1.0), SLOT * SLOTS),
             "last_failures": self._last_failures,
-            **kinds,
+            "routes": _counted_by_name(self._routes, last),
+            "operations": _counted_by_name(self._operations, last),
+            "services": _counted_by_name(self._services, last),
         }
 
     def shown(self) -> dict[str, Any]:
@@ -113,6 +121,15 @@ def figures(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         each["last_failure"] = failures.get(name)
     whole = _figures(_sum([_NOTHING, *kinds["routes"].values()]), seconds)
     return {"seconds": round(seconds), "slot": SLOT, "all": whole, **shown}
+
+
+def _counted_by_name(newest: Mapping[str, _Slot], last: int) -> dict[str, Any]:
+    found = {}
+    for name, slot in newest.items():
+        recent = [each for each in (*slot.before, slot) if each.number > last - SLOTS]
+        if recent:
+            found[name] = _counted(recent, last)
+    return found
 
 
 def _counted(slots: Iterable[_Slot], last: int) -> dict[str, Any]:

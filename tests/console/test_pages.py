@@ -69,7 +69,7 @@ def test_what_is_older_than_five_minutes_is_forgotten():
     figures = seen.shown()
     assert figures["all"]["count"] == SLOTS - 1  # none in the newest one yet
     assert figures["all"]["failed"] == figures["all"]["count"]
-    assert max(map(len, seen._slots.values())) <= SLOTS
+    assert max(len(each.before) for each in (*seen._routes.values(), *seen._operations.values())) < SLOTS
     clock.now += SLOT * SLOTS
     assert seen.shown()["routes"] == {}
 
@@ -78,7 +78,7 @@ def test_names_without_end_take_no_memory_without_end():
     seen = Traffic(Clock())
     for number in range(2000):
         seen.request("graphql", f"Operation{number}", 200, 0.01)
-    assert len(seen._slots) <= 500
+    assert len(seen._routes) + len(seen._operations) <= 500
     assert len(seen.shown()["operations"]) <= 50
 
 
