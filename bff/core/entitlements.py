@@ -101,11 +101,11 @@ class Tables:
 
     def __init__(self, tables: Mapping[str, Entitlements], by_tier: Mapping[str, str]) -> None:
         self.tables = tables
-        self._by_tier = by_tier
+        self.by_tier = by_tier
 
     def name(self, caller: Caller) -> str | None:
         """None for a caller that everything is there for."""
-        return caller.entitlements or self._by_tier.get(caller.tier)
+        return caller.entitlements or self.by_tier.get(caller.tier)
 
     def table(self, caller: Caller) -> Entitlements | None:
         """The same; a key whose table is not in the configuration any more is entitled to nothing."""

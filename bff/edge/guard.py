@@ -76,7 +76,7 @@ def _check_target(path: bytes, query: bytes) -> None:
         raise UriTooLong(f"Path and query may have {MAX_TARGET} bytes")
     if not _PLAIN.fullmatch(path) and (fault := _path_fault(path)):
         raise BadRequest(f"The path {fault}")
-    if _NO_QUERY.search(query):
+    if query and _NO_QUERY.search(query):
         raise BadRequest("The query has a space, a control character or a #")
 
 

@@ -95,7 +95,8 @@ class Limits:
         return self._tab(policy, caller, scope, None) if policy.windows else None
 
     def _tab(self, policy: Policy, caller: Caller, scope: Scope, answer: Answer | None) -> Tab:
-        key = f"{policy.tier}/{caller.account_at(_address(scope))}"
+        account = caller.account_at(_address(scope)) if caller.is_anonymous else caller.account
+        key = f"{policy.tier}/{account}"
         return Tab(scope["bff.route"], caller, scope.get("bff.request_id"), self, policy, key, answer)
 
     def _spend(
