@@ -86,6 +86,13 @@ def call(service: str) -> Callable[[Callable[Concatenate[Upstream, P], Awaitable
     return lambda function: Call(service, function)
 
 
+class _Asked(msgspec.Struct, eq=False):
+    """What aiodataloader's `Loader` is, which is a named tuple and takes three times as long to make."""
+
+    key: tuple[Any, ...]
+    future: asyncio.Future[Any]
+
+
 class Columns(DataLoader[tuple[K, ...], Column[V_co]]):
     """The loader of one batched read in one request; its keys are columns, so that a level costs one future."""
 
@@ -95,7 +102,7 @@ class Columns(DataLoader[tuple[K, ...], Column[V_co]]):
     def __init__(self, batch: Batch[K, V_co], upstream: Upstream, made: dict[str, int]) -> None:
         # Aiodataloader's own looks at `batch_load_fn` again for each instance, and that for longer than a read takes.
         self.loop = asyncio.get_running_loop()
-        self._queue: list[aiodataloader.Loader] = []
+        self._queue: list[_Asked] = []
         self._cache: dict[Any, Any] = {}
         self._batch = batch
         self._upstream = upstream
@@ -109,7 +116,7 @@ class Columns(DataLoader[tuple[K, ...], Column[V_co]]):
 
     def do_resolve_reject(self, key: tuple[K, ...], future: asyncio.Future[Column[V_co]]) -> None:
         # As aiodataloader does it, and as late, less the task that it makes only to call `dispatch_queue` two ticks on.
-        self._queue.append(aiodataloader.Loader(key, future))
+        self._queue.append(_Asked(key, future))
         if self._recorded:
             self._asking.append(get_current_span().get_span_context())
         if len(self._queue) == 1:
@@ -121,35 +128,43 @@ class Columns(DataLoader[tuple[K, ...], Column[V_co]]):
         assert task is not None  # noqa: S101 - aiodataloader makes one for each batch
         self._running.add(task)
         try:
-            keys = list(dict.fromkeys(chain.from_iterable(columns)))
-            new = [key for key in keys if key not in self._reads] if self._reads else keys
-            asked, hits = sum(map(len, columns)), len(keys) - len(new)
+            asked = sum(map(len, columns))
             asking, self._asking = self._asking, []
-            if not hits and 0 < len(new) <= self._upstream.service.max_batch:
-                found = await self._fetch(new, asked, hits, asking)
-                return [_values(found, column) for column in columns]
-            fetches = self._fetches(new, asked, hits, asking)
-            # As they are now: what is read may be forgotten while others are waited for.
-            reads = {key: self._reads[key] for key in keys}
-            await self._side_by_side(fetches)
-            if under_way := {read for read in reads.values() if not read.done()}:
-                await asyncio.wait(under_way)
-            return [_answer(reads, column) for column in columns]
+            read = self.loop.create_future()
+            keys = columns[0] if len(columns) == 1 else chain.from_iterable(columns)
+            reads: dict[K, asyncio.Future[Mapping[K, V_co] | BaseException]] = dict.fromkeys(keys, read)
+            if self._reads or not 0 < len(reads) <= self._upstream.service.max_batch:
+                return await self._in_parts(columns, list(reads), asked, asking)
+            self._reads = reads
+            found = await self._fetched(list(reads), read, asked, 0, asking)
+            return [_values(found, column) for column in columns]
         except asyncio.CancelledError as cancelled:
             # It becomes a value: raised from a batch, it would leave the loader's waiters waiting for ever.
             return [[cancelled] * len(column) for column in columns]
         finally:
             self._running.discard(task)
 
-    def _fetches(
-        self, keys: list[K], asked: int, hits: int, asking: list[SpanContext]
-    ) -> list[Coroutine[Any, Any, Mapping[K, V_co] | BaseException]]:
-        """What has to be done to read these keys, each as far as a call of the service reaches."""
+    async def _in_parts(
+        self, columns: list[tuple[K, ...]], keys: list[K], asked: int, asking: list[SpanContext]
+    ) -> list[Column[V_co]]:
+        """What one call does not come to: some keys are read already, or there are more than a call takes."""
         service = self._upstream.service
+        new = [key for key in keys if key not in self._reads]
+        hits = len(keys) - len(new)
         if hits and service.batches is not None:
             service.batches.known.labels(self._batch.name).inc(hits)
-        size = service.max_batch
-        return [self._fetch(keys[start : start + size], asked, hits, asking) for start in range(0, len(keys), size)]
+        fetches = []
+        for start in range(0, len(new), service.max_batch):
+            part, read = new[start : start + service.max_batch], self.loop.create_future()
+            # Whoever asks for these keys from now on waits for the call, even before it is made.
+            self._reads.update(dict.fromkeys(part, read))
+            fetches.append(self._fetched(part, read, asked, hits, asking))
+        # As they are now: what is read may be forgotten while others are waited for.
+        reads = {key: self._reads[key] for key in keys}
+        await self._side_by_side(fetches)
+        if under_way := {read for read in reads.values() if not read.done()}:
+            await asyncio.wait(under_way)
+        return [_answer(reads, column) for column in columns]
 
     async def _side_by_side(self, fetches: list[Coroutine[Any, Any, Any]]) -> None:
         if len(fetches) < 2:  # a task costs more than awaiting it here
@@ -161,27 +176,23 @@ class Columns(DataLoader[tuple[K, ...], Column[V_co]]):
         await asyncio.wait(tasks)
         self._running.difference_update(tasks)
 
-    def _fetch(
-        self, keys: list[K], asked: int, hits: int, asking: list[SpanContext]
-    ) -> Coroutine[Any, Any, Mapping[K, V_co] | BaseException]:
-        """One call for these keys. Whoever asks for them from now on waits for it, even before it is awaited."""
-        name, read = self._batch.name, self.loop.create_future()
-        self._reads.update(dict.fromkeys(keys, read))
-        self._made[name] = self._made.get(name, 0) + 1
-        return self._outcome(keys, read, Read(name, len(keys), asked, hits, self._since), asking)
-
-    async def _outcome(
+    async def _fetched(
         self,
         keys: list[K],
         read: asyncio.Future[Mapping[K, V_co] | BaseException],
-        told: Read,
+        asked: int,
+        hits: int,
         asking: list[SpanContext],
     ) -> Mapping[K, V_co] | BaseException:
+        """What one call for these keys comes to, which is what `read` comes to as well."""
         found: Mapping[K, V_co] | BaseException
+        name = self._batch.name
+        self._made[name] = self._made.get(name, 0) + 1
+        told = Read(name, len(keys), asked, hits, self._since)
         upstream = self._upstream.reading(told)
         batches = upstream.service.batches
         if batches is not None:
-            batches.record(told.name, told.keys)
+            batches.record(name, told.keys)
         try:
             if self._recorded and batches is not None:
                 with batches.span(told, asking):
