@@ -35,8 +35,13 @@ if TYPE_CHECKING:
 Serialize: TypeAlias = Callable[[list[Any]], list[Any] | None]
 """The serialized column; None if it must be looked at value by value: something in it is unusual, such as a null."""
 
-_INTEGERS = list[Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]]
 _NOTHING = frozenset({NoneType, type(Undefined)})
+
+
+class _Integers(msgspec.Struct, gc=False):
+    """In a struct, because msgspec makes up its mind about any other type again for each value."""
+
+    items: list[Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]]
 
 
 class Leaves(Completion):
@@ -119,7 +124,7 @@ def _booleans(values: list[Any]) -> list[Any] | None:
 
 def _integers(values: list[Any]) -> list[Any] | None:
     try:
-        return msgspec.convert(values, _INTEGERS)
+        return msgspec.convert({"items": values}, _Integers).items
     except msgspec.ValidationError:  # what is none, or has more than 32 bits
         return None
 

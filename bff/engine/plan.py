@@ -27,7 +27,7 @@ from bff.engine.completion import Completion
 from bff.engine.leaves import Leaves
 from bff.engine.lists import Lists
 from bff.engine.objects import Abstracts, Objects
-from bff.engine.pending import Pending, all_of, close, stepwise, then
+from bff.engine.pending import Pending, close, stepwise, together
 from bff.engine.places import ROOT, FieldPlace, Place
 from bff.engine.resolvers import Resolve, reader_of, resolver_of
 from bff.engine.run import Run
@@ -175,20 +175,32 @@ class Selection:
             return Column(rows)
         run.weight += self._weight * count
         columns: list[Column | Pending[Column]] = []
-        is_pending = False
+        waiting: list[int] = []
         for field in self.fields:
             values = field.straight(run, objects) if field.is_straight else None
             column = field.column(run, objects, place) if values is None else Column(values)
             if type(column) is Pending:
-                is_pending = True
+                waiting.append(len(columns))
             elif column.lost and column.all_lost:  # type: ignore[union-attr]
                 close(columns)
                 return all_lost(count)
             columns.append(column)
-        if not is_pending:
+        if not waiting:
             return self._assembled(columns, count)  # type: ignore[arg-type]
-        done = all_of(columns, enough=_all_lost)
-        return then(done, lambda columns: self._assembled(columns, count))
+        if len(waiting) == 1:
+            return self._completed(columns, waiting[0], count)
+        done = Pending(lambda: together(columns, enough=_all_lost), columns)
+        return done.then(lambda columns: self._assembled(columns, count))
+
+    def _completed(self, columns: list[Any], at: int, count: int) -> Pending[Column]:
+        """The rows, where one of the columns is to come."""
+
+        def complete(column: Column) -> Column:
+            columns[at] = column
+            return self._assembled(columns, count)
+
+        last: Pending[Column] = columns[at]
+        return last.then(complete)
 
     def straight(self, run: Run, objects: list[Any]) -> list[Any] | None:
         """The rows of these objects, if all of their fields are straight."""

@@ -166,8 +166,9 @@ def _object_by_object(
     takes_self = resolver.self_parameter is not None
     source_names = [each.name for each in (resolver.parent_parameter, resolver.root_parameter) if each]
     info_name = resolver.info_parameter.name if resolver.info_parameter else None
+    is_async = inspect.iscoroutinefunction(function)
 
-    def resolve(run: Run, objects: list[Any], place: Place) -> list[Any]:
+    def resolve(run: Run, objects: list[Any], place: Place) -> list[Any] | Pending[list[Any]]:
         def call(row: int, source: Any, given: dict[str, Any]) -> Any:
             if info_name:
                 given = {**given, info_name: infos(run, place, row)}
@@ -175,9 +176,17 @@ def _object_by_object(
                 given = {**given, **dict.fromkeys(source_names, source)}
             return function(source, **given) if takes_self else function(**given)
 
-        return _called_for_each(run, objects, place, arguments, call)
+        values = _called_for_each(run, objects, place, arguments, call)
+        if is_async and len(values) == 1 and not isinstance(values[0], Exception):
+            return Pending(None, values).then(_alone)
+        return values
 
     return resolve
+
+
+def _alone(value: Any) -> list[Any]:
+    """A column of it."""
+    return [value]
 
 
 def _as_graphql_core(field: Field) -> Resolve:
