@@ -33,6 +33,10 @@ class Order(Record):
     total: Money
 
 
+class Orders(Page[Order]):
+    """A page of them."""
+
+
 class StatusChange(Record):
     """An event of an order's stream; the first one says what its status is."""
 
@@ -53,7 +57,7 @@ class Line(Record):
 
 @batch("orders")
 async def order_by_id(orders: Upstream, ids: list[str]) -> dict[str, Order]:
-    page = await orders.get("/orders", Page[Order], ids=ids)
+    page = await orders.get("/orders", Orders, ids=ids)
     return {order.id: order for order in page.items}
 
 
@@ -66,14 +70,15 @@ async def orders_by_user(
     found = await orders.get("/orders", OrdersOfUsers, user_ids=user_ids, limit=limit, cursor=cursor, status=word)
     pages: dict[str, Page[Order]] = {id: Page([], found.next_cursors.get(id)) for id in user_ids}
     for order in found.items:
-        if order.user_id in pages:
-            pages[order.user_id].items.append(order)
+        page = pages.get(order.user_id)
+        if page is not None:
+            page.items.append(order)
     return pages
 
 
 @call("orders")
 async def list_orders(orders: Upstream, limit: int, cursor: str | None, status: OrderStatus | None) -> Page[Order]:
-    return await orders.get("/orders", Page[Order], limit=limit, cursor=cursor, status=status.value if status else None)
+    return await orders.get("/orders", Orders, limit=limit, cursor=cursor, status=status.value if status else None)
 
 
 @call("orders")

@@ -31,15 +31,19 @@ class Payment(Record):
     created_at: datetime
 
 
+class Payments(Page[Payment]):
+    """A page of them."""
+
+
 @batch("payments")
 async def payment_by_id(payments: Upstream, ids: list[str]) -> dict[str, Payment]:
-    page = await payments.get("/payments", Page[Payment], ids=ids)
+    page = await payments.get("/payments", Payments, ids=ids)
     return {payment.id: payment for payment in page.items}
 
 
 @batch("payments")
 async def payment_by_order(payments: Upstream, order_ids: list[str]) -> dict[str, Payment]:
-    page = await payments.get("/payments", Page[Payment], order_ids=order_ids)
+    page = await payments.get("/payments", Payments, order_ids=order_ids)
     return {payment.order_id: payment for payment in page.items}
 
 

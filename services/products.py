@@ -14,9 +14,13 @@ class Product(Record):
     stock: int
 
 
+class Products(Page[Product]):
+    """A page of them."""
+
+
 @batch("products")
 async def product_by_id(products: Upstream, ids: list[str]) -> dict[str, Product]:
-    page = await products.get("/products", Page[Product], ids=ids)
+    page = await products.get("/products", Products, ids=ids)
     return {product.id: product for product in page.items}
 
 
@@ -24,4 +28,4 @@ async def product_by_id(products: Upstream, ids: list[str]) -> dict[str, Product
 async def list_products(
     products: Upstream, limit: int, cursor: str | None, category: str | None, search: str | None
 ) -> Page[Product]:
-    return await products.get("/products", Page[Product], limit=limit, cursor=cursor, category=category, q=search)
+    return await products.get("/products", Products, limit=limit, cursor=cursor, category=category, q=search)

@@ -12,15 +12,19 @@ class User(Record):
     created_at: datetime
 
 
+class Users(Page[User]):
+    """A page of them."""
+
+
 @batch("users")
 async def user_by_id(users: Upstream, ids: list[str]) -> dict[str, User]:
-    page = await users.get("/users", Page[User], ids=ids)
+    page = await users.get("/users", Users, ids=ids)
     return {user.id: user for user in page.items}
 
 
 @call("users")
 async def list_users(users: Upstream, limit: int, cursor: str | None, search: str | None) -> Page[User]:
-    return await users.get("/users", Page[User], limit=limit, cursor=cursor, q=search)
+    return await users.get("/users", Users, limit=limit, cursor=cursor, q=search)
 
 
 @call("users")

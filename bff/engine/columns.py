@@ -8,7 +8,6 @@ nothing that is finished is ever changed.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import accumulate, chain
 from typing import Any
 
 import msgspec
@@ -57,8 +56,13 @@ def scattered(count: int, parts: Iterable[tuple[list[int], Column]], lost: set[i
 
 def cut(items: list[Any], lengths: list[int]) -> list[Any]:
     """The items as lists of these lengths."""
-    ends = list(accumulate(lengths))
-    return [items[start:end] for start, end in zip(chain((0,), ends), ends, strict=False)]
+    lists: list[Any] = []
+    start = 0
+    for length in lengths:
+        end = start + length
+        lists.append(items[start:end])
+        start = end
+    return lists
 
 
 def regrouped(items: Column, lengths: list[int]) -> Column:

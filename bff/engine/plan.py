@@ -189,7 +189,7 @@ class Selection:
             return self._assembled(columns, count)  # type: ignore[arg-type]
         if len(waiting) == 1:
             return self._completed(columns, waiting[0], count)
-        done = Pending(lambda: together(columns, enough=_all_lost), columns)
+        done: Pending[list[Any] | None] = Pending(lambda: together(columns, enough=_all_lost), columns)
         return done.then(lambda columns: self._assembled(columns, count))
 
     def _completed(self, columns: list[Any], at: int, count: int) -> Pending[Column]:

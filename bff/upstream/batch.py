@@ -102,7 +102,7 @@ class Columns(DataLoader[tuple[K, ...], Column[V_co]]):
     def __init__(self, batch: Batch[K, V_co], upstream: Upstream, made: dict[str, int]) -> None:
         # Aiodataloader's own looks at `batch_load_fn` again for each instance, and that for longer than a read takes.
         self.loop = asyncio.get_running_loop()
-        self._queue: list[_Asked] = []
+        self._queue: list[Any] = []  # of `_Asked`
         self._cache: dict[Any, Any] = {}
         self._batch = batch
         self._upstream = upstream
