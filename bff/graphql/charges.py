@@ -70,11 +70,13 @@ class Charges:
         """Never more than was estimated."""
         weight = result.weight if isinstance(result, Answered) else nan
         actual = prepared.operation.cost.actual(prepared.request.variables, result.get("data"), weight)
-        return actual if prepared.estimate.cost is None else min(actual, prepared.estimate.cost)
+        most = prepared.estimate.cost
+        return actual if most is None or actual < most else most
 
     def _estimated(self, prepared: Prepared) -> int:
         cost = prepared.estimate.cost
         return self._limit if cost is None else cost
 
     def _units(self, cost: int) -> int:
-        return max(FLOOR, -(-min(cost, self._limit) // UNIT))
+        most = self._limit
+        return -(-(cost if cost < most else most) // UNIT) or FLOOR  # noqa: FURB136 - it is three times as fast

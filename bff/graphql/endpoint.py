@@ -80,7 +80,9 @@ class Endpoint:
             if isinstance(asked, list):
                 await _answer(send, 200, media_type, await self._respond_to_all(scope, asked, media_type))
                 return
-            prepared = await self._prepare(scope, asked)
+            prepared = self._prepare(scope, asked)
+            if "bff.inspect" in scope:
+                await _inspect(scope, prepared)
             if media_type == EVENT_STREAM or (_is_subscription(prepared) and accepts_events(accept)):
                 whole = refused(prepared) if isinstance(prepared, DocumentRefused) else prepared
                 if isinstance(prepared, Prepared):
@@ -110,17 +112,16 @@ class Endpoint:
         if not prepared.document.trusted and not self._may_get(scope["bff.head"].values):
             raise _forged()
 
-    async def _prepare(self, scope: Scope, request: Request) -> Prepared | DocumentRefused:
+    def _prepare(self, scope: Scope, request: Request) -> Prepared | DocumentRefused:
         """What may be executed, or why it may not."""
+        origin: Origin = scope["bff.origin"]
         try:
-            prepared = self._execution.prepare(request, scope["bff.origin"].caller)
+            prepared = self._execution.prepare(request, origin.caller, recorded=origin.trace.sampled)
         except DocumentRefused as error:
             scope["bff.code"] = error.code
             return error
         if scope["method"] == "GET":
             self._check_get(scope, prepared)
-        if inspect := scope.get("bff.inspect"):
-            await inspect(prepared.document.literals, request.variables)
         scope["bff.operation"] = prepared.operation.name
         scope["bff.cost"] = prepared.estimate.cost
         return prepared
@@ -162,7 +163,9 @@ class Endpoint:
         prepared: dict[int, Prepared] = {}
         for at, request in enumerate(requests):
             try:
-                one = await self._prepare(scope, request)
+                one = self._prepare(scope, request)
+                if "bff.inspect" in scope:
+                    await _inspect(scope, one)
             except (Unauthenticated, Forbidden) as error:
                 scope["bff.code"] = error.code
                 results[at] = self._execution.refusal(error, origin.request_id)
@@ -183,6 +186,12 @@ class Endpoint:
             results[at] = result
         explain_in(results[0], self._requests.told(scope))  # they share calls, so it is of all of them
         return results
+
+
+async def _inspect(scope: Scope, prepared: Prepared | DocumentRefused) -> None:
+    """Let the firewall look at what is about to be executed."""
+    if isinstance(prepared, Prepared):
+        await scope["bff.inspect"](prepared.document.literals, prepared.request.variables)
 
 
 def _media_type(said: Head) -> str:

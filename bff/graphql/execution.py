@@ -135,14 +135,19 @@ class Execution:
         self.executor: type[Executor[Any]] = StandardExecutor if settings.executor == "standard" else self._breadth
         self._shadow = Shadow(settings.shadow, telemetry, random) if settings.executor == "shadow" else None
 
-    def prepare(self, request: Request, caller: Caller) -> Prepared:
+    def prepare(self, request: Request, caller: Caller, *, recorded: bool = True) -> Prepared:
         """Find out what is asked, and whether it may be.
+
+        Args:
+            request: that asks.
+            caller: who asks.
+            recorded: False where it is known that no span is, which takes some time to find out.
 
         Raises:
             DocumentRefused: it cannot be executed.
             Unauthenticated, Forbidden: the caller may not have all of it, where that refuses the operation.
         """
-        if not get_current_span().is_recording():
+        if not (recorded and get_current_span().is_recording()):
             return self._prepare(request, caller)
         with self._telemetry.tracer.start_as_current_span("graphql.prepare", record_exception=False):
             return self._prepare(request, caller)
@@ -170,7 +175,9 @@ class Execution:
         """Execute an operation alone."""
         context = self.context(origin)
         try:
-            return await self._answer(prepared, origin, context)
+            executed = self._executed(prepared, origin, context)
+            result = executed if isinstance(executed, ExecutionResult) else await executed
+            return self.formatted(result, origin.request_id)
         finally:
             context.cancel()
             if over := prepared.estimate.exceeded(context.made):
@@ -202,21 +209,25 @@ class Execution:
             shared.cancel()
 
     async def _answer(self, prepared: Prepared, origin: Origin, context: Context) -> Result:
-        if not origin.trace.sampled:
-            executed = self._executed(prepared, origin, context)
-            result = executed if isinstance(executed, ExecutionResult) else await executed
-            return self.formatted(result, origin.request_id)
+        return self.formatted(await _result(self._executed(prepared, origin, context)), origin.request_id)
+
+    def _executed(self, prepared: Prepared, origin: Origin, context: Context) -> Executed:
+        if origin.trace.sampled:
+            return self._recorded(prepared, origin, context)
+        return self._begun(prepared, origin, context)
+
+    async def _recorded(self, prepared: Prepared, origin: Origin, context: Context) -> ExecutionResult:
         operation = prepared.operation
         with self._telemetry.tracer.start_as_current_span(operation.type.value) as span:
             span.set_attribute("graphql.operation.type", operation.type.value)
             if operation.name:
                 span.set_attribute("graphql.operation.name", operation.name)
-            result = await _result(self._executed(prepared, origin, context))
+            result = await _result(self._begun(prepared, origin, context))
             if result.errors:
                 span.set_status(StatusCode.ERROR)
-            return self.formatted(result, origin.request_id)
+            return result
 
-    def _executed(self, prepared: Prepared, origin: Origin, context: Context) -> Executed:
+    def _begun(self, prepared: Prepared, origin: Origin, context: Context) -> Executed:
         if self._shadow and prepared.operation.type is OperationType.QUERY:
             return self._followed(self._shadow, prepared, origin, context)
         if self.executor is StandardExecutor:
