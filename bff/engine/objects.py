@@ -68,9 +68,6 @@ class Objects(Completion):
             return self._selected(run, values, place)
         if self.required or not self._expects_all(kinds - {NoneType}):
             return None
-        straight = self.straight(run, values)
-        if straight is not None:
-            return Column(straight)
         rows = [row for row, value in enumerate(values) if value is not None]
         return self._selected_in(run, values, rows, place, set())
 

@@ -90,7 +90,8 @@ class Run(msgspec.Struct, eq=False):
 
     def refusal(self, field: Field, guard: Guard, place: Place) -> Exception | None:
         """What the guard says about the node; it is asked once, also if the node's parents come one after the other."""
-        refusal = self._verdicts.get((field, guard), _UNASKED)
+        key = field, guard
+        refusal = self._verdicts.get(key, _UNASKED)
         if refusal is _UNASKED:
             refusal = None
             try:
@@ -98,7 +99,7 @@ class Run(msgspec.Struct, eq=False):
                 guard(info)
             except Exception as error:  # noqa: BLE001 - a guard refuses by whatever error it wants to be reported
                 refusal = error
-            self._verdicts[field, guard] = refusal
+            self._verdicts[key] = refusal
         return refusal
 
 

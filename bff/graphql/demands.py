@@ -47,7 +47,7 @@ class Demands:
         )
 
     @cached_property
-    def _plain(self) -> frozenset[str] | None:
+    def plain(self) -> frozenset[str] | None:
         """The scopes that it comes to, where it is no more than scopes without a choice."""
         if self.authenticated or self.policies or any(len(each) > 1 for each in self.scopes):
             return None
@@ -55,7 +55,7 @@ class Demands:
 
     def unmet(self, caller: Caller, policies: Policies) -> Demands:
         """The part of it that this caller does not meet."""
-        if self._plain is not None and self._plain <= caller.scopes:
+        if self.plain is not None and self.plain <= caller.scopes:
             return NOTHING
         scopes = [each for each in self.scopes if not any(part <= caller.scopes for part in each)]
         held = [each for each in self.policies if not _hold(each, caller, policies)]

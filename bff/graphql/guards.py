@@ -79,10 +79,12 @@ class Guards:
 
     def _judge(self, demands: Demands, what: str = "This field") -> Any:
         """Judged once for a level, whatever the number of its objects."""
-        policies = self._policies
+        policies, scopes = self._policies, demands.plain
 
         def judge(info: GraphQLResolveInfo[Any]) -> None:
-            demands.check(info.context.caller, policies, what)
+            caller = info.context.caller
+            if scopes is None or not scopes <= caller.scopes:
+                demands.check(caller, policies, what)
 
         return judge
 
