@@ -14,8 +14,6 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from tests.harness import Gateway, bearer, customer, gateway, partner, signed_token, signing_key
 from tests.shop import Call, cut, refused, says
 
-pytestmark = pytest.mark.usefixtures("short_collections")
-
 NEXT_KEY = rsa.generate_private_key(65537, 2048)
 UNKNOWN = 50
 PATIENCE = 20.0

@@ -16,8 +16,6 @@ from tests.harness import BFF_YAML, customer, gateway, partner
 from tests.shop import Call
 from tests.upstream.raw import eventually
 
-pytestmark = pytest.mark.usefixtures("short_collections")
-
 RANDOM = Random(1)  # noqa: S311
 USER = '{ user(id: "usr_1") { name } }'
 
