@@ -441,7 +441,7 @@ HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n"
 @contextlib.asynccontextmanager
 async def on_connections(protocol, script, log=None):
     service = await Server(script).start()
-    transport = Transport(TransportSettings(max_buffered=64 * 1024))
+    transport = Transport(TransportSettings(max_buffered=64 * 1024, connect_timeout=20))
     app = gateway(transport, service.url, log=log)
     config = uvicorn.Config(app, port=0, lifespan="off", log_config=None, ws="none", http=protocol, date_header=False)
     server = uvicorn.Server(config)
