@@ -1,6 +1,8 @@
 # Everything that is needed is installed into .venv by the first command that needs it.
 
-PYTHON ?= python3
+# The system's where it will do: distributions compile theirs with optimisation, pyenv does not (docs/operations.md).
+will_do = import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(firstword $(foreach each,/usr/bin/python3 python3,$(shell $(each) -c '$(will_do)' 2>/dev/null && echo $(each))) python3)
 TESTS ?=
 SBOM ?= build/sbom
 SECONDS ?= 600
@@ -62,7 +64,7 @@ lock: .venv/installed
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed" if sys.version_info < (3, 11) else 0)'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || \
 		{ echo "Python's venv module is missing: on Debian or Ubuntu, apt-get install python3-venv"; exit 1; }
-	@echo "Installing into .venv; this takes a minute, once."
+	@echo "Installing into .venv, for $$($(BIN)/python --version) of $(PYTHON); this takes a minute, once."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	@# An application run from its checkout, not a package: a path entry does what an editable install does, at once.
 	@echo "$(CURDIR)" > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/bff.pth"
