@@ -150,7 +150,8 @@ def _head(request: httpx.Request) -> tuple[bytes, int | None, bool]:
         form = _FORMS[names]
     if form.expects:
         # The body follows at once: there is nothing to wait for.
-        names, values = zip(*[field for field in given if field[0].lower() != b"expect"], strict=True)
+        given = [field for field in given if field[0].lower() != b"expect"]
+        names, values = zip(*given, strict=True) if given else ((), ())
         form = _FORMS[names]
     if form.fault or form.hosts + (own[:6] == _HOST) != 1:
         raise _refused(request, form.fault or "exactly one host header is needed")

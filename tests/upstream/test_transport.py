@@ -103,6 +103,13 @@ async def test_expect_is_not_sent_as_the_body_does_not_wait(serve, transport):
     assert b"expect" not in server.requests[0].lower()
 
 
+async def test_expect_is_not_sent_either_where_it_is_all_that_was_given(serve, transport):
+    server = await serve()
+    given = Fields([(b"expect", b"100-continue")], lines([(b"host", b"h")]))
+    await transport.handle_async_request(request_of("GET", httpx.URL(server.url), given, {"target": b"/a"}, NOTHING))
+    assert server.requests == [b"GET /a HTTP/1.1\r\nhost: h\r\n\r\n"]
+
+
 @pytest.mark.parametrize(
     "request_",
     [
