@@ -9,9 +9,9 @@ with ours alone counts, and the differences that the specification allows are li
 
 # ruff: noqa: T201 - it can be run by hand
 
+import shutil
 import subprocess
 import sys
-import tarfile
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
@@ -99,8 +99,7 @@ def _fetch() -> None:
     source = ["--no-deps", "--no-binary", "graphql-core", f"graphql-core=={VERSION}"]
     subprocess.run([*pip, "download", *source, "--dest", str(BUILD)], check=True)
     subprocess.run([*pip, "install", "--no-deps", "--target", str(BUILD / "site"), "pytest-describe"], check=True)
-    with tarfile.open(BUILD / f"graphql_core-{VERSION}.tar.gz") as archive:
-        archive.extractall(BUILD, filter="data")
+    shutil.unpack_archive(BUILD / f"graphql_core-{VERSION}.tar.gz", BUILD)
 
 
 def _failures(executor: str) -> set[str]:
