@@ -27,7 +27,6 @@ from bff.core.parts import Parts
 from bff.core.registry import Draft
 from bff.core.route import Front
 from bff.core.telemetry import Telemetry, standard
-from bff.core.under_way import UnderWay
 from bff.fronts import Fronts, Gateway
 from bff.graphql.ide import Example, Ide
 from bff.graphql.weights import scopes_in
@@ -103,9 +102,8 @@ def _app(
     fronts = Middleware(
         Fronts, fronts=_fronts(made, example), services=config.services.values(), count=made.usage.count
     )
-    under_way = UnderWay()
     app = Gateway(
-        [*_layers(made, under_way), fronts],
+        [*_layers(made), fronts],
         title="Gateway",
         docs_url=None,
         redoc_url=None,
@@ -118,7 +116,7 @@ def _app(
     app.state.credentials, app.state.accounts = made.credentials, made.accounts
     app.state.execution, app.state.cache, app.state.shelf = made.execution, made.cache, made.shelf
     app.state.readiness, app.state.requests = made.readiness, made.requests
-    app.state.under_way = under_way
+    app.state.under_way = made.under_way
     app.state.drain = partial(_drain, made)
     app.state.admin = _admin(made, origin, pages)
     app.middleware_stack = app.build_middleware_stack()  # now, since layers may refuse their settings
@@ -130,7 +128,7 @@ async def _drain(made: Assembly) -> None:
     await asyncio.gather(made.graphql.drain(), made.rest.drain())
 
 
-def _layers(made: Assembly, under_way: UnderWay) -> list[Middleware]:
+def _layers(made: Assembly) -> list[Middleware]:
     config = made.config
     return edge.layers(
         trusted_proxies=config.server.trusted_proxies,
@@ -153,7 +151,7 @@ def _layers(made: Assembly, under_way: UnderWay) -> list[Middleware]:
         observability=config.observability,
         telemetry=made.telemetry,
         requests=made.requests,
-        under_way=under_way,
+        under_way=made.under_way,
         random=made.random,
     )
 

@@ -22,6 +22,7 @@ from bff.core.parts import Part
 from bff.core.policies import Policies
 from bff.core.requests import Requests
 from bff.core.store import SharedLedger
+from bff.core.under_way import UnderWay
 from bff.core.usage import Usage, UsageUnreadable
 from bff.core.watched import contents
 from bff.edge.credentials import Credentials
@@ -57,6 +58,10 @@ class Assembly(Connections):
         return Readiness(
             {name: each.health for name, each in self.services.items() if each.health and name in required}
         )
+
+    @cached_property
+    def under_way(self) -> UnderWay:
+        return UnderWay()
 
     # The edge: who asks, and what they may spend.
 

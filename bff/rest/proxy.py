@@ -15,7 +15,7 @@ from bff.rest.beside import beside
 from bff.rest.cache import Asked, HttpCache
 from bff.rest.relay import Relay, failed, presentable, start_of, trail
 from bff.rest.rewrite import target_of
-from bff.rest.told import going_up
+from bff.rest.told import request_headers, request_lines
 from bff.rest.transform import Transformation
 from bff.rest.validation import Validation, readable
 from bff.rest.websocket import Websockets
@@ -70,9 +70,9 @@ class Passthrough:
         with Client(scope, receive, route.max_body) as client:
             method, target = scope["method"], target_of(route, scope)
             validation = None if route.validate == "off" else self.validations[service.name]
-            cached = route.cache and self.cache is not None
-            looked_at = client.has_body or validation or changes or cached
-            headers, said = going_up(scope, as_lines=not looked_at)
+            cache = self.cache if route.cache else None
+            looked_at = client.has_body or validation or changes or cache
+            headers, said = (request_headers(scope), b"") if looked_at else ([], request_lines(scope))
             content: bytes | AsyncIterator[bytes]
             if validation is not None:
                 checks = validation.checks(method, target)
@@ -88,10 +88,10 @@ class Passthrough:
                 content = _in_pieces(content)  # as it came: nothing follows a body whose length is said
             headers += _framing(method, headers, content)
             path = route.rewrite or route.path
-            if self.cache is not None and cached:
+            if cache is not None:
                 told = changes is not None
                 asked = Asked(service, scope, method, target, headers, content, origin, path, told, aside)
-                response = await self.cache.answer(asked)
+                response = await cache.answer(asked)
             else:
                 response = await service.send(
                     method, target, headers, content, origin, said=said, path=path, beside=aside

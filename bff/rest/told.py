@@ -25,12 +25,8 @@ def request_headers(scope: Scope) -> Headers:
     return [*said.once(_going_up), (b"via", said.once(_hops) + connection.via), *connection.headers]
 
 
-def going_up(scope: Scope, *, as_lines: bool) -> tuple[Headers, bytes]:
-    """The same, or written out where nobody looks at each and there is no body, with nothing that is said of one."""
-    return ([], _request_lines(scope)) if as_lines else (request_headers(scope), b"")
-
-
-def _request_lines(scope: Scope) -> bytes:
+def request_lines(scope: Scope) -> bytes:
+    """The same written out, for a request that nobody looks at and that has no body: less what is said of one."""
     said: Head = scope["bff.head"]
     kept, hops = said.once(_as_lines)
     connection = _connection(scope)

@@ -82,7 +82,7 @@ class Origin(msgspec.Struct, frozen=True):
     waterfall: Waterfall | None = None
     """Where its calls are taken down, if they are."""
 
-    _lines: list[bytes] = []
+    _lines: list[bytes] = []  # none until they are asked for, then one: a frozen struct has no cached properties
 
     def lines(self) -> bytes:
         """What services are told of the request itself."""

@@ -10,6 +10,7 @@ import pytest
 import websockets
 
 from bff.core.errors import GatewayError
+from bff.server import connection
 from tests.upstream.raw import eventually
 
 GET = b"GET /a?b=1 HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -547,6 +548,22 @@ async def test_a_request_that_is_half_here_at_the_end_is_answered(serve, echo):
     assert (headers[b"connection"], data) == (b"close", b"GET /a")
 
 
+async def test_who_asks_after_the_end_began_is_answered_for_the_last_time(serve, echo, monkeypatch):
+    monkeypatch.setattr(connection, "LAST_CALL", 30)  # however late the client is
+    connect = await serve(echo)
+    kept, new = await connect(GET), await connect()
+    assert (await kept.answer())[0] == 200
+    await eventually(lambda: len(connect.server.server_state.connections) == 2)
+    connect.server.should_exit = True
+    await eventually(lambda: all(each._draining for each in connect.server.server_state.connections))
+    for client in (kept, new):
+        client.send(GET)
+        status, headers, data = await client.answer()
+        assert (status, headers[b"connection"], data) == (200, b"close", b"GET /a")
+        assert await client.ended() == b""
+    await connect.serving
+
+
 async def test_what_takes_too_long_at_the_end_is_cut_off_and_never_looks_whole(serve):
     async def app(scope, receive, send):
         await send(start())
@@ -560,9 +577,6 @@ async def test_what_takes_too_long_at_the_end_is_cut_off_and_never_looks_whole(s
     with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
         await client.reader.readexactly(100)
     await connect.serving
-
-
-# Upgrades.
 
 
 async def test_who_is_cut_short_has_the_time_to_be_told_so_even_when_nothing_else_is_waited_for(serve):
@@ -582,6 +596,9 @@ async def test_who_is_cut_short_has_the_time_to_be_told_so_even_when_nothing_els
     connect.server.should_exit = connect.server.force_exit = True
     assert [(await each.answer())[0] for each in clients] == [503] * 3
     await connect.serving
+
+
+# Upgrades.
 
 
 async def test_a_websocket_is_uvicorns_from_its_handshake_on(serve):
