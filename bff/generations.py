@@ -220,7 +220,7 @@ class Generations:
     def _over(self, retired: asyncio.Task[None]) -> None:
         del self._retiring[retired]
         forget(self._telemetry.registry, self._is_gone)
-        _forget_functions()
+        forget_functions()
         # It is full of cycles, and the collector would come late; what is frozen since the start is not looked through.
         gc.collect()
 
@@ -293,8 +293,8 @@ class Generations:
         await send({"type": "lifespan.shutdown.complete"})
 
 
-def _forget_functions() -> None:
-    """FastAPI keeps functions for what it has found out of them: operators' pages, which hold all that they show."""
+def forget_functions() -> None:
+    """Let go of gateways that are gone: FastAPI keeps what it found out of functions, and operators' pages hold all."""
     for each in vars(models).values():
         if isinstance(each, _lru_cache_wrapper):
             each.cache_clear()
